@@ -1,0 +1,44 @@
+"""The command line: a module a command, imported only when its command is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pipeline import __version__
+
+COMMANDS = {
+    "run": "consume Kafka and write Postgres",
+    "check": "validate a configuration, connect to everything, show the plan",
+    "demo": "see it work: real servers, two instances, one of them killed",
+    "local": "start or stop a real Kafka and Postgres on this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 a mistake in what was given.
+
+    Each command is ``pipeline.cli.NAME`` with ``configure(parser)`` and ``main(args) -> int``.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="pipeline",
+        description="Kafka to Postgres, in order by key, at the pace that Postgres can bear.",
+        epilog="Every command explains itself: pipeline COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    named = argv[0] if argv and argv[0] in COMMANDS else None
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == named:
+            import_module(f"pipeline.cli.{name}").configure(sub)
+    args = parser.parse_args(argv)
+    return int(import_module(f"pipeline.cli.{args.command}").main(args))

@@ -1,0 +1,1 @@
+"""Kafka → per-key channels: everything that reads, orders and hands over; knows no Postgres."""

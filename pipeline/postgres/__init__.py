@@ -1,0 +1,1 @@
+"""Batches → Postgres: connections, the sink, the ledger and the verdicts on errors."""
