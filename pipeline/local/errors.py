@@ -1,0 +1,21 @@
+"""What goes wrong with servers on this machine, told so that a person knows what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class LocalError(Exception):
+    """A local server can't be installed, started or reached. The message says what to do."""
+
+
+def last_lines(log: Path, count: int = 20) -> str:
+    """Name the log and give its last ``count`` lines, to stand at the end of an error message."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as problem:
+        return f"its log can't be read: {problem}"
+    if not lines:
+        return f"its log, {log}, is empty"
+    shown = "\n".join(f"    {line}" for line in lines[-count:])
+    return f"its log, {log}, ends with\n{shown}"

@@ -1,0 +1,58 @@
+"""Java and Maven, which Apache Kafka needs: found, or told how to get them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pipeline.local.errors import LocalError
+
+OLDEST = 17
+GET_JAVA = "apt-get update && apt-get install --yes openjdk-17-jre-headless"
+GET_MAVEN = "apt-get update && apt-get install --yes maven"
+
+
+def find_java() -> Path:
+    """The ``java`` to run: of $JAVA_HOME, else of $PATH.
+
+    Raises LocalError, with the command to type, where there is none or it is older than 17.
+    """
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=str(Path(home, "bin"))) if home else None
+    found = found or shutil.which("java")
+    if found is None:
+        raise LocalError(
+            f"Kafka needs Java {OLDEST} or newer, and there is none. Type:\n{GET_JAVA}"
+        )
+    version = java_version(Path(found))
+    if version < OLDEST:
+        raise LocalError(
+            f"Kafka needs Java {OLDEST} or newer, and {found} is {version}. Type:\n{GET_JAVA}"
+        )
+    return Path(found)
+
+
+def java_version(java: Path) -> int:
+    """The major version that ``java -version`` tells ("1.8.0" is 8).
+
+    Raises LocalError where it tells none.
+    """
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise LocalError(f"{java} doesn't run ({problem}). Type:\n{GET_JAVA}") from problem
+    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+    if match is None:
+        raise LocalError(f"{java} -version tells no version: {told.stderr.strip()!r}")
+    return int(match[1])
+
+
+def find_maven() -> Path:
+    """The ``mvn`` to run. Raises LocalError, with the command to type, where there is none."""
+    found = shutil.which("mvn")
+    if found is None:
+        raise LocalError(f"Maven fetches Kafka, and there is no mvn here. Type:\n{GET_MAVEN}")
+    return Path(found)

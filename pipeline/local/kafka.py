@@ -1,0 +1,153 @@
+"""Apache Kafka: one KRaft node, broker and controller in one, made to start quickly."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from pipeline.local.errors import LocalError, last_lines
+from pipeline.local.jars import HERE, kafka_jars
+from pipeline.local.java import find_java
+from pipeline.local.ports import HOST, answers, free_port
+from pipeline.local.process import Program
+from pipeline.local.server import Server
+
+Settings = Mapping[str, str | int | bool]
+
+SETTINGS: Settings = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "auto.create.topics.enable": False,
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    "offsets.topic.num.partitions": 4,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.num.partitions": 4,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 4,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    # A killed broker may register again only when its session is over (9 s by default).
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+    # 128 MB of heap by default.
+    "log.cleaner.dedupe.buffer.size": 4 * 1024 * 1024,
+}
+JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-Djava.awt.headless=true"]
+
+
+class Kafka(Server):
+    """A broker on 127.0.0.1. ``settings`` go over :data:`SETTINGS`, under the names of Kafka's.
+
+    What it acknowledged survives kill(SIGKILL), as the page cache does; it doesn't fsync.
+    """
+
+    name = "Kafka"
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings | None = None,
+        *,
+        tied: bool = True,
+        remove: bool = False,
+    ) -> None:
+        super().__init__(directory, tied=tied, remove=remove)
+        self.controller_port = free_port()
+        self.bootstrap = f"{HOST}:{self.port}"
+        self._properties = directory / "server.properties"
+        self._settings = dict(settings or {})
+
+    def prepare(self) -> Program:
+        """Fetch Kafka where it isn't in the cache, and format the storage where it is new."""
+        java = find_java()
+        jars = kafka_jars()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._write_properties()
+        base = [str(java), *JVM, f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
+        base += ["-cp", f"{jars}/*"]
+        if not (self._data / "meta.properties").exists():
+            self._format(base)
+        return Program(
+            name=self.name,
+            argv=[*base, "kafka.Kafka", str(self._properties)],
+            directory=self.directory,
+            log=self.log,
+            stop_signal=signal.SIGTERM,
+            end_signal=signal.SIGKILL,
+        )
+
+    def ready(self) -> bool:
+        """Whether the broker is registered and answers clients."""
+        if not answers(self.port):
+            return False
+        try:
+            with self.admin() as admin:
+                return bool(admin.describe_cluster()["brokers"])
+        except KafkaError:
+            return False
+
+    @contextmanager
+    def admin(self) -> Iterator[KafkaAdminClient]:
+        """An admin client, closed at the end."""
+        client = KafkaAdminClient(bootstrap_servers=self.bootstrap, client_id="pipeline-local")
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def create_topic(
+        self, topic: str, partitions: int = 1, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """Create a topic and return when each of its partitions has a leader.
+
+        Raises kafka.errors.TopicAlreadyExistsError, and any other KafkaError.
+        """
+        options = {"num_partitions": partitions, "configs": dict(settings or {})}
+        with self.admin() as admin:
+            admin.create_topics({topic: options}, wait_for_metadata=True)
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic. Raises kafka.errors.UnknownTopicOrPartitionError where there is none."""
+        with self.admin() as admin:
+            admin.delete_topics([topic])
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    def _write_properties(self) -> None:
+        places = {
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
+            "log.dirs": str(self._data),
+        }
+        lines = [f"{k}={_text(v)}\n" for k, v in {**SETTINGS, **places, **self._settings}.items()]
+        self._properties.write_text("".join(lines))
+
+    def _format(self, base: list[str]) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        command = [*base, "kafka.tools.StorageTool", "format"]
+        command += ["--cluster-id", cluster, "--config", str(self._properties)]
+        with self.log.open("ab") as log:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        if done.returncode:
+            raise LocalError(f"Kafka's storage can't be formatted: {last_lines(self.log)}")
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
