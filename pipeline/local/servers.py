@@ -15,6 +15,7 @@ from pipeline.local import kafka as kafka_module
 from pipeline.local import postgres as postgres_module
 from pipeline.local.errors import LocalError
 from pipeline.local.kafka import Kafka
+from pipeline.local.members import end_members
 from pipeline.local.postgres import Postgres, create_database, drop_database
 from pipeline.local.server import Server
 
@@ -74,6 +75,7 @@ class Servers:
         if running:
             with ThreadPoolExecutor(len(running)) as pool:
                 list(pool.map(Server.close if self._remove else Server.stop, running))
+        end_members(self.directory)
         if self._remove:
             shutil.rmtree(self.directory)
 
@@ -103,6 +105,11 @@ class Servers:
                 f"no Postgres of our own here: {DSN_VARIABLE} names another, or postgres=False"
             )
         return self._postgres
+
+    @property
+    def owns_postgres(self) -> bool:
+        """Whether Postgres was started here, and may be stopped and killed."""
+        return self._postgres is not None
 
     @property
     def bootstrap(self) -> str:
