@@ -11,7 +11,11 @@ from pathlib import Path
 from pipeline.local.errors import LocalError
 
 OLDEST = 17
-GET_JAVA = "apt-get update && apt-get install --yes openjdk-17-jre-headless"
+# Debian 12 and Ubuntu have the first; newer Debians only the second, which is Java 21 there.
+GET_JAVA = (
+    "apt-get update && "
+    "(apt-get install --yes openjdk-17-jre-headless || apt-get install --yes default-jre-headless)"
+)
 GET_MAVEN = "apt-get update && apt-get install --yes maven"
 
 
