@@ -1,0 +1,120 @@
+"""What an error of Postgres means for the records that met it: a verdict for each SQLSTATE class.
+
+The classes are PostgreSQL's (documentation, appendix A, "PostgreSQL Error Codes"). The longest prefix
+that is listed decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+import asyncpg
+import attrs
+
+
+class Verdict(Enum):
+    """What to do with the records of a failed transaction."""
+
+    RETRY = "retry"
+    """The server said no, for now: it was rolled back, and the same may succeed later."""
+
+    IN_DOUBT = "in doubt"
+    """No answer: it may have been committed. The ledger is asked before it is tried again."""
+
+    REJECT = "reject"
+    """A record's own fault: found by halving, and kept among the dead letters."""
+
+    STOP = "stop"
+    """Nobody's record is at fault: retrying can't help, and rejecting would empty the topic."""
+
+
+class RowError(Exception):
+    """A record can't become a row, as was found before Postgres saw it."""
+
+
+class HandlerReject(Exception):
+    """Raised by a handler for a record that must go to the dead letters."""
+
+
+@attrs.frozen
+class Rule:
+    prefix: str
+    verdict: Verdict
+    reason: str
+
+
+RULES = (
+    Rule("08", Verdict.IN_DOUBT, "the connection failed, perhaps after the server had committed"),
+    Rule("0A", Verdict.STOP, "the server can't do what the statement asks for"),
+    Rule("21", Verdict.STOP, "one row was written twice by one statement: folding is at fault"),
+    Rule("22", Verdict.REJECT, "a value does not fit its type"),
+    Rule("23", Verdict.REJECT, "a constraint refuses the row"),
+    Rule("25", Verdict.RETRY, "the transaction's state is wrong, as after a failover to a standby"),
+    Rule("26", Verdict.RETRY, "the prepared statement is gone: it is prepared again"),
+    Rule("28", Verdict.STOP, "the server does not accept the user or the password"),
+    Rule("3D", Verdict.STOP, "the database does not exist"),
+    Rule("3F", Verdict.STOP, "the schema does not exist"),
+    Rule("40003", Verdict.IN_DOUBT, "the server does not know whether the statement completed"),
+    Rule(
+        "40", Verdict.RETRY, "rolled back for another transaction's sake (deadlock, serialization)"
+    ),
+    Rule("42", Verdict.STOP, "the statement does not fit the schema, or permission is missing"),
+    Rule("44", Verdict.REJECT, "a view's check option refuses the row"),
+    Rule("53", Verdict.RETRY, "the server is out of a resource (connections, memory, disk)"),
+    Rule("54", Verdict.REJECT, "the row exceeds one of the server's limits"),
+    Rule("55006", Verdict.RETRY, "the object is in use"),
+    Rule("55P03", Verdict.RETRY, "a lock was not to be had in time"),
+    Rule("55", Verdict.STOP, "an object is not in the state that the statement needs"),
+    Rule("57014", Verdict.RETRY, "the statement was cancelled, by its timeout or by an operator"),
+    Rule("57P01", Verdict.IN_DOUBT, "an administrator ended the connection"),
+    Rule("57P02", Verdict.IN_DOUBT, "the server crashed and is recovering"),
+    Rule("57P03", Verdict.RETRY, "the server is starting up or shutting down"),
+    Rule("57", Verdict.RETRY, "an operator intervened"),
+    Rule("58", Verdict.RETRY, "the server's system failed (I/O)"),
+    Rule("P0001", Verdict.REJECT, "a trigger or function raised an exception for the row"),
+    Rule("P0", Verdict.STOP, "a trigger or function is defective"),
+    Rule("XX", Verdict.RETRY, "an internal error of the server"),
+)
+_BY_PREFIX = {rule.prefix: rule for rule in RULES}
+_UNKNOWN = Rule("", Verdict.STOP, "an error that the pipeline has no rule for")
+
+
+def rule_for(sqlstate: str) -> Rule:
+    """The rule of the longest prefix of ``sqlstate`` that has one."""
+    for length in (5, 2):
+        if rule := _BY_PREFIX.get(sqlstate[:length]):
+            return rule
+    return _UNKNOWN
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE that an exception carries, None where it has none."""
+    return getattr(error, "sqlstate", None)
+
+
+def judge(error: Exception) -> Verdict:
+    """The verdict on an exception raised by a transaction.
+
+    asyncpg's client-side errors have no SQLSTATE, or share a class with the server's: a value that
+    it can't encode is a `asyncpg.DataError`; a connection that is gone, an `InterfaceError` or an
+    `OSError`; its own deadline, a `TimeoutError`.
+    """
+    if isinstance(error, RowError | HandlerReject | asyncpg.DataError):
+        return Verdict.REJECT
+    if isinstance(error, asyncpg.PostgresError):
+        return rule_for(error.sqlstate or "").verdict
+    if isinstance(error, OSError | asyncio.IncompleteReadError | asyncpg.InterfaceError | EOFError):
+        return Verdict.IN_DOUBT  # TimeoutError is an OSError
+    if isinstance(error, asyncpg.InternalClientError):
+        return Verdict.IN_DOUBT
+    return Verdict.STOP
+
+
+def explain(error: BaseException) -> str:
+    """One line: what Postgres said, its SQLSTATE, the constraint or column that it named."""
+    text = str(error) or type(error).__name__
+    if sqlstate := sqlstate_of(error):
+        detail = getattr(error, "detail", None)
+        return f"{text} (SQLSTATE {sqlstate}{f'; {detail}' if detail else ''})"
+    return text if type(error).__name__ in text else f"{type(error).__name__}: {text}"

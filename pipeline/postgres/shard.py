@@ -1,0 +1,144 @@
+"""One Postgres database: its connections, its turns, and whether it can be reached."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from typing import TypeVar
+
+import trio
+
+from pipeline.config import ShardConfig
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.errors import explain
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class BreakerState(IntEnum):
+    """The values are those of the metric ``pipeline_shard_state``."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+def backoff(attempt: int, initial: float, longest: float) -> float:
+    """Seconds before attempt ``attempt`` + 1: doubled each time, capped, with half of it random.
+
+    The jitter keeps instances that failed together from coming back together (Marc Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    ceiling = min(longest, initial * 2.0 ** min(attempt, 30))
+    return ceiling * (0.5 + random.random() / 2)
+
+
+class Breaker:
+    """Whether a shard can be reached. Open: whoever needs the shard waits, and one task probes."""
+
+    def __init__(self, name: str, metrics: Metrics, initial: float, longest: float) -> None:
+        self._name = name
+        self._backoff = (initial, longest)
+        self._gauge = metrics.shard_state.labels(name)
+        self._closed = trio.Event()
+        self._closed.set()
+        self._tripped = trio.Event()
+        self._set(BreakerState.CLOSED)
+
+    def _set(self, state: BreakerState) -> None:
+        self.state = state
+        self._gauge.set(state)
+
+    def trip(self, why: str) -> None:
+        """The shard did not answer. Not a checkpoint."""
+        if self.state is BreakerState.CLOSED:
+            log.warning("shard %s is away: %s; its partitions wait, others go on", self._name, why)
+            self._set(BreakerState.OPEN)
+            self._closed = trio.Event()
+            self._tripped.set()
+
+    async def closed(self) -> None:
+        """Wait until the shard can be reached. A checkpoint."""
+        await self._closed.wait()
+
+    async def watch(self, probe: Callable[[], Awaitable[object]]) -> None:
+        """Probe the shard whenever it is away, until it answers. Runs until cancelled."""
+        while True:
+            await self._tripped.wait()
+            attempt = 0
+            while self.state is not BreakerState.CLOSED:
+                await trio.sleep(backoff(attempt, *self._backoff))
+                attempt += 1
+                self._set(BreakerState.HALF_OPEN)
+                try:
+                    await probe()
+                except Exception as error:  # whatever it is, the shard did not answer
+                    log.info("shard %s is still away: %s", self._name, explain(error))
+                    self._set(BreakerState.OPEN)
+                else:
+                    log.warning("shard %s is back", self._name)
+                    self._tripped = trio.Event()
+                    self._set(BreakerState.CLOSED)
+                    self._closed.set()
+
+
+class Shard:
+    """One database. Its `run` is the only way to it; how many run at once is `turn`'s to say."""
+
+    def __init__(
+        self,
+        config: ShardConfig,
+        session: Session,
+        metrics: Metrics,
+        *,
+        backoff_initial: float = 0.1,
+        backoff_max: float = 10.0,
+    ) -> None:
+        self.name = config.name
+        self.connections = config.connections
+        self.metrics = metrics
+        self.breaker = Breaker(config.name, metrics, backoff_initial, backoff_max)
+        self._pool = Connections(config.dsn, session)
+        self._turns = trio.CapacityLimiter(config.connections)
+        metrics.shard_limit.labels(config.name).set(config.connections)
+        self._in_flight = metrics.in_flight_batches.labels(config.name)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn: first come, first served, as many at once as the limit allows."""
+        async with self._turns:
+            self._in_flight.inc()
+            try:
+                yield
+            finally:
+                self._in_flight.dec()
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """One transaction: ``work`` runs on the asyncio side with a connection of its own.
+
+        A checkpoint; cancelled, it waits for the asyncio side to end.
+
+        Raises:
+            Whatever ``work`` raises, and the errors of connecting.
+        """
+        return await cross(self._pool.lease, work)
+
+    async def serve(self) -> None:
+        """Keep the breaker; when cancelled, close the connections. Runs until cancelled."""
+        try:
+            await self.breaker.watch(lambda: self.run(lambda c: c.fetchval("select 1")))
+        finally:
+            # Shielded: an open connection would be left to the server's keepalive. Each close is
+            # bounded by `bridge.CLOSE_SECONDS`.
+            with trio.CancelScope(shield=True):
+                await cross(self._pool.close)
+
+    def drop_idle(self) -> None:
+        """The server is gone: connections that seem idle are broken too."""
+        self._pool.terminate_idle()
