@@ -1,0 +1,222 @@
+"""Every metric of the pipeline, and nothing else that could be one.
+
+Code gets a `Metrics` and bumps its attributes, once a batch. Values that are cheap to compute and
+dear to keep up (lags, buffers) are set by sources, which run before a scrape. The table of
+``docs/operations/metrics.md`` is written from here: ``python -m pipeline.observe.document``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+from pipeline.observe.definition import Definition, counter, gauge, histogram
+
+log = logging.getLogger(__name__)
+
+PARTITION = ("topic", "partition")
+SHARD = ("shard",)
+
+END_TO_END_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+)
+APPLY_BUCKETS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1, 2.5, 5, 10, 30, 60),
+)
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+DRAIN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One pipeline's metrics, in a registry of their own: nothing is global.
+
+    Usage: ``metrics.records_applied.labels("sessions", 0).inc(1000)``. Nothing here checkpoints.
+    """
+
+    message_lag = gauge(
+        "pipeline_message_lag",
+        PARTITION,
+        "Records that wait: the end of the log minus the watermark.",
+        "Steady growth: more comes than is applied. Look at pipeline_apply_seconds and"
+        " pipeline_shard_state, then add connections or instances.",
+    )
+    time_lag_seconds = gauge(
+        "pipeline_time_lag_seconds",
+        PARTITION,
+        "Age of the oldest record not yet applied; 0 when none waits.",
+        "Alert on this one: it is how stale Postgres is. One partition alone: its shard, or a hot"
+        " key (`pipeline top`). All of them: the consumer, or the load.",
+    )
+    end_to_end_seconds = histogram(
+        "pipeline_end_to_end_seconds",
+        (),
+        END_TO_END_BUCKETS,
+        "Time from a record's timestamp to its commit in Postgres.",
+        "This is what users feel. Where it grows and pipeline_apply_seconds does not, records wait"
+        " in Kafka or behind a hot key.",
+    )
+    apply_seconds = histogram(
+        "pipeline_apply_seconds",
+        SHARD,
+        APPLY_BUCKETS,
+        "Time from sending a batch's transaction to its end in Postgres.",
+        "One shard: look for locks, vacuum or a full disk there. All: batches got bigger, or the"
+        " network slower.",
+    )
+    records_applied = counter(
+        "pipeline_records_applied_total",
+        PARTITION,
+        "Records applied to Postgres.",
+        "A rate of 0 while pipeline_message_lag is above 0: see /livez and pipeline_shard_state.",
+    )
+    duplicates_skipped = counter(
+        "pipeline_duplicates_skipped_total",
+        PARTITION,
+        "Records read again and skipped, since the ledger has them as applied.",
+        "Some after a restart or a rebalance are right. Without end: commits to Kafka fail; see the"
+        " log.",
+    )
+    dead_letters = counter(
+        "pipeline_dead_letters_total",
+        PARTITION,
+        "Records that Postgres or the decoder refused, kept on the dead letter topic.",
+        "Read the reasons with `pipeline dlq list`, mend the cause, then `pipeline dlq replay`.",
+    )
+    diverted = counter(
+        "pipeline_diverted_total",
+        PARTITION,
+        "Records set aside by an operator's rule.",
+        "`pipeline divert list` shows the rules; replay what they kept when its cause has gone.",
+    )
+    fenced = counter(
+        "pipeline_fenced_total",
+        PARTITION,
+        "Batches refused since the partition had another owner by then.",
+        "Nothing is lost. Often: this instance was paused, or too slow to stay in the group;"
+        " compare pipeline_rebalances_total and limits.drain_deadline.",
+    )
+    rows_written = counter(
+        "pipeline_rows_written_total",
+        SHARD,
+        "Rows written or deleted; fewer than records where several fold into one row.",
+        "As many as records under a high load: keys hardly repeat, and coalescing saves nothing.",
+    )
+    batch_records = histogram(
+        "pipeline_batch_records",
+        SHARD,
+        BATCH_BUCKETS,
+        "Records in one transaction.",
+        "At limits.max_batch all the time: the pipeline runs behind. Near 1 under a high load:"
+        " few keys carry all of it.",
+    )
+    buffered_records = gauge(
+        "pipeline_buffered_records",
+        PARTITION,
+        "Records held in memory: waiting in key channels, or in flight.",
+        "At limits.max_buffered the partition is paused: Postgres is what bounds the pace.",
+    )
+    key_channels = gauge(
+        "pipeline_key_channels",
+        PARTITION,
+        "Keys with records waiting or in flight.",
+        "Far fewer than pipeline_buffered_records: hot keys; `pipeline top` names them.",
+    )
+    in_flight_batches = gauge(
+        "pipeline_in_flight_batches",
+        SHARD,
+        "Transactions that run now.",
+        "At pipeline_shard_limit: the shard is what bounds the pace. Stuck above 0 while nothing is"
+        " applied: a lock in Postgres (pg_stat_activity, application_name is pipeline.name).",
+    )
+    shard_state = gauge(
+        "pipeline_shard_state",
+        SHARD,
+        "The breaker: 0 closed, work flows; 1 half-open, probing; 2 open, its partitions paused.",
+        "At 2 the database is away. Bring it back: work goes on by itself, and no other shard"
+        " notices.",
+    )
+    shard_limit = gauge(
+        "pipeline_shard_limit",
+        SHARD,
+        "How many transactions may run at once, as measured latency allows.",
+        "Falls while pipeline_apply_seconds grows: the database is at its limit. Stays at"
+        " shards.connections with lag: give it more connections.",
+    )
+    rebalances = counter(
+        "pipeline_rebalances_total",
+        (),
+        "Rebalances in which this instance gained or gave up partitions.",
+        "Several a minute without a deployment: an instance restarts, or leaves the group; see its"
+        " log, and kafka.session_timeout_ms.",
+    )
+    drain_seconds = histogram(
+        "pipeline_drain_seconds",
+        (),
+        DRAIN_BUCKETS,
+        "Time to finish what was in flight when partitions were taken away.",
+        "Near limits.drain_deadline: transactions are cut off and done again elsewhere; see"
+        " pipeline_apply_seconds.",
+    )
+    retries = counter(
+        "pipeline_retries_total",
+        ("shard", "sqlstate"),
+        "Transactions tried again, by the SQLSTATE that made them fail.",
+        "40P01 and 55P03: another program holds locks on the same rows. 08 and 57P: the database or"
+        " the network went away. 53: it is out of connections, memory or disk.",
+    )
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._sources: list[Callable[[], None]] = []
+        for attribute, definition in definitions():
+            vars(self)[attribute] = definition.make(self._registry)
+
+    def add_source(self, source: Callable[[], None]) -> None:
+        """Call ``source`` before each scrape, to set gauges. It must not block or checkpoint.
+
+        One that raises is logged, and the scrape goes on without it.
+        """
+        self._sources.append(source)
+
+    def remove_source(self, source: Callable[[], None]) -> None:
+        """Undo `add_source`; ``ValueError`` where it was never added."""
+        self._sources.remove(source)
+
+    def forget_partition(self, topic: str, partition: int | str) -> None:
+        """Remove a partition's gauges when it has left; its counters stay. Twice does no harm."""
+        for attribute, definition in definitions():
+            if definition.labels == PARTITION and definition.kind == "gauge":
+                metric: Gauge = getattr(self, attribute)
+                metric.remove(topic, partition)
+
+    def render(self) -> bytes:
+        """Run the sources, then give everything as Prometheus text, version 0.0.4."""
+        for source in list(self._sources):
+            try:
+                source()
+            except Exception:
+                log.exception("a source of metrics failed: %r", source)
+        return generate_latest(_WithoutCreated(self._registry))
+
+
+class _WithoutCreated(Collector):
+    """Leaves out when each counter was made: a second series for each, and nobody asks for it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
+            yield metric
+
+
+def definitions() -> list[tuple[str, Definition[Any]]]:
+    """Every metric with the attribute of `Metrics` that holds it, in the order of the class."""
+    return [(name, value) for name, value in vars(Metrics).items() if isinstance(value, Definition)]
