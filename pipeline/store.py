@@ -124,6 +124,10 @@ class PartitionStore(Protocol):
     writers: int
     """How many batches may be in flight at once."""
 
+    @property
+    def batch_limit(self) -> int:
+        """How many records a batch should hold just now, by what they have cost lately."""
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait for a turn at the shard, whose limit bounds what runs at once on all partitions."""
 

@@ -51,12 +51,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self.records)
 
-    def runs(self) -> Iterator[list[Record]]:
-        """The records split where the ordering key changes: each run is one key's, in order."""
-        return runs(self.records)
 
-
-def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
+def runs(records: Iterable[Record]) -> Iterator[Sequence[Record]]:
     """Neighbouring records of one ordering key, as lists."""
     for _, run in groupby(records, _ordering_of):
         yield list(run)
@@ -159,7 +155,7 @@ class KeyChannels:
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0
         self._ready.clear()
-        self._channels = {key: None for key in self._in_flight_keys()}
+        self._channels = dict.fromkeys(self._in_flight_keys())
         return dropped
 
     def _in_flight_keys(self) -> set[Hashable]:

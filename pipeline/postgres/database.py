@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from pipeline.records import Record, offset_of
 from pipeline.store import AppliedOffsets, Claim, Fenced
 
 Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
-Split = Callable[[Sequence[Record]], "list[list[Record]]"]
+Split = Callable[[Sequence[Record]], Iterator[Sequence[Record]]]
 
 
 class Applier(Protocol):

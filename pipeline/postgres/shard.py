@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import TypeVar
 
+import attrs
 import trio
 
 from pipeline.config import ShardConfig
@@ -29,22 +30,29 @@ class BreakerState(IntEnum):
     OPEN = 2
 
 
-def backoff(attempt: int, initial: float, longest: float) -> float:
-    """Seconds before attempt ``attempt`` + 1: doubled each time, capped, with half of it random.
+@attrs.frozen
+class Backoff:
+    """Waits between attempts: doubled each time, capped, with half of each random.
 
     The jitter keeps instances that failed together from coming back together (Marc Brooker,
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
-    ceiling = min(longest, initial * 2.0 ** min(attempt, 30))
-    return ceiling * (0.5 + random.random() / 2)
+
+    initial: float = 0.1
+    longest: float = 10.0
+
+    def seconds(self, attempt: int) -> float:
+        """How long to wait after attempt number ``attempt``, which counts from 0."""
+        ceiling = min(self.longest, self.initial * 2.0 ** min(attempt, 30))
+        return ceiling * (0.5 + random.random() / 2)
 
 
 class Breaker:
     """Whether a shard can be reached. Open: whoever needs the shard waits, and one task probes."""
 
-    def __init__(self, name: str, metrics: Metrics, initial: float, longest: float) -> None:
+    def __init__(self, name: str, metrics: Metrics, backoff: Backoff) -> None:
         self._name = name
-        self._backoff = (initial, longest)
+        self._backoff = backoff
         self._gauge = metrics.shard_state.labels(name)
         self._closed = trio.Event()
         self._closed.set()
@@ -73,7 +81,7 @@ class Breaker:
             await self._tripped.wait()
             attempt = 0
             while self.state is not BreakerState.CLOSED:
-                await trio.sleep(backoff(attempt, *self._backoff))
+                await trio.sleep(self._backoff.seconds(attempt))
                 attempt += 1
                 self._set(BreakerState.HALF_OPEN)
                 try:
@@ -96,14 +104,12 @@ class Shard:
         config: ShardConfig,
         session: Session,
         metrics: Metrics,
-        *,
-        backoff_initial: float = 0.1,
-        backoff_max: float = 10.0,
+        backoff: Backoff = Backoff(),
     ) -> None:
         self.name = config.name
         self.connections = config.connections
         self.metrics = metrics
-        self.breaker = Breaker(config.name, metrics, backoff_initial, backoff_max)
+        self.breaker = Breaker(config.name, metrics, backoff)
         self._pool = Connections(config.dsn, session)
         self._turns = trio.CapacityLimiter(config.connections)
         metrics.shard_limit.labels(config.name).set(config.connections)

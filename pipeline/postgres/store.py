@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -24,10 +24,18 @@ import trio
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.errors import Verdict, explain, judge, rule_for, sqlstate_of
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.shard import Breaker, backoff
+from pipeline.postgres.shard import Backoff, Breaker
 from pipeline.records import Record
-from pipeline.store import AppliedOffsets, Claim, Fenced, PartitionStore, PipelineError, Rejection
-from pipeline.store import Rejects, Store
+from pipeline.store import (
+    AppliedOffsets,
+    Claim,
+    Fenced,
+    PartitionStore,
+    PipelineError,
+    Rejection,
+    Rejects,
+    Store,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +48,28 @@ class Transactions(Protocol):
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None: ...
     async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]: ...
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None: ...
+
+
+class BatchSizer:
+    """How many records a transaction should hold, so that it takes about ``target`` seconds.
+
+    The declared sink has no target: the larger the batch, the cheaper the record. A handler's calls
+    run one after another in their transaction, so a slow handler gets small batches: its records
+    then run on all connections at once, and neither locks nor drains wait for a long transaction.
+    """
+
+    def __init__(self, largest: int, target: float | None = None) -> None:
+        self._largest = largest
+        self._target = target
+        self.limit = largest if target is None else 1
+
+    def observe(self, records: int, seconds: float) -> None:
+        """A transaction of so many records took so long."""
+        if self._target is None:
+            return
+        fitting = int(records * self._target / max(seconds, 1e-6))
+        # Grow step by step, for one quick transaction proves little; shrink at once.
+        self.limit = max(1, min(fitting, self.limit * 2, self._largest))
 
 
 class Turns(Protocol):
@@ -60,17 +90,19 @@ class ShardStore:
     def __init__(
         self,
         shard: Turns,
-        database: Transactions,
+        connect: Callable[[], Awaitable[Transactions]],
         rejects: Rejects,
-        *,
-        backoff_initial: float = 0.1,
-        backoff_max: float = 10.0,
+        sizer: BatchSizer,
+        backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.shard = shard
-        self.database = database
+        self._connect = connect
+        self._connecting = trio.Lock()
+        self._database: Transactions | None = None
         self.rejects = rejects
-        self._backoff = (backoff_initial, backoff_max)
+        self.sizer = sizer
+        self._backoff = backoff
         self._clock = clock
         metrics, name = shard.metrics, shard.name
         self._apply_seconds = metrics.apply_seconds.labels(name)
@@ -84,12 +116,25 @@ class ShardStore:
         while True:
             await self.shard.breaker.closed()
             try:
-                epochs, applied = await self.database.take_over(claim, writers)
+                database = await self._connected()
+                epochs, applied = await database.take_over(claim, writers)
             except Exception as error:  # judged: what is not for retrying is raised
                 await self.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1
             else:
                 return OwnedPartition(self, claim, epochs, applied)
+
+    async def _connected(self) -> Transactions:
+        """The database, made ready when the first partition needs it: others may be away."""
+        async with self._connecting:
+            if self._database is None:
+                self._database = await self._connect()
+            return self._database
+
+    @property
+    def database(self) -> Transactions:
+        assert self._database is not None, "a partition is opened before it is used"
+        return self._database
 
     async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.checkpoint`. What fails is left to the next one: folding only saves space."""
@@ -113,7 +158,7 @@ class ShardStore:
             self.shard.breaker.trip(explain(error))
             await self.shard.breaker.closed()
         else:
-            await trio.sleep(backoff(attempt, *self._backoff))
+            await trio.sleep(self._backoff.seconds(attempt))
 
     def _stop(self, error: Exception, doing: str) -> PipelineError:
         if isinstance(error, PipelineError):
@@ -124,6 +169,7 @@ class ShardStore:
 
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction."""
+        self.sizer.observe(records, seconds)
         self._apply_seconds.observe(seconds)
         self._batch_records.observe(records)
         self._rows_written.inc(rows)
@@ -142,6 +188,11 @@ class OwnedPartition:
         self.writers = len(epochs)
         self._store = store
         self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+
+    @property
+    def batch_limit(self) -> int:
+        """See `PartitionStore.batch_limit`."""
+        return self._store.sizer.limit
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """See `PartitionStore.turn`."""

@@ -1,0 +1,73 @@
+"""What the commands share: the configuration, errors as messages, the running of Trio."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import trio
+
+from pipeline.config import Config, ConfigError, load
+from pipeline.store import PipelineError
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The option that nearly every command has."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration (TOML)")
+
+
+def loaded(path: str) -> Config | None:
+    """The configuration; None, with its mistakes on standard error, where it has any."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def messages(error: BaseException) -> Iterator[str]:
+    """The causes in an exception, a line or more each; an exception group is flattened."""
+    if isinstance(error, BaseExceptionGroup):
+        seen = set()
+        for cause in error.exceptions:
+            for message in messages(cause):
+                if message not in seen:
+                    seen.add(message)
+                    yield message
+    elif isinstance(error, PipelineError):
+        yield str(error)
+    elif not isinstance(error, trio.Cancelled):
+        yield f"{type(error).__name__}: {error}"
+
+
+def known(error: BaseException) -> bool:
+    """Whether an exception holds nothing but errors that explain themselves."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(known(cause) for cause in error.exceptions)
+    return isinstance(error, PipelineError | trio.Cancelled | KeyboardInterrupt)
+
+
+def report(error: BaseException) -> None:
+    """Print what ended a program, for a person."""
+    for message in messages(error):
+        print(f"pipeline: {message}", file=sys.stderr)
+
+
+def run_service(config: Config, log_level: str) -> int:
+    """Run the consumer; its exit code."""
+    # Imported here: the other commands need not wait for what only this one needs.
+    import logging
+
+    from pipeline.observe.logging import configure_logging
+    from pipeline.service import run
+
+    configure_logging(log_level.upper())
+    try:
+        trio.run(run, config)
+    except (Exception, BaseExceptionGroup) as error:  # the program's end: told, never swallowed
+        if not known(error):
+            logging.getLogger("pipeline").exception("an error that the pipeline does not know")
+        report(error)
+        return 1
+    return 0

@@ -1,0 +1,209 @@
+"""The supervisor: partitions assigned, revoked and lost become tasks started, drained and cancelled.
+
+The listener only records what happened (see `client`); here it is decided and carried out, one event
+after another, in the order that Kafka gave them. The rebalance waits for each:
+
+- **assigned**: a task is started for each partition, and the rebalance goes on at once. The task
+  takes the partition over by itself; until then the partition is paused.
+- **revoked**: every task is drained, all at once, within the drain deadline; then their watermarks
+  are committed, then the rebalance goes on. First drained, then committed: the other way round, work
+  that was finished in the drain would be done again. And only then fenced, by the new owner.
+- **lost**: the membership is gone and others may own the partitions already. Tasks are cancelled,
+  nothing is committed. What was in flight is rolled back or fenced, and the ledger tells which.
+
+Each assignment of a partition makes a new task with a number of its own, kept here in ``tasks`` until
+the task has ended; work belongs to the task that took it, so nothing of an old assignment can reach
+a new one.
+
+A task may also end by itself, fenced: another instance took the partition over. Normally Kafka says
+so too, moments later. If it does not, because a former owner woke up late and raised the epoch over
+ours, the partition is still ours, and after a pause it is taken over again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
+
+import trio
+
+from pipeline.consumer.client import AssignmentEvent, Change, Consumer
+from pipeline.consumer.partition import PartitionSettings, PartitionTask
+from pipeline.observe.metrics import Metrics
+from pipeline.records import TopicPartition
+from pipeline.store import Claim, Store
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 1.0
+RETAKE_SECONDS = 3.0
+"""How long a fenced partition waits for Kafka to say that it is someone else's."""
+
+
+class Supervisor:
+    """Owner of all partition tasks of this instance."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        store: Store,
+        settings: PartitionSettings,
+        metrics: Metrics,
+        *,
+        drain_deadline: float,
+        describe: Callable[[PartitionTask], str] | None = None,
+    ) -> None:
+        self.tasks: dict[TopicPartition, PartitionTask] = {}
+        self.joined = False
+        """Whether the group has given this instance an assignment at least once."""
+        self._consumer = consumer
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._drain_seconds = drain_deadline
+        self._describe = describe or (lambda _: "")
+        self._numbers = count(1)
+        self._committed: dict[TopicPartition, tuple[int, int, str]] = {}
+        self._committing = trio.Lock()
+        self._stopping = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Consume until `stop`, or until a task fails. The nursery of everything below."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._polls)
+                nursery.start_soon(self._commits)
+                async for event in self._consumer.events:
+                    await self._carry_out(event)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing is left to drain: events that wait, or come later, hold up no rebalance."""
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                self._consumer.events.receive_nowait().done()
+        self._consumer.events.close()
+
+    async def stop(self) -> None:
+        """Drain everything, commit, leave the group. Returns when all of it is done.
+
+        Bounded by the drain deadline, and some seconds for Kafka to answer.
+        """
+        self._stopping = True
+        await self._drain(list(self.tasks))
+        await self._consumer.close()
+        assert self._nursery is not None, "stop() goes with a running run()"
+        self._nursery.cancel_scope.cancel()
+
+    # Events
+
+    async def _carry_out(self, event: AssignmentEvent) -> None:
+        names = ", ".join(map(str, event.partitions))
+        log.info("%s: %s", event.change.value, names)
+        self._metrics.rebalances.inc()
+        try:
+            match event.change:
+                case Change.ASSIGNED:
+                    self.joined = True
+                    for source in event.partitions:
+                        self._start(source)
+                case Change.REVOKED:
+                    await self._drain(event.partitions)
+                case Change.LOST:
+                    await self._abandon(event.partitions)
+        finally:
+            event.done()
+
+    def _start(self, source: TopicPartition) -> None:
+        if self._stopping or self._nursery is None:
+            return
+        task = PartitionTask(source, self._settings, next(self._numbers))
+        self.tasks[source] = task
+        self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
+
+    async def _supervise(self, task: PartitionTask) -> None:
+        await task.run()
+        if not task.fenced:
+            return
+        self._metrics.fenced.labels(task.source.topic, str(task.source.partition)).inc()
+        self._consumer.pause(task.source)
+        await trio.sleep(RETAKE_SECONDS)
+        if self.tasks.get(task.source) is task and not self._stopping:
+            log.warning("%s is still assigned to this instance: taking it over again", task.source)
+            self._start(task.source)
+
+    async def _drain(self, sources: Iterable[TopicPartition]) -> None:
+        """Drain the tasks of partitions together, commit what they have done, forget them."""
+        tasks = [self.tasks[source] for source in sources if source in self.tasks]
+        started = trio.current_time()
+        deadline = started + self._drain_seconds
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(task.drain, deadline)
+        self._metrics.drain_seconds.observe(trio.current_time() - started)
+        await self._commit(tasks)
+        self._forget(tasks)
+
+    async def _abandon(self, sources: Sequence[TopicPartition]) -> None:
+        tasks = [self.tasks[source] for source in sources if source in self.tasks]
+        self._forget(tasks)
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(task.cancel)
+
+    def _forget(self, tasks: Iterable[PartitionTask]) -> None:
+        for task in tasks:
+            if self.tasks.get(task.source) is task:
+                del self.tasks[task.source]
+                self._committed.pop(task.source, None)
+                self._metrics.forget_partition(task.source.topic, str(task.source.partition))
+
+    # Records in
+
+    async def _polls(self) -> None:
+        while True:
+            for source, records in (await self._consumer.poll()).items():
+                task = self.tasks.get(source)
+                if task is not None:
+                    task.feed(records)
+
+    # Offsets out
+
+    async def _commits(self) -> None:
+        while True:
+            await trio.sleep(COMMIT_SECONDS)
+            await self._commit(self.tasks.values())
+
+    async def _commit(self, tasks: Collection[PartitionTask]) -> None:
+        """Commit the watermarks that have moved to Kafka, then let the ledger fold below them.
+
+        In this order, so that the ledger's folded watermark is never above Kafka's: where it is, the
+        group's offsets were set back from outside.
+        """
+        async with self._committing:  # one after another: an older offset never follows a newer
+            moved = self._moved(tasks)
+            offsets = {source: (offset, text) for source, (_, (_, offset, text)) in moved.items()}
+            if not moved or not await self._consumer.commit(offsets):
+                return
+            self._committed.update({source: state for source, (_, state) in moved.items()})
+            await self._store.checkpoint(
+                [(claim, offset) for claim, (_, offset, _) in moved.values()]
+            )
+
+    def _moved(
+        self, tasks: Iterable[PartitionTask]
+    ) -> Mapping[TopicPartition, tuple[Claim, tuple[int, int, str]]]:
+        moved = {}
+        for task in tasks:
+            watermark = task.offsets.watermark
+            if task.claim is None or watermark is None or task.fenced:
+                continue
+            state = (task.assignment, watermark, self._describe(task))
+            if self._committed.get(task.source) != state:
+                moved[task.source] = (task.claim, state)
+        return moved

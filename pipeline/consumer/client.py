@@ -1,0 +1,346 @@
+"""Kafka as the rest of the consumer sees it: a few Trio functions and three events.
+
+The thread rules, for everything in this file:
+
+- kafka-python's consumer is used by one worker thread at a time, in `KafkaClient.poll`; seeks, pauses
+  and resumes are queued and carried out there, before the next poll. Commits and the reading of
+  offsets are safe beside a poll and run on worker threads of their own.
+- The rebalance listener runs on kafka-python's I/O thread. It changes nothing: it posts an event into
+  Trio and awaits a `kafka.future.Future`, which Trio completes when the supervisor is done. The I/O
+  thread goes on sending heartbeats meanwhile, so a drain may take as long as it must.
+- Nothing here is called back in another thread; Trio's side only ever runs in Trio's.
+
+An assigned partition is paused before its first fetch, and starts when its task asks for it with the
+offset it knows to be right.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import attrs
+import trio
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka.consumer.fetcher import RecordTooLargeError
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import (
+    AuthorizationError,
+    CommitFailedError,
+    CorruptRecordError,
+    FencedInstanceIdError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    RebalanceInProgressError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
+from kafka.future import Future
+from kafka.structs import OffsetAndMetadata
+
+from pipeline.config import KafkaConfig
+from pipeline.records import RawRecord, TopicPartition
+from pipeline.store import PipelineError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+IDLE_POLL_SECONDS = 0.5
+BUSY_POLL_SECONDS = 0.025
+"""While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
+
+
+FATAL = (
+    AuthorizationError,
+    CorruptRecordError,
+    FencedInstanceIdError,
+    NoOffsetForPartitionError,
+    RecordTooLargeError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
+"""Errors of Kafka that no retry mends."""
+
+
+class Change(Enum):
+    """What happens to partitions in a rebalance."""
+
+    ASSIGNED = "assigned"
+    REVOKED = "revoked"
+    LOST = "lost"
+
+
+@attrs.frozen
+class AssignmentEvent:
+    """A change that the supervisor must carry out before the rebalance may go on."""
+
+    change: Change
+    partitions: tuple[TopicPartition, ...]
+    done: Callable[[], None]
+    """Say that it is carried out. Called once, in Trio; never blocks."""
+
+
+@attrs.frozen
+class Position:
+    """Where a partition's records begin and end, and where the group stands.
+
+    Attributes:
+        committed: the group's committed offset, the next one to apply; None where it has none.
+        metadata: the text committed with it.
+        start: the log's first offset.
+        end: the offset after the log's last record.
+    """
+
+    committed: int | None
+    metadata: str
+    start: int
+    end: int
+
+
+class Consumer(Protocol):
+    """What the partition tasks and their supervisor ask of Kafka."""
+
+    events: trio.MemoryReceiveChannel[AssignmentEvent]
+
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        """The next records, at most `max_poll_records`, in offset order in each partition."""
+
+    def start(self, source: TopicPartition, offset: int | None) -> None:
+        """Fetch an assigned partition from ``offset`` on; None: where the reset policy says."""
+
+    def pause(self, source: TopicPartition) -> None: ...
+
+    def resume(self, source: TopicPartition) -> None: ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
+        """Commit offsets with metadata; False where the group would not take it just now."""
+
+    async def positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]: ...
+
+    async def topic_id(self, topic: str) -> UUID: ...
+
+    async def close(self) -> None:
+        """Leave the group: what is assigned is revoked first, as an event. No poll works then."""
+
+
+class _Listener(AsyncConsumerRebalanceListener):
+    """Posts what happens to partitions into Trio, and waits there until it is carried out."""
+
+    def __init__(self, client: KafkaClient) -> None:
+        self._client = client
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        await self._client.post(Change.ASSIGNED, assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        await self._client.post(Change.REVOKED, revoked)
+
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        await self._client.post(Change.LOST, lost)
+
+
+class KafkaClient:
+    """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
+
+    def __init__(self, consumer: Any, max_poll_records: int) -> None:
+        self._consumer = consumer
+        self._max_poll_records = max_poll_records
+        self._token = trio.lowlevel.current_trio_token()
+        self._commands: list[Callable[[], None]] = []
+        self._paused: set[TopicPartition] = set()
+        self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
+        self._closing = False
+        self._polling = trio.Lock()
+
+    @classmethod
+    async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
+        """Connect and subscribe; the group is joined by the first polls.
+
+        Raises:
+            PipelineError: no broker answers, or an option is wrong.
+        """
+        try:
+            consumer = await trio.to_thread.run_sync(partial(_make_consumer, config, client_id))
+        except (KafkaError, OSError, ValueError) as error:
+            servers = ", ".join(config.bootstrap_servers)
+            raise PipelineError(
+                f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
+            ) from error
+        client = cls(consumer, consumer.config["max_poll_records"])
+        consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
+        return client
+
+    # Events, on kafka-python's I/O thread
+
+    async def post(self, change: Change, partitions: Iterable[Any]) -> None:
+        """Hand an event to Trio and wait until it is carried out. On the I/O thread."""
+        sources = tuple(TopicPartition(p.topic, p.partition) for p in sorted(partitions))
+        if not sources:
+            return
+        if change is Change.ASSIGNED:
+            for source in sources:
+                self._consumer.pause(source)
+        carried_out = Future()
+        net = self._consumer._net
+
+        def done() -> None:
+            net.call_soon_threadsafe(partial(carried_out.success, None))
+
+        event = AssignmentEvent(change, sources, done)
+        try:
+            self._token.run_sync_soon(self._receive, event)
+        except trio.RunFinishedError:
+            return  # Trio has ended: there is nothing left to drain
+        await carried_out
+
+    def _receive(self, event: AssignmentEvent) -> None:
+        if event.change is Change.ASSIGNED:
+            self._paused.update(event.partitions)
+        else:
+            self._paused.difference_update(event.partitions)
+        try:
+            self._send.send_nowait(event)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            event.done()  # the supervisor has ended, and its partition tasks with it
+
+    # Polling, on a worker thread
+
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        if self._closing:
+            await trio.sleep_forever()  # whoever closes ends the polling task
+        async with self._polling:
+            commands, self._commands = self._commands, []
+            seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
+            try:
+                return await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+            except KafkaError as error:
+                if isinstance(error, FATAL):
+                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
+                log.warning(
+                    "polling Kafka failed, trying again: %s: %s", type(error).__name__, error
+                )
+        await trio.sleep(BUSY_POLL_SECONDS)
+        return {}
+
+    def _poll(self, commands: list[Callable[[], None]], seconds: float) -> Mapping[Any, Any]:
+        for command in commands:
+            try:
+                command()
+            except (IllegalStateError, KeyError):
+                # The partition has gone since the command was given: so has the need for it.
+                log.debug("a command came too late for its partition", exc_info=True)
+        records: Mapping[Any, Any] = self._consumer.poll(
+            timeout_ms=seconds * 1000, max_records=self._max_poll_records
+        )
+        return records
+
+    def start(self, source: TopicPartition, offset: int | None) -> None:
+        if offset is not None:
+            where = OffsetAndMetadata(offset, "", -1)
+            self._commands.append(partial(self._seek, source, where))
+        self.resume(source)
+
+    def _seek(self, source: TopicPartition, where: Any) -> None:
+        if source not in self._consumer.assignment():
+            raise IllegalStateError(f"{source} is not assigned")
+        self._consumer.seek(source, where)
+
+    def pause(self, source: TopicPartition) -> None:
+        self._paused.add(source)
+        self._commands.append(partial(self._consumer.pause, source))
+
+    def resume(self, source: TopicPartition) -> None:
+        self._paused.discard(source)
+        self._commands.append(partial(self._consumer.resume, source))
+
+    # Offsets, on worker threads beside the poll
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
+        request = {
+            source: OffsetAndMetadata(offset, metadata, -1)
+            for source, (offset, metadata) in offsets.items()
+        }
+        try:
+            await trio.to_thread.run_sync(partial(self._consumer.commit, request, timeout_ms=5000))
+        except RebalanceInProgressError:
+            return False
+        except (CommitFailedError, KafkaError) as error:
+            shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
+            log.warning(
+                "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
+            )
+            return False
+        return True
+
+    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._positions, list(sources))
+            except KafkaError as error:
+                if isinstance(error, FATAL):
+                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
+                log.warning("reading offsets failed, trying again: %s", type(error).__name__)
+            await trio.sleep(IDLE_POLL_SECONDS)
+
+    def _positions(self, sources: list[TopicPartition]) -> dict[TopicPartition, Position]:
+        committed = self._consumer._coordinator.fetch_committed_offsets(sources, timeout_ms=10_000)
+        starts = self._consumer.beginning_offsets(sources, timeout_ms=10_000)
+        ends = self._consumer.end_offsets(sources, timeout_ms=10_000)
+        positions = {}
+        for source in sources:
+            found = committed.get(source)
+            positions[source] = Position(
+                committed=None if found is None else found.offset,
+                metadata="" if found is None else found.metadata,
+                start=starts[source],
+                end=ends[source],
+            )
+        return positions
+
+    async def topic_id(self, topic: str) -> UUID:
+        return await trio.to_thread.run_sync(self._topic_id, topic)
+
+    def _topic_id(self, topic: str) -> UUID:
+        found: UUID | None = self._consumer._cluster.topic_id(topic)
+        if found is None:
+            self._consumer.partitions_for_topic(topic)
+            found = self._consumer._cluster.topic_id(topic)
+        if found is None:
+            raise PipelineError(
+                f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
+            )
+        return found
+
+    async def close(self) -> None:
+        self._closing = True
+        async with self._polling:
+            await trio.to_thread.run_sync(
+                partial(self._consumer.close, autocommit=False, timeout_ms=5000)
+            )
+
+
+def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
+    options: dict[str, Any] = {
+        "auto_offset_reset": "earliest",
+        "fetch_max_bytes": 16 * 1024 * 1024,
+        "max_poll_records": 4000,
+        "metrics_enabled": False,
+    }
+    options.update(config.options)
+    return KafkaConsumer(
+        bootstrap_servers=list(config.bootstrap_servers),
+        group_id=config.group_id,
+        client_id=client_id,
+        enable_auto_commit=False,
+        partition_assignment_strategy=[CooperativeStickyAssignor],
+        **options,
+    )

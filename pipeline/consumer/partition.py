@@ -1,0 +1,273 @@
+"""One assigned partition: its nursery, its cancel scope, and everything that happens to its records.
+
+    intake    lists of records → decoded → key channels; pauses the partition when it is full
+    writer ×n a turn at the shard → a batch of ready channels → the store → offsets done
+
+It lives as long as the assignment: made when the partition is assigned, drained when it is revoked,
+cancelled when it is lost. What comes back late belongs to an object that is gone, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import attrs
+import trio
+
+from pipeline.consumer.channels import Batch, Channels
+from pipeline.consumer.client import Consumer, Position
+from pipeline.consumer.offsets import OffsetTracker
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Decoder, RawRecord, Record, TopicPartition
+from pipeline.store import Claim, Fenced, PartitionStore, PipelineError, Store
+
+log = logging.getLogger(__name__)
+
+DECODE_AT_ONCE = 500
+"""Records decoded before other tasks get their turn: 1 to 2 ms."""
+
+
+class Phase(Enum):
+    """Where a partition task is in its life."""
+
+    OPENING = "taking over"
+    RUNNING = "running"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+@attrs.frozen
+class PartitionSettings:
+    """What all partition tasks share."""
+
+    consumer: Consumer
+    store: Store
+    group: str
+    decode: Decoder
+    make_channels: Callable[[], Channels]
+    metrics: Metrics
+    max_buffered: int
+    max_batch: int
+    unfold: Callable[[str, int], set[int]] | None = None
+    """Committed metadata and offset → offsets applied above it; None where the store knows them."""
+
+
+class PartitionTask:
+    """The task tree of one assigned partition."""
+
+    def __init__(self, source: TopicPartition, settings: PartitionSettings, epoch: int) -> None:
+        self.source = source
+        self.assignment = epoch
+        """Grows with each assignment, so that two of one partition are told apart."""
+        self.phase = Phase.OPENING
+        self.fenced = False
+        self.claim: Claim | None = None
+        self.offsets = OffsetTracker(None)
+        self.channels = settings.make_channels()
+        self.log_end: int | None = None
+        self.ended = trio.Event()
+        self._settings = settings
+        self._scope = trio.CancelScope()
+        self._intake_scope = trio.CancelScope()
+        self._send, self._receive = trio.open_memory_channel[Sequence[RawRecord]](math.inf)
+        self._queued = 0  # records handed over and not yet decoded
+        self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
+        self._idle = trio.Event()
+        self._paused = False
+        labels = (source.topic, str(source.partition))
+        self._records_applied = settings.metrics.records_applied.labels(*labels)
+        self._duplicates = settings.metrics.duplicates_skipped.labels(*labels)
+        self._end_to_end = settings.metrics.end_to_end_seconds
+
+    # The life of the task
+
+    async def run(self) -> None:
+        """Take over, then apply records until drained or cancelled. Fenced, it ends quietly.
+
+        Raises:
+            PipelineError: retrying can't help; the whole program ends.
+        """
+        try:
+            with self._scope:
+                store = await self._open()
+                if self.phase is Phase.OPENING:
+                    self.phase = Phase.RUNNING
+                    await self._work(store)
+        finally:
+            self.phase = Phase.ENDED
+            self.ended.set()
+
+    async def _open(self) -> PartitionStore:
+        """Own the partition in the store, learn what is applied, and start fetching from there."""
+        settings, source = self._settings, self.source
+        claim = Claim(settings.group, source, await settings.consumer.topic_id(source.topic))
+        store = await settings.store.open(claim)
+        position = (await settings.consumer.positions([source]))[source]
+        start = self._starting_offset(store, position)
+        applied = store.applied.offsets_from(start or 0)
+        if settings.unfold is not None and start is not None:
+            applied |= settings.unfold(position.metadata, start)
+        self.offsets = OffsetTracker(start, applied)
+        self.claim = claim
+        self.log_end = position.end
+        if self.phase is Phase.OPENING:
+            settings.consumer.start(source, start)
+        return store
+
+    def _starting_offset(self, store: PartitionStore, position: Position) -> int | None:
+        """The higher of what Kafka and the ledger know; a difference is counted and explained."""
+        start, watermark = position.committed, store.applied.watermark
+        if watermark is not None and (start is None or start < watermark):
+            self._explain_set_back(start, watermark, store.applied.folded)
+            self._duplicates.inc(max(0, watermark - (position.start if start is None else start)))
+            start = watermark
+        elif watermark is not None and start is not None and start > watermark:
+            log.warning(
+                "%s: starting at the group's offset %d, above the ledger's %d: the offset was moved "
+                "from outside, and what lies between is not applied",
+                self.source, start, watermark,
+            )  # fmt: skip
+        if start is not None and start < position.start:
+            log.error(
+                "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
+                "they were applied", self.source, start, position.start,
+            )  # fmt: skip
+            start = position.start
+        if start is not None and start > position.end:
+            raise PipelineError(
+                f"{self.source}: offset {start} comes next, but the log ends at {position.end}: Kafka "
+                "has lost records, or the topic's data was replaced. To apply the log again from an "
+                "offset of your choice, stop all instances and use: pipeline rewind"
+            )
+        return start
+
+    def _explain_set_back(self, start: int | None, watermark: int, folded: int | None) -> None:
+        if start is not None and folded is not None and start < folded:
+            log.warning(
+                "%s: the group's offset was set back to %d from outside, but the ledger in the "
+                "database has everything below %d applied, so nothing is applied again; for a "
+                "deliberate replay, stop all instances and use: pipeline rewind",
+                self.source, start, watermark,
+            )  # fmt: skip
+
+    async def _work(self, store: PartitionStore) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._intake)
+                for writer in range(store.writers):
+                    nursery.start_soon(self._writer, store, writer)
+        except* Fenced as group:
+            self.fenced = True
+            log.warning("%s: another instance has taken over: %s", self.source, group.exceptions[0])
+
+    async def drain(self, deadline: float) -> None:
+        """Finish what is in flight, drop what waits, and end; cancelled at ``deadline``.
+
+        ``deadline`` is absolute, on Trio's clock. A checkpoint; returns when the task has ended.
+        """
+        if self.phase in (Phase.OPENING, Phase.ENDED):
+            self._scope.cancel()
+        else:
+            self.phase = Phase.DRAINING
+            self._intake_scope.cancel()
+            dropped = self._queued + self.channels.clear()
+            self._wake_if_idle()
+            with trio.move_on_at(deadline):
+                await self._idle.wait()
+            if self.channels.in_flight:
+                log.warning(
+                    "%s: %d records are still in flight at the deadline; cancelling them, the next "
+                    "owner reads them again", self.source, self.channels.in_flight,
+                )  # fmt: skip
+            log.debug("%s: drained, %d waiting records left", self.source, dropped)
+            self._scope.cancel()
+        await self.ended.wait()
+
+    async def cancel(self) -> None:
+        """End at once: whatever is in flight is rolled back, or known to the ledger."""
+        self.phase = Phase.DRAINING
+        self._scope.cancel()
+        await self.ended.wait()
+
+    # Intake
+
+    def feed(self, records: Sequence[RawRecord]) -> None:
+        """Hand over records that were fetched, in offset order. Not a checkpoint."""
+        if self.phase is Phase.RUNNING:
+            self._queued += len(records)
+            self._send.send_nowait(records)
+            self._balance()
+
+    @property
+    def buffered(self) -> int:
+        """Records held here: not yet decoded, waiting in channels, or in flight."""
+        return self._queued + self.channels.waiting + self.channels.in_flight
+
+    def _balance(self) -> None:
+        """Pause the partition when it is full, resume it when half of that is gone."""
+        if self._paused:
+            if self.buffered <= self._settings.max_buffered // 2:
+                self._paused = False
+                self._settings.consumer.resume(self.source)
+        elif self.buffered >= self._settings.max_buffered:
+            self._paused = True
+            self._settings.consumer.pause(self.source)
+
+    async def _intake(self) -> None:
+        with self._intake_scope:
+            async for raws in self._receive:
+                for start in range(0, len(raws), DECODE_AT_ONCE):
+                    self._file(raws[start : start + DECODE_AT_ONCE])
+                    await trio.lowlevel.checkpoint()
+
+    def _file(self, raws: Sequence[RawRecord]) -> None:
+        self._queued -= len(raws)
+        decoded = self._settings.decode(self.source, raws)
+        fresh = self.offsets.admit(decoded)
+        if len(fresh) < len(decoded):
+            self._duplicates.inc(len(decoded) - len(fresh))
+        self.channels.put(fresh)
+        self._wake_a_writer()
+        self._balance()
+
+    # Writers
+
+    async def _writer(self, store: PartitionStore, number: int) -> None:
+        while True:
+            while not self.channels.ready:
+                await self._hungry.park()
+            async with store.turn():
+                batch = self.channels.take(min(self._settings.max_batch, store.batch_limit))
+                self._wake_a_writer()
+                if batch.records:
+                    await store.apply(number, batch.records)
+            if batch.records:
+                self._finish(batch)
+
+    def _wake_a_writer(self) -> None:
+        """One is enough: having taken its batch, it wakes the next if anything is left."""
+        if self.channels.ready:
+            self._hungry.unpark()
+
+    def _finish(self, batch: Batch) -> None:
+        self.offsets.done(batch.records)
+        self.channels.done(batch)
+        self._records_applied.inc(len(batch.records))
+        now = time.time()
+        self._end_to_end.observe_many(_ages(batch.records, now))
+        self._balance()
+        self._wake_if_idle()
+
+    def _wake_if_idle(self) -> None:
+        if self.phase is Phase.DRAINING and not self.channels.in_flight:
+            self._idle.set()
+
+
+def _ages(records: Sequence[Record], now: float) -> list[float]:
+    """Seconds from each record's timestamp until now, in ascending order."""
+    stamps = sorted([record.raw.timestamp for record in records], reverse=True)
+    return [now - stamp / 1000 if stamp >= 0 else 0.0 for stamp in stamps]

@@ -1,0 +1,194 @@
+"""The composition root: the only module that knows both sides.
+
+run
+├── shard …      connections and breaker of each database
+├── supervisor   assignment, partition tasks, commits
+├── http         /metrics /livez /readyz
+└── signals      SIGTERM, SIGINT: drain, commit, leave; a second one: cancel
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from inspect import iscoroutinefunction
+
+import trio
+
+from pipeline.config import Config
+from pipeline.consumer.assignment import Supervisor
+from pipeline.consumer.channels import Channels, KeyChannels, runs
+from pipeline.consumer.client import KafkaClient
+from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
+from pipeline.consumer.multikey import MultiKeyChannels
+from pipeline.consumer.partition import PartitionSettings
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres import ledger
+from pipeline.postgres.bridge import Session, open_bridge
+from pipeline.postgres.catalog import read_table
+from pipeline.postgres.database import Applier, Database, Handler, HandlerApplier, SinkApplier
+from pipeline.postgres.shard import Backoff, Shard
+from pipeline.postgres.sink import Sink
+from pipeline.postgres.store import BatchSizer, ShardedStore, ShardStore
+from pipeline.postgres.validate import mistakes_of
+from pipeline.records import Path, Record, json_decoder
+from pipeline.store import PipelineError, Rejects
+
+log = logging.getLogger(__name__)
+
+HANDLER_SECONDS = 0.05
+"""How long a handler's transaction should take: see `BatchSizer`."""
+
+
+async def run(
+    config: Config, *, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Consume until SIGTERM or SIGINT, or until a task fails.
+
+    Raises:
+        PipelineError: a person must mend something; perhaps several, in an exception group.
+    """
+    metrics = Metrics()
+    async with open_bridge(), trio.open_nursery() as nursery:
+        rejects = await _open_rejects(config)
+        store = make_store(config, metrics, rejects, nursery)
+        consumer = await KafkaClient.open(config.kafka, config.pipeline.name)
+        supervisor = Supervisor(
+            consumer, store, partition_settings(config, consumer, store, metrics), metrics,
+            drain_deadline=config.limits.drain_deadline,
+        )  # fmt: skip
+        try:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(_stop_on_signal, supervisor, inner.cancel_scope)
+                task_status.started(supervisor)
+                await supervisor.run()
+                inner.cancel_scope.cancel()
+        finally:
+            # Shielded: the group must be left, so that its partitions move at once and not when the
+            # session times out. Bounded by the consumer's own deadline.
+            with trio.CancelScope(shield=True), trio.move_on_after(10):
+                await consumer.close()
+                if isinstance(rejects, DeadLetterTopic):
+                    await rejects.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(supervisor: Supervisor, everything: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        first = True
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                if first:
+                    log.warning("%s: draining", signal.Signals(number).name)
+                    nursery.start_soon(supervisor.stop)
+                    first = False
+                else:
+                    log.warning("%s again: cancelling", signal.Signals(number).name)
+                    everything.cancel()
+
+
+def partition_settings(
+    config: Config, consumer: KafkaClient, store: ShardedStore, metrics: Metrics
+) -> PartitionSettings:
+    """What all partition tasks share, as configured."""
+    several = len(config.records.keys) > 1
+    make_channels: Callable[[], Channels] = MultiKeyChannels if several else KeyChannels
+    return PartitionSettings(
+        consumer=consumer,
+        store=store,
+        group=config.kafka.group_id,
+        decode=json_decoder([Path.parse(key) for key in config.records.keys]),
+        make_channels=make_channels,
+        metrics=metrics,
+        max_buffered=config.limits.max_buffered,
+        max_batch=config.limits.max_batch,
+    )
+
+
+async def _open_rejects(config: Config) -> Rejects:
+    topic = config.errors.dead_letter_topic
+    if topic is None:
+        return NoDeadLetters()
+    return await DeadLetterTopic.open(
+        config.kafka, topic, config.pipeline.name, config.errors.max_dead_letters_per_minute
+    )
+
+
+def session(config: Config) -> Session:
+    """The settings of every connection to Postgres."""
+    return Session(
+        config.pipeline.name, config.limits.statement_timeout, config.limits.lock_timeout
+    )
+
+
+def make_store(
+    config: Config, metrics: Metrics, rejects: Rejects, nursery: trio.Nursery
+) -> ShardedStore:
+    """The stores of all shards. Each connects when its first partition is taken over."""
+    waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
+    target = HANDLER_SECONDS if config.sink.handler is not None else None
+    stores = {}
+    for shard_config in config.shards:
+        shard = Shard(shard_config, session(config), metrics, waits)
+        nursery.start_soon(shard.serve)
+        stores[shard.name] = ShardStore(
+            shard,
+            partial(make_database, config, shard),
+            rejects,
+            BatchSizer(config.limits.max_batch, target),
+            waits,
+        )
+    return ShardedStore(stores, lambda partition: config.shard_for(partition).name)
+
+
+async def make_database(config: Config, shard: Shard) -> Database:
+    """Create or upgrade the ledger's schema, read the sink's table, prepare its statements.
+
+    Raises:
+        PipelineError: the table does not fit the configuration; every mistake is named.
+    """
+    exactly_once = config.pipeline.delivery == "exactly-once"
+    if exactly_once:
+        await shard.run(ledger.migrate)
+    applier = await make_applier(config, shard)
+    return Database(shard, applier, config.pipeline.owner, exactly_once=exactly_once)
+
+
+async def make_applier(config: Config, shard: Shard) -> Applier:
+    """What the configuration says is done with records on a shard."""
+    if config.sink.handler is not None:
+        split = runs if config.sink.scope == "key" else _whole
+        return HandlerApplier(load_handler(config.sink.handler), split)
+    assert config.sink.table is not None, "the configuration has a table or a handler"
+    table = await shard.run(partial(read_table, name=config.sink.table))
+    mistakes = mistakes_of(config.sink, table)
+    if mistakes or table is None:
+        raise PipelineError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
+    return SinkApplier(Sink(config.sink, table))
+
+
+def _whole(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    yield records
+
+
+def load_handler(name: str) -> Handler:
+    """The handler ``package.module:function``; modules beside the working directory are found too.
+
+    Raises:
+        PipelineError: there is none, or it is not an async function.
+    """
+    module_name, _, function = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        handler = getattr(import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(f"[sink] handler {name!r} can't be loaded: {error}") from error
+    if not iscoroutinefunction(handler):
+        raise PipelineError(f"[sink] handler {name!r} must be an async function")
+    result: Handler = handler
+    return result
