@@ -1,9 +1,9 @@
 """A Prometheus histogram that takes a whole batch of values at once.
 
 The one in ``prometheus_client`` takes a value a call, walks the buckets in Python and locks twice:
-1.3 to 1.9 µs a value, where a record's whole way through its key channel may cost 1. A batch is sorted
-here and cut at the bucket bounds by bisection: 0.01 µs a value where they come nearly sorted, as
-record times do, and 0.06 to 0.12 where they come in no order.
+1.3 to 1.9 µs a value, where a record's whole way through its key channel may cost 1. A batch is
+sorted here and cut at the bucket bounds by bisection: 0.01 µs a value where they come nearly sorted,
+as record times do, and 0.06 to 0.12 where they come in no order.
 """
 
 from __future__ import annotations
