@@ -101,6 +101,8 @@ class Guard:
         self.sweep()
         if self.owner_died() and self.spec["remove"]:
             shutil.rmtree(self.spec["remove"], ignore_errors=True)
+            with contextlib.suppress(OSError):  # the last guard to go removes what held both
+                os.rmdir(os.path.dirname(self.spec["remove"]))
 
     def wait(self, seconds: float) -> None:
         """Wait for a signal, the owner's death or the time, and reap."""

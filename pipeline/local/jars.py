@@ -31,7 +31,7 @@ def kafka_jars() -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{place.name}.", dir=place.parent) as name:
         jars = Path(name, "jars")
-        _fetch(jars, place.with_suffix(".install.log"))
+        _fetch(jars, place.parent / f"{place.name}.install.log")
         try:
             jars.rename(place)
         except OSError:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -138,7 +137,7 @@ class Kafka(Server):
         self._properties.write_text("".join(lines))
 
     def _format(self, base: list[str]) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        cluster = uuid4().hex[:22]  # as long as Kafka's own, which may begin with a dash
         command = [*base, "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", cluster, "--config", str(self._properties)]
         with self.log.open("ab") as log:

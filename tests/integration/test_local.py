@@ -19,8 +19,8 @@ from kafka.errors import TopicAlreadyExistsError
 from pipeline.cli import main
 from pipeline.local import LocalError, Servers
 from pipeline.local.detached import Detached
-from pipeline.local.jars import VERSION, kafka_jars
 from pipeline.local.guard import parents
+from pipeline.local.jars import VERSION, kafka_jars
 from pipeline.local.java import find_java, find_maven
 from pipeline.local.members import guards, members
 from pipeline.local.ports import first_ephemeral_port, free_port
@@ -227,7 +227,7 @@ def test_servers_end_with_a_killed_owner(
         assert len(started) > 2 * len(guards(place))
         process.kill()
         assert wait_until(lambda: not started & parents().keys(), PATIENCE)
-        assert wait_until(lambda: not (place / "postgres").exists(), PATIENCE)
+        assert wait_until(lambda: not place.exists(), PATIENCE)
         assert members(place) == []
 
 
