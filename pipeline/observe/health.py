@@ -1,0 +1,134 @@
+"""Whether this process is alive and ready, and the watch that finds a partition standing still.
+
+A pipeline can hang without failing: a rebalance that ends wrong, a lost wake-up, a transaction that
+waits for ever. Lag alone doesn't tell, since a slow database or a spike makes lag too. What does tell
+is lag while the watermark stands still *and* the shard answers: then nobody outside is to blame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import attrs
+
+from pipeline.records import TopicPartition
+
+log = logging.getLogger(__name__)
+
+STALL_SECONDS = 60.0
+"""How long a watermark may stand still while records wait and the shard answers."""
+
+
+class Health(Protocol):
+    """What the HTTP endpoint asks. Called at each request: must not block or checkpoint."""
+
+    def live(self) -> list[str]:
+        """Reasons to restart this process, a line each; none when it is live."""
+
+    def ready(self) -> list[str]:
+        """Reasons why it doesn't do its work yet, a line each; none when it is ready."""
+
+
+@attrs.frozen
+class Progress:
+    """One assigned partition, as it is now.
+
+    Attributes:
+        source: topic and partition.
+        watermark: the lowest offset not yet applied.
+        lag: records that wait: the end of the log minus the watermark.
+        shard_answers: whether the partition's database is there; while it is not, nothing is amiss
+            here.
+        waiting_for: what the partition waits for, for people: "a turn at shard db0".
+    """
+
+    source: TopicPartition
+    watermark: int
+    lag: int
+    shard_answers: bool
+    waiting_for: str
+
+
+@attrs.define
+class _Watched:
+    progress: Progress
+    since: float
+
+
+class ProgressWatch:
+    """The `Health` of a consumer: live while its partitions move, ready once it is in its group.
+
+    Args:
+        clock: seconds that only grow, such as ``trio.current_time``.
+        describe_tasks: the state of every task, for the log; called once a stall.
+        stall_seconds: how long a partition may stand still.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        describe_tasks: Callable[[], str],
+        *,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._clock = clock
+        self._describe_tasks = describe_tasks
+        self._stall_seconds = stall_seconds
+        self._watched: dict[TopicPartition, _Watched] = {}
+        self._reasons: list[str] = []
+        self._joined = False
+
+    def joined(self) -> None:
+        """The consumer group has been joined: ready from now on."""
+        self._joined = True
+
+    def feed(self, partitions: Iterable[Progress]) -> None:
+        """Look at every assigned partition, once a second; those left out have gone.
+
+        At the first stall the description of every task is logged; again only after it has passed.
+        Does not checkpoint.
+        """
+        now = self._clock()
+        before, self._watched = self._watched, {}
+        for progress in partitions:
+            since = _standing_since(before.get(progress.source), progress, now)
+            self._watched[progress.source] = _Watched(progress, since)
+        was_live = not self._reasons
+        self._reasons = [
+            _sentence(watched.progress, now - watched.since)
+            for _, watched in sorted(self._watched.items())
+            if now - watched.since >= self._stall_seconds
+        ]
+        self._log_change(was_live)
+
+    def _log_change(self, was_live: bool) -> None:
+        if self._reasons and was_live:
+            stalls = "\n".join(self._reasons)
+            log.error("not live any more:\n%s\nevery task:\n%s", stalls, self._describe_tasks())
+        elif not self._reasons and not was_live:
+            log.warning("live again: no partition stands still any more")
+
+    def live(self) -> list[str]:
+        """A sentence for each partition that stands still, as of the last `feed`."""
+        return list(self._reasons)
+
+    def ready(self) -> list[str]:
+        """Why not, until the consumer group has been joined."""
+        return [] if self._joined else ["the consumer group has not been joined yet"]
+
+
+def _standing_since(before: _Watched | None, progress: Progress, now: float) -> float:
+    """When the partition was last seen to move, or to have a good reason not to."""
+    if before is None or progress.lag <= 0 or not progress.shard_answers:
+        return now
+    moved = progress.watermark != before.progress.watermark
+    return now if moved else before.since
+
+
+def _sentence(progress: Progress, seconds: float) -> str:
+    return (
+        f"{progress.source} has stood at offset {progress.watermark} for {seconds:.0f} s while"
+        f" {progress.lag} records wait and its shard answers; it waits for {progress.waiting_for}"
+    )
