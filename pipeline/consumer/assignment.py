@@ -72,15 +72,15 @@ class Supervisor:
 
     async def run(self) -> None:
         """Consume until `stop`, or until a task fails. The nursery of everything below."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._polls)
-                nursery.start_soon(self._commits)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._polls)
+            nursery.start_soon(self._commits)
+            try:
                 async for event in self._consumer.events:
                     await self._carry_out(event)
-        finally:
-            self._let_go()
+            finally:
+                self._let_go()  # before the nursery waits for a poll that stands in a rebalance
 
     def _let_go(self) -> None:
         """Nothing is left to drain: events that wait, or come later, hold up no rebalance."""

@@ -43,6 +43,7 @@ from kafka.errors import (
 )
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
 from pipeline.records import RawRecord, TopicPartition
@@ -183,17 +184,20 @@ class KafkaClient:
 
     async def post(self, change: Change, partitions: Iterable[Any]) -> None:
         """Hand an event to Trio and wait until it is carried out. On the I/O thread."""
-        sources = tuple(TopicPartition(p.topic, p.partition) for p in sorted(partitions))
-        if not sources:
+        partitions = sorted(partitions)
+        if not partitions:
             return
+        sources = tuple(TopicPartition(p.topic, p.partition) for p in partitions)
         if change is Change.ASSIGNED:
-            for source in sources:
-                self._consumer.pause(source)
+            self._consumer.pause(*partitions)
         carried_out = Future()
         net = self._consumer._net
 
+        async def complete() -> None:  # the loop takes functions and coroutines, no partials
+            carried_out.success(None)
+
         def done() -> None:
-            net.call_soon_threadsafe(partial(carried_out.success, None))
+            net.call_soon_threadsafe(complete)
 
         event = AssignmentEvent(change, sources, done)
         try:
@@ -245,28 +249,27 @@ class KafkaClient:
 
     def start(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
-            where = OffsetAndMetadata(offset, "", -1)
-            self._commands.append(partial(self._seek, source, where))
+            self._commands.append(partial(self._seek, source, offset))
         self.resume(source)
 
-    def _seek(self, source: TopicPartition, where: Any) -> None:
+    def _seek(self, source: TopicPartition, offset: int) -> None:
         if source not in self._consumer.assignment():
             raise IllegalStateError(f"{source} is not assigned")
-        self._consumer.seek(source, where)
+        self._consumer.seek(KafkaPartition(*source), offset)
 
     def pause(self, source: TopicPartition) -> None:
         self._paused.add(source)
-        self._commands.append(partial(self._consumer.pause, source))
+        self._commands.append(partial(self._consumer.pause, KafkaPartition(*source)))
 
     def resume(self, source: TopicPartition) -> None:
         self._paused.discard(source)
-        self._commands.append(partial(self._consumer.resume, source))
+        self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
 
     # Offsets, on worker threads beside the poll
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
         request = {
-            source: OffsetAndMetadata(offset, metadata, -1)
+            KafkaPartition(*source): OffsetAndMetadata(offset, metadata, -1)
             for source, (offset, metadata) in offsets.items()
         }
         try:
@@ -292,9 +295,11 @@ class KafkaClient:
             await trio.sleep(IDLE_POLL_SECONDS)
 
     def _positions(self, sources: list[TopicPartition]) -> dict[TopicPartition, Position]:
-        committed = self._consumer._coordinator.fetch_committed_offsets(sources, timeout_ms=10_000)
-        starts = self._consumer.beginning_offsets(sources, timeout_ms=10_000)
-        ends = self._consumer.end_offsets(sources, timeout_ms=10_000)
+        partitions = [KafkaPartition(*source) for source in sources]
+        coordinator = self._consumer._coordinator
+        committed = coordinator.fetch_committed_offsets(partitions, timeout_ms=10_000)
+        starts = self._consumer.beginning_offsets(partitions, timeout_ms=10_000)
+        ends = self._consumer.end_offsets(partitions, timeout_ms=10_000)
         positions = {}
         for source in sources:
             found = committed.get(source)

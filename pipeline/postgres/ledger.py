@@ -104,7 +104,8 @@ from pipeline.applied, unnest(offsets) r where {_KEY}"""
 
 _FOLD = """\
 with done as (
-    select * from unnest($1::text[], $2::uuid[], $3::int[], $4::int8[]) d(stream, topic_id, partition, watermark)
+    select * from unnest($1::text[], $2::uuid[], $3::int[], $4::int8[])
+        d(stream, topic_id, partition, watermark)
 ), old as (
     delete from pipeline.applied a using done d
     where a.stream = d.stream and a.topic_id = d.topic_id and a.partition = d.partition
