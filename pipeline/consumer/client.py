@@ -46,6 +46,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
+from pipeline.consumer import decode
 from pipeline.records import RawRecord, TopicPartition
 from pipeline.store import PipelineError
 
@@ -341,7 +342,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         "metrics_enabled": False,
     }
     options.update(config.options)
-    return KafkaConsumer(
+    consumer = KafkaConsumer(
         bootstrap_servers=list(config.bootstrap_servers),
         group_id=config.group_id,
         client_id=client_id,
@@ -349,3 +350,5 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         partition_assignment_strategy=[CooperativeStickyAssignor],
         **options,
     )
+    decode.install(consumer)
+    return consumer
