@@ -1,0 +1,52 @@
+"""The programs in Python that run in the pipeline's own environment: the pipeline, the bare loop."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from bench.drain import Commands, Job
+from bench.load import SINK
+
+CONFIG = """\
+[pipeline]
+name = "bench"
+
+[kafka]
+bootstrap_servers = ["{job.bootstrap}"]
+topics = ["{job.topic}"]
+group_id = "{job.group}"
+
+[records]
+key = "id"
+
+{sink}
+[[shards]]
+name = "db0"
+dsn = "{job.dsn}"
+
+[http]
+listen = "127.0.0.1:0"
+"""
+
+
+def pipeline(job: Job, *, processes: int = 1) -> list[list[str]]:
+    """``pipeline run`` as it is delivered: exactly once, in order by key, metrics on."""
+    file = job.directory / "pipeline.toml"
+    file.write_text(CONFIG.format(job=job, sink=SINK))
+    command = [sys.executable, "-m", "pipeline", "run", "--config", str(file)]
+    return [[*command, "--log-level", "warning"]] * processes
+
+
+def bare_loop(job: Job, *, fast: bool = False) -> list[list[str]]:
+    """See `bench.bare_loop`."""
+    command = [sys.executable, "-m", "bench.bare_loop", *job.arguments()]
+    return [command + ["--fast"] * fast]
+
+
+PROGRAMS: dict[str, Commands] = {
+    "bare loop": bare_loop,
+    "bare loop, fast": partial(bare_loop, fast=True),
+    "pipeline": pipeline,
+}
+"""What `bench.throughput` compares; the pipeline comes last."""
