@@ -20,6 +20,7 @@ from inspect import iscoroutinefunction
 import trio
 
 from pipeline.config import Config
+from pipeline.consumer import metadata
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.client import KafkaClient
@@ -60,6 +61,7 @@ async def run(
         supervisor = Supervisor(
             consumer, store, partition_settings(config, consumer, store, metrics), metrics,
             drain_deadline=config.limits.drain_deadline,
+            describe=None if exactly_once(config) else lambda task: metadata.describe(task.offsets),
         )  # fmt: skip
         try:
             async with trio.open_nursery() as inner:
@@ -106,7 +108,13 @@ def partition_settings(
         metrics=metrics,
         max_buffered=config.limits.max_buffered,
         max_batch=config.limits.max_batch,
+        unfold=None if exactly_once(config) else metadata.unfold,
     )
+
+
+def exactly_once(config: Config) -> bool:
+    """Whether the ledger in each shard says what is applied; otherwise the commit's metadata does."""
+    return config.pipeline.delivery == "exactly-once"
 
 
 async def _open_rejects(config: Config) -> Rejects:
@@ -151,11 +159,10 @@ async def make_database(config: Config, shard: Shard) -> Database:
     Raises:
         PipelineError: the table does not fit the configuration; every mistake is named.
     """
-    exactly_once = config.pipeline.delivery == "exactly-once"
-    if exactly_once:
+    if exactly_once(config):
         await shard.run(ledger.migrate)
     applier = await make_applier(config, shard)
-    return Database(shard, applier, config.pipeline.owner, exactly_once=exactly_once)
+    return Database(shard, applier, config.pipeline.owner, exactly_once=exactly_once(config))
 
 
 async def make_applier(config: Config, shard: Shard) -> Applier:

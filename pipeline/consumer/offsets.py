@@ -46,20 +46,24 @@ class OffsetTracker:
             if not records:
                 return records
         self.position = records[-1].offset + 1
-        if self._applied:
-            records = self._without_applied(records)
         self._outstanding.extend([record.offset for record in records])
-        return records
+        return self._without_applied(records) if self._applied else records
 
     def _without_applied(self, records: list[Record]) -> list[Record]:
+        """Records that are applied already are done at once, and stay known until the watermark."""
         fresh = [record for record in records if record.offset not in self._applied]
+        self._completed.update({record.offset for record in records} & self._applied)
         assert self.position is not None
         self._applied = {offset for offset in self._applied if offset >= self.position}
+        self._advance()
         return fresh
 
     def done(self, records: Iterable[Record]) -> None:
         """Records were applied. Each must have been admitted, and be done once."""
+        self._completed.update([record.offset for record in records])
+        self._advance()
+
+    def _advance(self) -> None:
         outstanding, completed = self._outstanding, self._completed
-        completed.update([record.offset for record in records])
         while outstanding and outstanding[0] in completed:
             completed.remove(outstanding.popleft())

@@ -53,7 +53,7 @@ class PartitionSettings:
     max_buffered: int
     max_batch: int
     unfold: Callable[[str, int], set[int]] | None = None
-    """Committed metadata and offset → offsets applied above it; None where the store knows them."""
+    """Committed metadata and its offset → offsets applied above it; None where the store knows them."""
 
 
 class PartitionTask:
@@ -109,8 +109,8 @@ class PartitionTask:
         position = (await settings.consumer.positions([source]))[source]
         start = self._starting_offset(store, position)
         applied = store.applied.offsets_from(start or 0)
-        if settings.unfold is not None and start is not None:
-            applied |= settings.unfold(position.metadata, start)
+        if settings.unfold is not None and position.committed is not None:
+            applied |= settings.unfold(position.metadata, position.committed)
         self.offsets = OffsetTracker(start, applied)
         self.claim = claim
         self.log_end = position.end
