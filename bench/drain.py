@@ -110,9 +110,7 @@ def servers() -> Iterator[Servers]:
         yield started
 
 
-def filled(
-    started: Servers, records: int, keys: int, seed: int, *, prefix: str = "bench"
-) -> Topic:
+def filled(started: Servers, records: int, keys: int, seed: int, *, prefix: str = "bench") -> Topic:
     """A topic with the load in it."""
     name = f"{prefix}-{records}-{keys}"
     started.create_topic(name, PARTITIONS)

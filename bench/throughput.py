@@ -20,9 +20,7 @@ from bench.drain import Drained, DrainFailed, drain, filled, servers
 from bench.programs import PROGRAMS
 
 GATED = "bare loop, fast"
-HEADER = (
-    f"{'':<20} {'records/s':>10} {'CPU µs':>8} {'memory MB':>10} {'Postgres µs':>12} {'Kafka µs':>9}"
-)
+HEADER = f"{'':<20} {'records/s':>10} {'CPU µs':>8} {'memory MB':>10} {'Postgres µs':>12} {'Kafka µs':>9}"
 
 
 def main() -> int:
@@ -75,9 +73,7 @@ def rate(runs: Sequence[Drained]) -> float:
     return statistics.median(run.rate for run in runs)
 
 
-def verdict(
-    runs: Mapping[str, Sequence[Drained]], ratios: Mapping[str, float], gate: float
-) -> int:
+def verdict(runs: Mapping[str, Sequence[Drained]], ratios: Mapping[str, float], gate: float) -> int:
     """Print medians and ratios; the exit code."""
     print("medians")
     for name, measured in runs.items():
