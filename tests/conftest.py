@@ -1,3 +1,3 @@
 """What every test shares."""
 
-pytest_plugins = ["tests.support.servers"]
+pytest_plugins = ["tests.support.servers", "tests.support.pipelines"]
