@@ -98,12 +98,14 @@ class Position:
         metadata: the text committed with it.
         start: the log's first offset.
         end: the offset after the log's last record.
+        reset: where the reset policy starts a group without an offset; None where it starts none.
     """
 
     committed: int | None
     metadata: str
     start: int
     end: int
+    reset: int | None = None
 
 
 class Consumer(Protocol):
@@ -115,7 +117,7 @@ class Consumer(Protocol):
         """The next records, at most `max_poll_records`, in offset order in each partition."""
 
     def start(self, source: TopicPartition, offset: int | None) -> None:
-        """Fetch an assigned partition from ``offset`` on; None: where the reset policy says."""
+        """Fetch an assigned partition from ``offset`` on; None: from wherever Kafka has it."""
 
     def pause(self, source: TopicPartition) -> None: ...
 
@@ -156,6 +158,7 @@ class KafkaClient:
     def __init__(self, consumer: Any, max_poll_records: int) -> None:
         self._consumer = consumer
         self._max_poll_records = max_poll_records
+        self._reset_policy = str(consumer.config["auto_offset_reset"])
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
@@ -243,6 +246,7 @@ class KafkaClient:
             except (IllegalStateError, KeyError):
                 # The partition has gone since the command was given: so has the need for it.
                 log.debug("a command came too late for its partition", exc_info=True)
+        _unpark(self._consumer._fetcher)
         records: Mapping[Any, Any] = self._consumer.poll(
             timeout_ms=seconds * 1000, max_records=self._max_poll_records
         )
@@ -301,6 +305,7 @@ class KafkaClient:
         committed = coordinator.fetch_committed_offsets(partitions, timeout_ms=10_000)
         starts = self._consumer.beginning_offsets(partitions, timeout_ms=10_000)
         ends = self._consumer.end_offsets(partitions, timeout_ms=10_000)
+        resets = {"earliest": starts, "latest": ends}.get(self._reset_policy, {})
         positions = {}
         for source in sources:
             found = committed.get(source)
@@ -309,6 +314,7 @@ class KafkaClient:
                 metadata="" if found is None else found.metadata,
                 start=starts[source],
                 end=ends[source],
+                reset=resets.get(source),
             )
         return positions
 
@@ -332,6 +338,18 @@ class KafkaClient:
             await trio.to_thread.run_sync(
                 partial(self._consumer.close, autocommit=False, timeout_ms=5000)
             )
+
+
+def _unpark(fetcher: Any) -> None:
+    """Let a resumed partition's parked records back in line.
+
+    kafka-python 3.0.12 parks what it has fetched of a paused partition, and takes it back only when
+    no partition is in line; but one that was read to its end stays in line. With every other
+    partition at its end, a resumed one then waits until somebody produces a record elsewhere.
+    """
+    in_line = fetcher._next_partition_records
+    if in_line is not None and not in_line:
+        fetcher._next_partition_records = None
 
 
 def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
