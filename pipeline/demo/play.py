@@ -1,0 +1,183 @@
+"""The story: two instances start, events come, one is killed and comes back, all is compared.
+
+play
+├── producer   events to Kafka, on a thread
+└── story      readings four times a second, and what happens between them
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from pipeline.demo.display import Display
+from pipeline.demo.events import PARTITIONS, events
+from pipeline.demo.producer import Producer
+from pipeline.demo.progress import Meter, Progress
+from pipeline.demo.reading import Ledgers, read_offsets
+from pipeline.demo.stage import SESSION_TIMEOUT_SECONDS, TOPIC, Stage
+from pipeline.demo.verdict import Verdict, compare
+from pipeline.postgres.bridge import open_bridge
+from pipeline.store import PipelineError
+
+SEED = 2023
+READING_SECONDS = 0.25
+JOIN_SECONDS = 40.0
+CATCH_UP_SECONDS = 40.0
+
+
+@attrs.frozen
+class Settings:
+    """How long events are produced, and how many a second; what is killed when is a share of it."""
+
+    seconds: float = 20.0
+    rate: int = 5000
+    killed_at: float = 0.4
+    back_after: float = 0.1
+
+
+class Story:
+    """One run of the demo, from the first event to the verdict."""
+
+    def __init__(self, stage: Stage, settings: Settings, display: Display) -> None:
+        self._stage = stage
+        self._settings = settings
+        self._display = display
+        self._ledgers = Ledgers(stage.dsns)
+        self._producer = Producer(
+            stage.servers.bootstrap, TOPIC, events(SEED), settings.rate, settings.seconds
+        )
+        self._meter = Meter(self._producer)
+        self._survivor, self._victim = stage.instances
+        self._produced = trio.Event()
+
+    async def tell(self) -> Verdict:
+        """The whole story; within the bridge. Cancelled, it leaves processes to the stage.
+
+        Raises:
+            PipelineError: something did not happen in time, or an instance ended by itself.
+        """
+        await self._start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._produce)
+            killed, rescued = await self._kill_and_restart()
+        await self._catch_up()
+        await self._stop()
+        rows = self._producer.model.rows
+        found = await compare(self._ledgers.databases, rows)
+        await self._ledgers.close()
+        return Verdict(self._producer.sent, len(rows), killed, rescued, found)
+
+    async def _start(self) -> None:
+        for instance in self._stage.instances:
+            await trio.to_thread.run_sync(instance.start)
+        self._display.say("two instances of `pipeline run` start: A and B")
+        await self._until(self._shared, JOIN_SECONDS, "both instances own partitions")
+
+    async def _produce(self) -> None:
+        await self._producer.produce()
+        self._produced.set()
+
+    async def _kill_and_restart(self) -> tuple[str, int]:
+        settings, victim = self._settings, self._victim
+        self._display.say(
+            f"{settings.rate:,} events a second for {settings.seconds:.0f} s: {PARTITIONS} "
+            "partitions, 64 tenants, one hot key"
+        )
+        await self._for(settings.seconds * settings.killed_at)
+        owned = (await self._read()).owned_by(victim.name)
+        await trio.to_thread.run_sync(victim.kill)
+        killed_at = time.monotonic()
+        rescued = await self._rescued(owned)
+        shown = ", ".join(map(str, owned))
+        self._display.say(
+            f"instance {victim.name} is killed (SIGKILL). Its partitions {shown} wait until Kafka "
+            f"misses it, {SESSION_TIMEOUT_SECONDS} s; the others go on"
+        )
+        await self._for(settings.seconds * settings.back_after)
+        await trio.to_thread.run_sync(victim.start)
+        self._display.say(f"instance {victim.name} is started again")
+        await self._until(
+            self._all_move(owned), CATCH_UP_SECONDS, f"partitions {shown} are worked on again"
+        )
+        stood = time.monotonic() - killed_at
+        self._display.say(f"partitions {shown} are worked on again, {stood:.1f} s after the kill")
+        await self._until(lambda _: self._produced.is_set(), settings.seconds + 30, "all produced")
+        return f"instance {victim.name} once (SIGKILL), back at work after {stood:.1f} s", rescued
+
+    async def _rescued(self, partitions: list[int]) -> int:
+        """Records that are in the databases but beyond the offsets that Kafka knows of."""
+        offsets = await read_offsets(self._stage.servers.bootstrap)
+        applied = await self._ledgers.read()
+        return sum(max(0, applied[p].count - offsets.committed[p]) for p in partitions)
+
+    async def _catch_up(self) -> None:
+        """Wait for lag 0: everything on the topic is applied, and committed to Kafka."""
+        self._display.say(f"{self._producer.sent:,} events produced; waiting for lag 0")
+        deadline = trio.current_time() + CATCH_UP_SECONDS
+        while not (offsets := await read_offsets(self._stage.servers.bootstrap)).caught_up:
+            if trio.current_time() > deadline:
+                raise PipelineError(f"lag 0 was not reached in {CATCH_UP_SECONDS:.0f} s: {offsets}")
+            await self._read()
+            await trio.sleep(READING_SECONDS)
+        sent = {number: len(sent_at) for number, sent_at in enumerate(self._producer.sent_at)}
+        if offsets.ends != sent:
+            raise PipelineError(f"the topic ends at {offsets.ends}, but {sent} were sent")
+        await self._read()
+
+    async def _stop(self) -> None:
+        """Stop both, so that nothing is written any more while rows are compared."""
+        self._display.freeze()
+        self._display.say("lag 0; both instances are stopped, every row is compared")
+        async with trio.open_nursery() as nursery:
+            for instance in self._stage.instances:
+                nursery.start_soon(trio.to_thread.run_sync, instance.stop)
+
+    # Readings
+
+    async def _read(self) -> Progress:
+        """Read the ledgers and show where things are; an instance that died by itself is an error."""
+        for instance in self._stage.instances:
+            instance.check()
+        progress = self._meter.measure(await self._ledgers.read())
+        self._display.show(progress)
+        return progress
+
+    async def _for(self, seconds: float) -> None:
+        deadline = trio.current_time() + seconds
+        while (left := deadline - trio.current_time()) > 0:
+            await self._read()
+            await trio.sleep(min(READING_SECONDS, left))
+
+    async def _until(
+        self, condition: Callable[[Progress], bool], seconds: float, what: str
+    ) -> None:
+        deadline = trio.current_time() + seconds
+        while not condition(await self._read()):
+            if trio.current_time() > deadline:
+                raise PipelineError(f"not reached in {seconds:.0f} s: {what}")
+            await trio.sleep(READING_SECONDS)
+
+    def _shared(self, progress: Progress) -> bool:
+        """Whether every partition has an owner, and both instances own some."""
+        owned = [progress.owned_by(instance.name) for instance in self._stage.instances]
+        return all(owned) and sum(map(len, owned)) == PARTITIONS
+
+    def _all_move(self, partitions: list[int]) -> Callable[[Progress], bool]:
+        """Whether records of these partitions that came after this call have been applied."""
+        reached = {number: len(self._producer.sent_at[number]) for number in partitions}
+
+        def moved(progress: Progress) -> bool:
+            applied = {partition.number: partition.applied for partition in progress.partitions}
+            return all(applied[number] >= count for number, count in reached.items())
+
+        return moved
+
+
+async def play(stage: Stage, settings: Settings, display: Display) -> Verdict:
+    """Play the story on a stage; see `Story.tell`."""
+    async with open_bridge():
+        return await Story(stage, settings, display).tell()

@@ -1,0 +1,105 @@
+"""Rates and lags by partition, from what was sent and what the ledgers say."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import attrs
+
+from pipeline.demo.producer import Producer
+from pipeline.demo.reading import Applied
+from pipeline.demo.stage import SHARDS
+
+WINDOW_SECONDS = 2.0
+"""Over how long a rate is measured."""
+
+
+@attrs.frozen
+class PartitionProgress:
+    """A partition's row of the display. ``time_lag``: seconds, the age of the oldest record that
+    is not applied."""
+
+    number: int
+    shard: str
+    owner: str
+    sent: int
+    applied: int
+    time_lag: float
+    rate: float
+
+    @property
+    def message_lag(self) -> int:
+        return max(0, self.sent - self.applied)
+
+
+@attrs.frozen
+class Progress:
+    """Everything that is shown at a moment. Rates are records a second."""
+
+    partitions: tuple[PartitionProgress, ...]
+    sent: int
+    sent_rate: float
+
+    @property
+    def applied(self) -> int:
+        return sum(partition.applied for partition in self.partitions)
+
+    @property
+    def rate(self) -> float:
+        return sum(partition.rate for partition in self.partitions)
+
+    @property
+    def message_lag(self) -> int:
+        return sum(partition.message_lag for partition in self.partitions)
+
+    @property
+    def time_lag(self) -> float:
+        return max(partition.time_lag for partition in self.partitions)
+
+    def of_shard(self, shard: str) -> list[PartitionProgress]:
+        return [partition for partition in self.partitions if partition.shard == shard]
+
+    def owned_by(self, owner: str) -> list[int]:
+        """The partitions that an instance took over last."""
+        return [partition.number for partition in self.partitions if partition.owner == owner]
+
+
+class Meter:
+    """Makes progress of readings: remembers the last seconds' for the rates."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._past: deque[tuple[float, int, dict[int, int]]] = deque()
+
+    def measure(self, applied: Mapping[int, Applied]) -> Progress:
+        """Progress now."""
+        now, sent = time.monotonic(), self._producer.sent
+        counts = {number: found.count for number, found in applied.items()}
+        self._past.append((now, sent, counts))
+        while len(self._past) > 2 and self._past[0][0] < now - WINDOW_SECONDS:
+            self._past.popleft()
+        then, sent_then, counts_then = self._past[0]
+        elapsed = max(now - then, 0.001)
+        partitions = tuple(
+            self._partition(
+                shard,
+                number,
+                applied.get(number, Applied("", 0, 0)),
+                (counts.get(number, 0) - counts_then.get(number, 0)) / elapsed,
+            )
+            for shard, numbers in SHARDS.items()
+            for number in numbers
+        )
+        return Progress(partitions, sent, (sent - sent_then) / elapsed)
+
+    def _partition(
+        self, shard: str, number: int, applied: Applied, rate: float
+    ) -> PartitionProgress:
+        sent_at = self._producer.sent_at[number]
+        waiting = applied.watermark < len(sent_at)
+        lag = time.monotonic() - sent_at[applied.watermark] if waiting else 0.0
+        return PartitionProgress(
+            number, shard, applied.owner, len(sent_at), applied.count, lag, rate
+        )

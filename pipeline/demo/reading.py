@@ -1,0 +1,119 @@
+"""What the instances have done so far, as the databases' ledgers and Kafka's group tell it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+import asyncpg
+import attrs
+import trio
+from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.errors import KafkaError
+
+from pipeline.demo.events import PARTITIONS
+from pipeline.demo.stage import GROUP, STREAM, TOPIC
+from pipeline.postgres.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.ledger import parse_multirange
+from pipeline.store import PipelineError
+
+_LEDGER = """\
+select o.partition, o.owner, (
+    select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
+    where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as applied
+from pipeline.ownership o where o.stream = $1 and o.writer = 0"""
+
+
+@attrs.frozen
+class Applied:
+    """What a ledger says of a partition.
+
+    Attributes:
+        owner: the instance that took it over last.
+        count: how many of its records are applied.
+        watermark: everything below this offset is.
+    """
+
+    owner: str
+    count: int
+    watermark: int
+
+
+class Ledgers:
+    """The ledgers of all shards, read from Trio within the bridge."""
+
+    def __init__(self, dsns: Mapping[str, str]) -> None:
+        session = Session("pipeline demo", statement_timeout=10.0)
+        self.databases = {name: Connections(dsn, session) for name, dsn in dsns.items()}
+
+    async def read(self) -> dict[int, Applied]:
+        """Partition → what is applied; without those that nobody has taken over yet.
+
+        Raises:
+            PipelineError: a database does not answer.
+        """
+        return await cross(self._read)
+
+    async def _read(self) -> dict[int, Applied]:
+        try:
+            found = await asyncio.gather(*(d.lease(_applied) for d in self.databases.values()))
+        except (OSError, asyncpg.PostgresError) as error:
+            raise PipelineError(f"the demo's Postgres does not answer: {error}") from error
+        return {partition: applied for shard in found for partition, applied in shard.items()}
+
+    async def close(self) -> None:
+        """Close the connections, within the bridge's own bound."""
+        for database in self.databases.values():
+            await cross(database.close)
+
+
+async def _applied(connection: Connection) -> dict[int, Applied]:
+    if not await connection.fetchval("select to_regclass('pipeline.applied') is not null"):
+        return {}  # no instance has been here yet
+    found = {}
+    for row in await connection.fetch(_LEDGER, STREAM):
+        ranges = parse_multirange(row["applied"])
+        watermark = ranges[0][1] if ranges and ranges[0][0] == 0 else 0
+        count = sum(end - start for start, end in ranges)
+        found[row["partition"]] = Applied(row["owner"], count, watermark)
+    return found
+
+
+@attrs.frozen
+class Offsets:
+    """The group's committed offsets, and the ends of the logs, by partition."""
+
+    committed: dict[int, int]
+    ends: dict[int, int]
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that is on the topic is applied and committed."""
+        return self.committed == self.ends
+
+
+async def read_offsets(bootstrap: str) -> Offsets:
+    """Ask Kafka; on a thread.
+
+    Raises:
+        PipelineError: it does not answer.
+    """
+    try:
+        return await trio.to_thread.run_sync(partial(_offsets, bootstrap))
+    except KafkaError as error:
+        raise PipelineError(f"the demo's Kafka does not answer: {error}") from error
+
+
+def _offsets(bootstrap: str) -> Offsets:
+    partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap, client_id="demo-offsets")
+    try:
+        committed = admin.list_group_offsets({GROUP: partitions})[GROUP]
+        ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    finally:
+        admin.close()
+    return Offsets(
+        {p.partition: max(0, committed[p].offset) if p in committed else 0 for p in partitions},
+        {p.partition: ends[p].offset for p in partitions},
+    )

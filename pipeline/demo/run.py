@@ -1,0 +1,80 @@
+"""The demo from the outside: servers, stage, story, verdict, and the logs where it went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from pipeline.demo.display import Display
+from pipeline.demo.play import Settings, play
+from pipeline.demo.stage import Stage, keep_logs, open_stage
+from pipeline.demo.verdict import Verdict
+from pipeline.local import LocalError, Servers
+from pipeline.observe.logging import configure_logging
+from pipeline.store import PipelineError
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Play the demo and print the verdict; the command's exit code.
+
+    Raises:
+        PipelineError: it could not be played to its end; the message names the kept logs.
+        KeyboardInterrupt: Ctrl-C; everything has been cleaned up.
+    """
+    with Display() as display:
+        display.say("starting Kafka and PostgreSQL on this machine")
+        with _servers() as servers, _staged(servers) as stage:
+            display.say("both are up; two databases, a topic of 6 partitions")
+            verdict = _play(stage, settings, display)
+            display.freeze()
+            display.console.print("\n" + verdict.text(), soft_wrap=True, markup=False)
+            if not verdict.good:
+                print(f"\nThe logs are in {keep_logs(servers.directory)}")
+    return 0 if verdict.good else 1
+
+
+@contextmanager
+def _servers() -> Iterator[Servers]:
+    try:
+        with Servers.start() as servers, (servers.directory / "demo.log").open("w") as stream:
+            configure_logging("info", stream=stream)
+            try:
+                yield servers
+            finally:
+                configure_logging("error")
+    except LocalError as error:
+        raise PipelineError(str(error)) from error
+
+
+@contextmanager
+def _staged(servers: Servers) -> Iterator[Stage]:
+    stage = open_stage(servers)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+def _play(stage: Stage, settings: Settings, display: Display) -> Verdict:
+    """The verdict. What fails on the way is raised together with where the logs are kept."""
+    try:
+        return trio.run(play, stage, settings, display)
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
+        display.freeze()
+        log.exception("the demo failed")
+        kept = PipelineError(f"the logs are in {keep_logs(stage.servers.directory)}")
+        raise BaseExceptionGroup("the demo failed", [error, kept]) from None
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is among the causes; Trio may raise it in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
