@@ -203,6 +203,8 @@ class Supervisor:
             watermark = task.offsets.watermark
             if task.claim is None or watermark is None or task.fenced:
                 continue
+            if self.tasks.get(task.source) is not task:
+                continue  # lost while its commit waited: the offset is another owner's to commit
             state = (task.assignment, watermark, self._describe(task))
             if self._committed.get(task.source) != state:
                 moved[task.source] = (task.claim, state)

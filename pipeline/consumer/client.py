@@ -162,6 +162,7 @@ class KafkaClient:
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
+        self._starting: set[TopicPartition] = set()  # their seek waits for the next poll
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._closing = False
         self._polling = trio.Lock()
@@ -227,9 +228,12 @@ class KafkaClient:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
             commands, self._commands = self._commands, []
+            self._starting.clear()
             seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
             try:
-                return await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+                records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+                # What was fetched before a seek that was asked for meanwhile must not come after it.
+                return {s: found for s, found in records.items() if s not in self._starting}
             except KafkaError as error:
                 if isinstance(error, FATAL):
                     raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
@@ -255,6 +259,7 @@ class KafkaClient:
     def start(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
             self._commands.append(partial(self._seek, source, offset))
+            self._starting.add(source)
         self.resume(source)
 
     def _seek(self, source: TopicPartition, offset: int) -> None:

@@ -121,6 +121,10 @@ class PartitionTask:
     def _starting_offset(self, store: PartitionStore, position: Position) -> int | None:
         """The higher of what Kafka and the ledger know; a difference is counted and explained."""
         start, watermark = position.committed, store.applied.watermark
+        if start is None and watermark is None:
+            # An offset of our own, not the consumer's: a partition that is taken over once more
+            # before anything was committed starts where it started first, not where it got to.
+            start = position.reset
         if watermark is not None and (start is None or start < watermark):
             self._explain_set_back(start, watermark, store.applied.folded)
             self._duplicates.inc(max(0, watermark - (position.start if start is None else start)))
