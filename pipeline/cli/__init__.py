@@ -13,6 +13,9 @@ COMMANDS = {
     "run": "consume Kafka and write Postgres",
     "check": "validate a configuration, connect to everything, show the plan",
     "demo": "see it work: real servers, two instances, one of them killed",
+    "lag": "show message lag and time lag, by partition",
+    "dlq": "list, show, replay or drop dead letters",
+    "rewind": "apply records again, or skip them: the group and the ledger together",
     "local": "start or stop a real Kafka and Postgres on this machine",
 }
 

@@ -1,0 +1,1 @@
+"""What operators do beside a running pipeline: dead letters, rewinding, lag."""

@@ -1,0 +1,232 @@
+"""Kafka as the operating commands see it: blocking calls, and no group is ever joined.
+
+A command does one thing and ends, so nothing here needs Trio; Ctrl-C works at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
+
+from pipeline.config import Config, KafkaConfig
+from pipeline.records import RawRecord, TopicPartition
+from pipeline.store import PipelineError
+
+CONNECT_SECONDS = 10.0
+STALL_SECONDS = 30.0
+POLL_SECONDS = 0.25
+
+
+@attrs.frozen
+class Committed:
+    """A group's committed offset: the next one to apply, and the text that travels with it."""
+
+    offset: int
+    metadata: str
+
+
+@contextmanager
+def readable_errors(kafka: KafkaConfig) -> Iterator[None]:
+    """Turn what Kafka's client raises into a `PipelineError` that names the servers."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        servers = ", ".join(kafka.bootstrap_servers)
+        raise PipelineError(
+            f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextmanager
+def open_cluster(config: Config, **options: Any) -> Iterator[Cluster]:
+    """Connect; ``options`` are kafka-python's for the consumer that reads.
+
+    Raises:
+        PipelineError: no broker answers within `CONNECT_SECONDS`; or, later, Kafka fails a call.
+    """
+    with readable_errors(config.kafka):
+        consumer = KafkaConsumer(
+            **_options(config, KafkaConsumer.DEFAULT_CONFIG),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **options,
+        )
+        with closing(consumer):
+            admin = KafkaAdminClient(**_options(config, KafkaAdminClient.DEFAULT_CONFIG))
+            with closing(admin):
+                yield Cluster(config, consumer, admin)
+
+
+def _options(config: Config, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of connecting and securing that a client knows."""
+    shared = {
+        name: value
+        for name, value in config.kafka.options.items()
+        if name in known
+        and (name.startswith(("security", "sasl", "ssl")) or name == "isolation_level")
+    }
+    return {
+        "bootstrap_servers": list(config.kafka.bootstrap_servers),
+        "client_id": config.pipeline.name,
+        "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
+        **shared,
+    }
+
+
+class Cluster:
+    """One connected cluster. Every call blocks, and raises kafka-python's errors."""
+
+    def __init__(self, config: Config, consumer: Any, admin: Any) -> None:
+        self.kafka = config.kafka
+        self.client_id = config.pipeline.name
+        self._consumer = consumer
+        self._admin = admin
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """A topic's partitions, sorted.
+
+        Raises:
+            PipelineError: there is no such topic.
+        """
+        numbers = self._consumer.partitions_for_topic(topic)
+        if not numbers:
+            servers = ", ".join(self.kafka.bootstrap_servers)
+            raise PipelineError(
+                f"there is no topic {topic} at {servers}, or this user may not describe it"
+            )
+        return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+    def topic_id(self, topic: str) -> UUID:
+        """A topic's UUID; its partitions must have been asked for before.
+
+        Raises:
+            PipelineError: the broker gives none.
+        """
+        found: UUID | None = self._consumer._cluster.topic_id(topic)
+        if found is None:
+            raise PipelineError(
+                f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
+            )
+        return found
+
+    def bounds(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """The log's first offset, and the one after its last record, of each partition."""
+        partitions = [KafkaPartition(*source) for source in sources]
+        starts = self._consumer.beginning_offsets(partitions)
+        ends = self._consumer.end_offsets(partitions)
+        return {TopicPartition(*place): (starts[place], ends[place]) for place in partitions}
+
+    def committed(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group has committed; partitions without are left out."""
+        wanted = [KafkaPartition(*source) for source in sources]
+        found = self._admin.list_group_offsets({self.kafka.group_id: wanted})[self.kafka.group_id]
+        return {
+            TopicPartition(*place): Committed(given.offset, given.metadata or "")
+            for place, given in found.items()
+            if given.offset >= 0
+        }
+
+    def group(self) -> tuple[str, list[str]]:
+        """The state of the group in Kafka's words, and its members."""
+        described = self._admin.describe_groups([self.kafka.group_id])[self.kafka.group_id]
+        members = [f"{m['client_id']} at {m['client_host']}" for m in described["members"]]
+        return described["group_state"], sorted(members)
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Set the group's offsets. Kafka refuses while the group has members.
+
+        Raises:
+            PipelineError: it was refused.
+        """
+        request = {
+            KafkaPartition(*source): OffsetAndMetadata(given.offset, given.metadata, -1)
+            for source, given in offsets.items()
+        }
+        answers = self._admin.alter_group_offsets(self.kafka.group_id, request)
+        for place, answer in answers.items():
+            if answer.errno:
+                raise PipelineError(
+                    f"Kafka refuses to set the offset of {TopicPartition(*place)} in group "
+                    f"{self.kafka.group_id}: {answer.__name__}. An instance runs; stop it first"
+                )
+
+    def offsets_at(
+        self, sources: Iterable[TopicPartition], moment: datetime
+    ) -> dict[TopicPartition, int | None]:
+        """The first record not older than a moment, in each partition; None where all are older."""
+        millis = int(moment.timestamp() * 1000)
+        found = self._consumer.offsets_for_times(
+            {KafkaPartition(*source): millis for source in sources}
+        )
+        return {
+            TopicPartition(*place): None if given is None else given.offset
+            for place, given in found.items()
+        }
+
+    def read(
+        self, spans: Mapping[TopicPartition, tuple[int, int]]
+    ) -> Iterator[tuple[TopicPartition, Sequence[RawRecord]]]:
+        """All records within spans of offsets (half-open), in order in each partition.
+
+        Raises:
+            PipelineError: nothing came for `STALL_SECONDS`.
+        """
+        open_spans = {source: span for source, span in spans.items() if span[0] < span[1]}
+        self._seek({source: start for source, (start, _) in open_spans.items()})
+        deadline = time.monotonic() + STALL_SECONDS
+        while open_spans:
+            for place, records in self._consumer.poll(timeout_ms=POLL_SECONDS * 1000).items():
+                source = TopicPartition(*place)
+                if source in open_spans:
+                    end = open_spans[source][1]
+                    deadline = time.monotonic() + STALL_SECONDS
+                    yield source, [record for record in records if record.offset < end]
+            for source in [s for s, (_, end) in open_spans.items() if self._position(s) >= end]:
+                del open_spans[source]
+                self._consumer.pause(KafkaPartition(*source))
+            if open_spans and time.monotonic() > deadline:
+                names = ", ".join(map(str, open_spans))
+                raise PipelineError(f"Kafka sent nothing of {names} for {STALL_SECONDS:.0f} s")
+
+    def first_records(
+        self, spans: Mapping[TopicPartition, tuple[int, int]], seconds: float
+    ) -> dict[TopicPartition, RawRecord | None]:
+        """The first record in each span of offsets; None where the span holds none (compacted).
+
+        Partitions that don't answer within ``seconds`` are left out.
+        """
+        self._seek({source: start for source, (start, _) in spans.items()})
+        found: dict[TopicPartition, RawRecord | None] = {}
+        deadline = time.monotonic() + seconds
+        while len(found) < len(spans) and time.monotonic() < deadline:
+            for place, records in self._consumer.poll(timeout_ms=POLL_SECONDS * 1000).items():
+                source = TopicPartition(*place)
+                if source not in found and records:
+                    first = records[0]
+                    found[source] = first if first.offset < spans[source][1] else None
+                    self._consumer.pause(place)
+            for source, (_, end) in spans.items():
+                if source not in found and self._position(source) >= end:
+                    found[source] = None
+                    self._consumer.pause(KafkaPartition(*source))
+        return found
+
+    def _seek(self, starts: Mapping[TopicPartition, int]) -> None:
+        self._consumer.assign([KafkaPartition(*source) for source in starts])
+        for source, start in starts.items():
+            self._consumer.seek(KafkaPartition(*source), start)
+
+    def _position(self, source: TopicPartition) -> int:
+        position: int = self._consumer.position(KafkaPartition(*source))
+        return position

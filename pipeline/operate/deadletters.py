@@ -1,0 +1,226 @@
+"""Dead letters as they are found on their topic, and which of them wait for a decision.
+
+The topic holds two kinds of records of ours: dead letters (`pipeline.consumer.deadletters` says what
+their headers are), and markers, which say which dead letters of their own partition were replayed or
+dropped. Reading a partition from its start gives both, so what waits is what no marker names. Why
+markers, and not a consumer group's offsets: ``docs/decisions/dead-letter-markers.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import attrs
+import orjson
+
+from pipeline.consumer.deadletters import CONNECT, OURS
+from pipeline.operate.cluster import Cluster
+from pipeline.records import RawRecord, TopicPartition
+from pipeline.store import ranges_of
+
+REPLAYED, DROPPED = "replayed", "dropped"
+MARKER = OURS + "marker"
+REPLAYED_FROM = OURS + "replayed-from"
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@attrs.frozen
+class DeadLetter:
+    """One dead letter: where it is, where it was, and why it could not be applied.
+
+    Attributes:
+        place: the dead letter topic's partition that holds it.
+        offset: its offset there.
+        source: topic and partition that the record was on.
+        source_offset: its offset there.
+        key, value, timestamp: the record's own; ``headers`` are all, those added to it too.
+        error: the name of the exception's class.
+        reason: a sentence.
+        sqlstate: five characters; empty where the record never reached Postgres.
+        group: the consumer group that gave it up.
+        attempts: how often it was tried, as text.
+        failed_at: when it was given up; the record's own time where no header says so.
+    """
+
+    place: TopicPartition
+    offset: int
+    source: TopicPartition
+    source_offset: int
+    key: bytes | None
+    value: bytes | None = attrs.field(repr=False)
+    timestamp: int
+    headers: Headers = attrs.field(repr=False)
+    error: str
+    reason: str
+    sqlstate: str
+    group: str
+    attempts: str
+    failed_at: datetime
+
+    @property
+    def record(self) -> tuple[Any, ...]:
+        """What says that two dead letters are one record: a reject may be kept twice (after a crash)."""
+        return (self.source, self.source_offset, self.timestamp, self.key, self.value)
+
+    @property
+    def own_headers(self) -> list[tuple[str, bytes | None]]:
+        """The headers as the record had them."""
+        return [(k, v) for k, v in self.headers if not k.startswith((CONNECT, OURS))]
+
+    def __str__(self) -> str:
+        return f"{self.place}@{self.offset}"
+
+
+def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
+    """A dead letter from a record; None where its headers don't say where it was."""
+    texts = {name: (value or b"").decode("utf-8", "replace") for name, value in raw.headers or ()}
+    topic, partition, offset = (
+        texts.get(CONNECT + name, "") for name in ("topic", "partition", "offset")
+    )
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        return None
+    return DeadLetter(
+        place=place,
+        offset=raw.offset,
+        source=TopicPartition(topic, int(partition)),
+        source_offset=int(offset),
+        key=raw.key,
+        value=raw.value,
+        timestamp=raw.timestamp,
+        headers=list(raw.headers),
+        error=texts.get(CONNECT + "exception.class.name", ""),
+        reason=texts.get(CONNECT + "exception.message", ""),
+        sqlstate=texts.get(OURS + "sqlstate", ""),
+        group=texts.get(OURS + "group", texts.get(CONNECT + "connector.name", "")),
+        attempts=texts.get(OURS + "attempts", ""),
+        failed_at=_moment(texts.get(OURS + "failed-at", ""), raw.timestamp),
+    )
+
+
+def _moment(text: str, millis: int) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromtimestamp(max(0, millis) / 1000, UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@attrs.frozen
+class Filter:
+    """Which dead letters are meant. What is None says nothing.
+
+    Attributes:
+        error: the start of an SQLSTATE, or the name of an exception's class.
+        key: the message key, as text.
+        since, until: when the record was given up; from ``since`` up to, not including, ``until``.
+        offsets: places on the dead letter topic; a partition of None stands for any.
+    """
+
+    error: str | None = None
+    key: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    offsets: tuple[tuple[int | None, int], ...] = ()
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether a dead letter is among those meant."""
+        return (
+            (self.error is None or self._is_error(letter, self.error))
+            and (self.key is None or (letter.key or b"") == self.key.encode())
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at < self.until)
+            and (not self.offsets or any(self._is_at(letter, *place) for place in self.offsets))
+        )
+
+    @staticmethod
+    def _is_error(letter: DeadLetter, error: str) -> bool:
+        if letter.error.rpartition(".")[2] == error.rpartition(".")[2]:
+            return True
+        return bool(letter.sqlstate) and letter.sqlstate.startswith(error.upper())
+
+    @staticmethod
+    def _is_at(letter: DeadLetter, partition: int | None, offset: int) -> bool:
+        return offset == letter.offset and partition in (None, letter.place.partition)
+
+
+@attrs.define
+class Found:
+    """What was found on the dead letter topic.
+
+    Attributes:
+        letters: those meant, of this group, by source partition and in the order they had there.
+        handled: (partition, offset) → `REPLAYED` or `DROPPED`.
+        foreign: how many records are of other groups, or no dead letters.
+    """
+
+    letters: list[DeadLetter] = attrs.field(factory=list)
+    handled: dict[tuple[int, int], str] = attrs.field(factory=dict)
+    foreign: int = 0
+
+    def state(self, letter: DeadLetter) -> str | None:
+        """Whether a dead letter was replayed or dropped; None while it waits."""
+        return self.handled.get((letter.place.partition, letter.offset))
+
+    def waiting(self) -> list[DeadLetter]:
+        """Those that were neither replayed nor dropped."""
+        return [letter for letter in self.letters if self.state(letter) is None]
+
+
+def find(cluster: Cluster, topic: str, meant: Filter) -> Found:
+    """Read the dead letter topic, from its start to where it ends now.
+
+    Holds all that match in memory, with their values.
+
+    Raises:
+        PipelineError: there is no such topic, or Kafka does not send it.
+    """
+    found = Found()
+    group = cluster.kafka.group_id
+    for place, raws in cluster.read(cluster.bounds(cluster.partitions(topic))):
+        for raw in raws:
+            if any(name == MARKER for name, _ in raw.headers or ()):
+                found.handled.update(_marked(place, raw, group))
+                continue
+            letter = parse(place, raw)
+            if letter is None or letter.group not in ("", group):
+                found.foreign += 1
+            elif meant.matches(letter):
+                found.letters.append(letter)
+    found.letters.sort(key=_order)
+    return found
+
+
+def _order(letter: DeadLetter) -> tuple[Any, ...]:
+    """By source partition, then by place there: the order of its key, also where the dead letter topic
+    has several partitions, whose offsets say nothing about each other's."""
+    return (letter.source, letter.source_offset, letter.place, letter.offset)
+
+
+def marker(group: str, what: str, letters: Iterable[DeadLetter]) -> dict[str, Any]:
+    """A marker's key, value and headers, for dead letters of one partition."""
+    body = {"group": group, what: ranges_of({letter.offset for letter in letters})}
+    return {
+        "key": f"{MARKER}:{uuid4()}".encode(),  # unlike any other: compaction must not merge two
+        "value": orjson.dumps(body),
+        "headers": [(MARKER, what.encode()), (OURS + "group", group.encode())],
+    }
+
+
+def _marked(place: TopicPartition, raw: RawRecord, group: str) -> Mapping[tuple[int, int], str]:
+    """What a marker says; nothing where it is another group's or can't be read."""
+    try:
+        body = orjson.loads(raw.value or b"")
+        if body["group"] != group:
+            return {}
+        return {
+            (place.partition, offset): what
+            for what in (REPLAYED, DROPPED)
+            for start, end in body.get(what, ())
+            for offset in range(start, min(end, raw.offset))
+        }
+    except (ValueError, TypeError, KeyError):
+        return {}

@@ -1,0 +1,141 @@
+"""The ledgers of all shards, read and reset partition by partition, while nothing runs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from pipeline.config import Config, ShardConfig
+from pipeline.postgres import ledger
+from pipeline.postgres.bridge import Connection, Connections, Session, cross, open_bridge
+from pipeline.postgres.errors import explain
+from pipeline.postgres.ledger import key_of, parse_multirange
+from pipeline.records import TopicPartition
+from pipeline.store import Claim, PipelineError
+
+T = TypeVar("T")
+
+Ranges = tuple[tuple[int, int], ...]
+
+_KEY = "stream = $1 and topic_id = $2 and partition = $3"
+_EPOCHS = f"select writer, epoch from pipeline.ownership where {_KEY} order by writer"
+_RANGES = f"select range_agg(r)::text from pipeline.applied, unnest(offsets) r where {_KEY}"
+_RAISE = f"""\
+update pipeline.ownership set epoch = epoch + 1, owner = $4, acquired_at = now() where {_KEY}"""
+_FORGET = f"delete from pipeline.applied where {_KEY}"
+_REMEMBER = """\
+insert into pipeline.applied (stream, topic_id, partition, offsets)
+values ($1, $2, $3, $4::text::int8multirange)"""
+
+
+@attrs.frozen
+class Entry:
+    """What a shard's ledger holds of one partition.
+
+    Attributes:
+        epochs: (writer, epoch); they change when an instance takes the partition over.
+        applied: ranges of applied offsets, half-open, sorted, disjoint.
+    """
+
+    epochs: tuple[tuple[int, int], ...] = ()
+    applied: Ranges = ()
+
+
+@attrs.frozen
+class Reset:
+    """What a partition's ledger is to hold afterwards, and the epochs that it was read with."""
+
+    claim: Claim
+    epochs: tuple[tuple[int, int], ...]
+    applied: Ranges
+
+
+async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, Entry]:
+    """What the ledgers hold, each partition's in the shard that it writes to.
+
+    Raises:
+        PipelineError: a shard does not answer.
+    """
+    found: dict[TopicPartition, Entry] = {}
+    async with open_bridge():
+        for shard, share in _by_shard(config, claims, lambda claim: claim).items():
+            found.update(await _on(config, shard, partial(_read, claims=share)))
+    return found
+
+
+async def reset(config: Config, resets: Iterable[Reset], done: Callable[[str], object]) -> None:
+    """Carry out resets, one transaction a shard; ``done`` is told each shard's name after it.
+
+    In the transaction the epochs are compared and raised first, which locks the rows: whatever a
+    former owner still sends comes too late.
+
+    Raises:
+        PipelineError: a shard does not answer, or a partition was taken over since it was read;
+            then nothing was changed in that shard and those after it.
+    """
+    async with open_bridge():
+        for shard, share in _by_shard(config, resets, lambda reset: reset.claim).items():
+            await _on(config, shard, ledger.migrate)
+            await _on(config, shard, partial(_reset, resets=share))
+            done(shard.name)
+
+
+def _by_shard(
+    config: Config, items: Iterable[T], claim_of: Callable[[T], Claim]
+) -> Mapping[ShardConfig, Sequence[T]]:
+    shares: dict[ShardConfig, list[T]] = {}
+    for item in items:
+        shares.setdefault(config.shard_for(claim_of(item).source.partition), []).append(item)
+    return shares
+
+
+async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run work on a connection of its own."""
+    session = Session(
+        config.pipeline.name, config.limits.statement_timeout, config.limits.lock_timeout
+    )
+    connections = Connections(shard.dsn, session)
+    try:
+        return await cross(connections.lease, work)
+    except PipelineError:
+        raise
+    except Exception as error:  # whatever it is, a person must see to it
+        raise PipelineError(f"shard {shard.name} can't be used: {explain(error)}") from error
+    finally:
+        await cross(connections.close)
+
+
+async def _read(connection: Connection, claims: Sequence[Claim]) -> dict[TopicPartition, Entry]:
+    if not await connection.fetchval("select to_regclass('pipeline.ownership') is not null"):
+        return {}
+    return {claim.source: await _entry(connection, claim) for claim in claims}
+
+
+async def _entry(connection: Connection, claim: Claim) -> Entry:
+    epochs = await connection.fetch(_EPOCHS, *key_of(claim))
+    applied = await connection.fetchval(_RANGES, *key_of(claim))
+    return Entry(
+        tuple((row["writer"], row["epoch"]) for row in epochs), tuple(parse_multirange(applied))
+    )
+
+
+async def _reset(connection: Connection, resets: Sequence[Reset]) -> None:
+    owner = f"pipeline rewind on {socket.gethostname()}"
+    async with connection.transaction():
+        for reset in resets:
+            key = key_of(reset.claim)
+            rows = await connection.fetch(_EPOCHS + " for update", *key)
+            if tuple((row["writer"], row["epoch"]) for row in rows) != reset.epochs:
+                raise PipelineError(
+                    f"{reset.claim.source} was taken over by an instance meanwhile: stop all "
+                    "instances and run the command again"
+                )
+            await connection.execute(_RAISE, *key, owner)
+            await connection.execute(_FORGET, *key)
+            if reset.applied:
+                text = ",".join(f"[{start},{end})" for start, end in reset.applied)
+                await connection.execute(_REMEMBER, *key, "{" + text + "}")

@@ -1,0 +1,163 @@
+"""Replaying and dropping dead letters.
+
+A chunk of dead letters is sent, acknowledged by all replicas, and then marked as replayed, on the dead
+letter topic itself. An interruption between the two, whatever it is, leaves at most one chunk
+(`CHUNK`) that was sent and is not marked: the next replay sends it again. It never leaves one that is
+marked and was not sent.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import attrs
+from kafka.errors import KafkaError
+
+from pipeline.consumer.deadletters import make_producer
+from pipeline.operate.cluster import Cluster
+from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
+from pipeline.store import PipelineError
+
+CHUNK = 100
+SEND_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
+
+Told = Callable[[int], object]
+"""Called with how many dead letters are done so far, after each chunk."""
+
+
+@attrs.frozen
+class Unit:
+    """One record to send, and the dead letters that it stands for: nearly always one."""
+
+    letters: tuple[DeadLetter, ...]
+
+    @property
+    def letter(self) -> DeadLetter:
+        return self.letters[0]
+
+
+def units_of(letters: Sequence[DeadLetter]) -> list[Unit]:
+    """Dead letters, each record once, in the order given."""
+    together: dict[Any, list[DeadLetter]] = {}
+    for letter in letters:
+        together.setdefault(letter.record, []).append(letter)
+    return [Unit(tuple(same)) for same in together.values()]
+
+
+def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
+    """Send dead letters back to the partitions that they came from, in the order given.
+
+    Returns how many records were sent. ``letters`` are as `find` sorts them.
+
+    Raises:
+        PipelineError: a source has gone (nothing was sent), or a send failed (what was sent before
+            it is marked, what comes after it was not sent or is sent again by the next replay).
+    """
+    _check_sources(cluster, letters)
+    units = units_of(letters)
+    done = 0
+    with _producer(cluster) as producer:
+        for start in range(0, len(units), CHUNK):
+            sent, failure = _send(producer, units[start : start + CHUNK])
+            done += len(sent)
+            _mark(producer, cluster.kafka.group_id, REPLAYED, [x for u in sent for x in u.letters])
+            if failure is not None:
+                raise failure
+            told(done)
+    return done
+
+
+def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
+    """Mark dead letters as dropped: they stay on their topic, and are no longer listed or replayed.
+
+    Raises:
+        PipelineError: a marker could not be written.
+    """
+    done = 0
+    with _producer(cluster) as producer:
+        for start in range(0, len(letters), CHUNK):
+            chunk = letters[start : start + CHUNK]
+            _mark(producer, cluster.kafka.group_id, DROPPED, chunk)
+            done += len(chunk)
+            told(done)
+    return done
+
+
+@contextmanager
+def _producer(cluster: Cluster) -> Iterator[Any]:
+    producer = make_producer(cluster.kafka, cluster.client_id)
+    try:
+        yield producer
+    finally:
+        producer.close(timeout=CLOSE_SECONDS)
+
+
+def _check_sources(cluster: Cluster, letters: Sequence[DeadLetter]) -> None:
+    for topic in sorted({letter.source.topic for letter in letters}):
+        there = set(cluster.partitions(topic))
+        for letter in letters:
+            if letter.source.topic == topic and letter.source not in there:
+                raise PipelineError(
+                    f"dead letter {letter} came from {letter.source}, a partition that topic "
+                    f"{topic} does not have: nothing was replayed"
+                )
+
+
+def _send(producer: Any, units: Sequence[Unit]) -> tuple[list[Unit], PipelineError | None]:
+    """Send a chunk; what was acknowledged, and what went wrong."""
+    futures: list[tuple[Unit, Any]] = []
+    failure: PipelineError | None = None
+    for unit in units:
+        try:
+            futures.append((unit, _start(producer, unit.letter)))
+        except (KafkaError, AssertionError) as error:
+            failure = _failed(unit.letter, error)
+            break
+    sent = []
+    with suppress(KafkaError):  # the futures tell which were acknowledged
+        producer.flush(timeout=SEND_SECONDS)
+    for unit, future in futures:
+        try:
+            future.get(timeout=SEND_SECONDS if future.is_done else 0.01)
+        except KafkaError as error:
+            failure = failure or _failed(unit.letter, error)
+        else:
+            sent.append(unit)
+    return sent, failure
+
+
+def _start(producer: Any, letter: DeadLetter) -> Any:
+    origin = (REPLAYED_FROM, str(letter).encode())
+    return producer.send(
+        letter.source.topic,
+        partition=letter.source.partition,
+        key=letter.key,
+        value=letter.value,
+        headers=[*letter.own_headers, origin],
+        timestamp_ms=letter.timestamp if letter.timestamp >= 0 else None,
+    )
+
+
+def _failed(letter: DeadLetter, error: BaseException) -> PipelineError:
+    return PipelineError(
+        f"dead letter {letter} could not be sent to {letter.source}: {type(error).__name__}: {error}. "
+        "What was sent before is marked as replayed; to go on, replay again"
+    )
+
+
+def _mark(producer: Any, group: str, what: str, letters: Sequence[DeadLetter]) -> None:
+    """Write a marker to each partition that holds any of these, and wait until it is safe there."""
+    by_place = defaultdict(list)
+    for letter in letters:
+        by_place[letter.place].append(letter)
+    futures = [
+        producer.send(place.topic, partition=place.partition, **marker(group, what, those))
+        for place, those in by_place.items()
+    ]
+    producer.flush(timeout=SEND_SECONDS)
+    for future in futures:
+        future.get(timeout=SEND_SECONDS)
