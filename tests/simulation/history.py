@@ -1,0 +1,302 @@
+"""A history: what happens to a pipeline in some virtual minute or two, drawn from one seed.
+
+Instances join, leave, crash, freeze past their session and wake, lose Kafka while they reach Postgres;
+databases die and fall silent; transactions fail, take long, are cancelled, lose their answers. Then
+everything heals, one instance is left to finish, and the laws are checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import orjson
+import trio
+import trio.testing
+
+from pipeline.consumer.channels import KeyChannels
+from pipeline.consumer.multikey import MultiKeyChannels
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Path, TopicPartition, json_decoder
+from tests.simulation.instance import Instance, Setup
+from tests.simulation.kafka import Broker, Message
+from tests.simulation.laws import CommitLaw, Expected, check_end
+from tests.simulation.postgres import SimulatedDatabase, SimulatedServer, State
+from tests.simulation.world import Gate, World, waiting_tasks
+
+PARTITIONS = 4
+SHARDS = ("db0", "db1")
+SESSION_SECONDS = 6.0
+FINISH_SECONDS = 300.0
+"""Virtual time in which a healed history must be finished."""
+
+MakeDatabase = Callable[[SimulatedServer, Gate], SimulatedDatabase]
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a history: empty ``violations`` where all laws held."""
+
+    seed: int
+    violations: tuple[str, ...]
+    journal: str
+    seconds: float
+    """How long it took, in virtual seconds."""
+
+    def __str__(self) -> str:
+        laws = "\n".join(self.violations)
+        return f"seed {self.seed}\n{self.journal}\n{laws}\nseed {self.seed}"
+
+
+def run_history(
+    seed: int, make_database: MakeDatabase = SimulatedDatabase, *, keep: bool = False
+) -> Outcome:
+    """Run the history of a seed, always the same one; ``keep`` its journal whatever comes of it."""
+    world = World(seed, random.Random(seed))
+    random.seed(seed)  # the back-off's jitter
+    # Trio shuffles the tasks that are ready; it has these two for tests that need one order.
+    core: Any = trio._core._run
+    core._ALLOW_DETERMINISTIC_SCHEDULING = True
+    core._r.seed(seed)
+    logger = logging.getLogger("pipeline")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        seconds = trio.run(History(world, make_database).run, clock=clock)
+    finally:
+        logger.setLevel(level)
+        core._ALLOW_DETERMINISTIC_SCHEDULING = False
+    journal = str(world.journal) if world.violations or keep else ""
+    return Outcome(seed, tuple(world.violations), journal, seconds)
+
+
+class History:
+    """The plan of one seed, and the actors that carry it out."""
+
+    def __init__(self, world: World, make_database: MakeDatabase) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.sources = [TopicPartition("events", number) for number in range(PARTITIONS)]
+        self.broker = Broker(world, self.sources)
+        self.expected = Expected()
+        self.several_keys = world.chance(0.25)
+        self.setup = self._setup(make_database)
+        self.instances: list[Instance] = []
+        self.servers: dict[str, SimulatedServer] = {}
+        self._keys = self.rng.randint(2, 12)
+        self._nursery: trio.Nursery
+        self._actions: list[Callable[[], None]] = [
+            self._joins,
+            self._leaves,
+            self._crashes,
+            self._freezes,
+            self._freezes,
+            self._loses_kafka,
+            self._shard_goes,
+            self._breaks_connections,
+        ]
+
+    def _setup(self, make_database: MakeDatabase) -> Setup:
+        rng = self.rng
+        paths = ["id", "user"] if self.several_keys else ["id"]
+        return Setup(
+            decode=json_decoder([Path.parse(path) for path in paths]),
+            make_channels=MultiKeyChannels if self.several_keys else KeyChannels,
+            connections=rng.randint(1, 3),
+            max_batch=rng.choice([1, 3, 10, 30]),
+            max_buffered=rng.choice([5, 20, 60]),
+            max_poll_records=rng.choice([5, 20, 50]),
+            drain_deadline=rng.choice([0.2, 1.0, 3.0]),
+            target_seconds=rng.choice([None, None, 0.05]),
+            make_database=make_database,
+            metrics=Metrics(),
+        )
+
+    async def run(self) -> float:
+        """Carry the history out; returns the virtual seconds that it took."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.servers = {name: SimulatedServer(name, self.world, nursery) for name in SHARDS}
+            server_of = {
+                s.partition: self.servers[SHARDS[s.partition % len(SHARDS)]] for s in self.sources
+            }
+            law = CommitLaw(self.world, self.broker, server_of)
+            self.broker.on_commit = law.check
+            self._prepare()
+            async with trio.open_nursery() as actors:
+                actors.start_soon(self._produce)
+                actors.start_soon(self._trouble)
+            self._heal()
+            with trio.move_on_after(FINISH_SECONDS) as limit:
+                await self._finish()
+            if limit.cancelled_caught:
+                self.world.violated(f"no progress\n{waiting_tasks()}")
+                nursery.cancel_scope.cancel()
+        if not self.world.violations:  # what is cut short does not reach the end's state
+            check_end(self.world, self.broker, server_of, self.expected)
+        return trio.current_time()
+
+    def _prepare(self) -> None:
+        rng, weather = self.rng, self.world.weather
+        for source in self.sources:
+            self.broker.starts[source] = rng.choice([0, 0, 0, 40])
+        weather.error = rng.choice([0.0, 0.05, 0.2])
+        weather.lost = rng.choice([0.0, 0.05, 0.2])
+        weather.slow = rng.choice([0.0, 0.02, 0.1])
+        weather.cancel_commits = rng.choice([0.0, 0.5])
+        weather.refused = rng.choice([0.0, 0.1, 0.5])
+        for _ in range(rng.randint(1, 2)):
+            self.join()
+
+    # The producer
+
+    async def _produce(self) -> None:
+        left = self.rng.randint(60, 200)
+        poison, holes = self.rng.choice([0.0, 0.0, 0.03]), self.rng.choice([0.0, 0.0, 0.1])
+        while left > 0:
+            source = self.rng.choice(self.sources)
+            count = min(left, self.rng.randint(1, 40))
+            left -= count
+            offset = self.broker.end(source)
+            messages = []
+            for _ in range(count):
+                offset += self.rng.randint(1, 4) if self.world.chance(holes) else 0
+                messages.append(self._message(source, offset, poison))
+                offset += 1
+            self.broker.produce(source, messages)
+            await trio.sleep(self.rng.uniform(0.0, 3.0))
+
+    def _message(self, source: TopicPartition, offset: int, poison: float) -> Message:
+        number = int(self._keys * self.rng.random() ** 2)  # the lower, the more frequent
+        row = f"{source.partition}-{number}"
+        document = {"id": row, "user": self.rng.randrange(4), "n": 1}
+        if self.world.chance(poison):
+            self.expected.poison.add((source, offset))
+            if self.world.chance(0.3):
+                return Message(offset, b"{")
+            document["n"] = "poison"
+        else:
+            self.expected.good.setdefault(source, {})[offset] = row
+        return Message(offset, orjson.dumps(document))
+
+    # Trouble
+
+    async def _trouble(self) -> None:
+        for _ in range(self.rng.randint(1, 7)):
+            await trio.sleep(self.rng.uniform(0.0, 5.0))
+            self.rng.choice(self._actions)()
+        await trio.sleep(self.rng.uniform(0.0, 10.0))
+
+    def join(self) -> None:
+        """Start an instance."""
+        number = len(self.instances) + 1
+        instance = Instance(number, self.world, self.broker, self.servers, self.setup)
+        self.instances.append(instance)
+        self.world.journal.note("instance %d starts", number)
+        self._nursery.start_soon(instance.run, name=f"instance {number}")
+
+    def _one(self) -> Instance | None:
+        alive = [instance for instance in self.instances if instance.alive]
+        return self.rng.choice(alive) if alive else None
+
+    def _joins(self) -> None:
+        if sum(instance.alive for instance in self.instances) < 3:
+            self.join()
+
+    def _leaves(self) -> None:
+        if instance := self._one():
+            self._nursery.start_soon(self.leave, instance)
+
+    async def leave(self, instance: Instance) -> None:
+        """Stop an instance, as SIGTERM does."""
+        self.world.journal.note("instance %d stops", instance.number)
+        instance.leaving = True
+        await instance.supervisor.stop()
+        self.world.journal.note("instance %d has stopped", instance.number)
+
+    def _crashes(self) -> None:
+        if instance := self._one():
+            self.world.journal.note("instance %d crashes", instance.number)
+            self._nursery.start_soon(self._session_ends, instance)
+            instance.crash()
+
+    async def _session_ends(self, instance: Instance) -> None:
+        member = instance.consumer.member
+        await trio.sleep(SESSION_SECONDS)
+        if member is not None:
+            self.broker.leave(member)
+
+    def _freezes(self) -> None:
+        if instance := self._one():
+            self._nursery.start_soon(self._cut, instance, instance.awake, "freezes")
+
+    def _loses_kafka(self) -> None:
+        if instance := self._one():
+            self._nursery.start_soon(
+                self._cut, instance, instance.consumer.connected, "loses kafka"
+            )
+
+    async def _cut(self, instance: Instance, gate: Gate, what: str) -> None:
+        """Close a gate for a while; the group forgets a member that is behind it for too long."""
+        if gate.closed:
+            return
+        seconds = self.rng.uniform(0.5, 2.5 * SESSION_SECONDS)
+        self.world.journal.note("instance %d %s for %.1f s", instance.number, what, seconds)
+        gate.close()
+        member = instance.consumer.member
+        await trio.sleep(min(seconds, SESSION_SECONDS))
+        if seconds > SESSION_SECONDS:
+            if member is not None:
+                self.broker.leave(member)
+            await trio.sleep(seconds - SESSION_SECONDS)
+        gate.open()
+        self.world.journal.note("instance %d is back", instance.number)
+
+    def _shard_goes(self) -> None:
+        server = self.servers[self.rng.choice(SHARDS)]
+        if server.state is State.UP:
+            self._nursery.start_soon(self._outage, server)
+
+    async def _outage(self, server: SimulatedServer) -> None:
+        server.die(self.rng.choice([State.DEAD, State.SILENT]))
+        await trio.sleep(self.rng.uniform(0.1, 12.0))
+        server.revive()
+
+    def _breaks_connections(self) -> None:
+        server = self.servers[self.rng.choice(SHARDS)]
+        if server.state is State.UP:
+            server.die(State.DEAD)
+            server.revive()
+
+    # The end
+
+    def _heal(self) -> None:
+        self.world.journal.note("everything heals")
+        self.world.weather.clear()
+        for server in self.servers.values():
+            server.revive()
+
+    async def _finish(self) -> None:
+        """One instance is left; it applies what is there, commits it, and stops."""
+        for instance in self.instances:
+            await instance.awake.passed()
+            await instance.consumer.connected.passed()
+        leaving = [instance for instance in self.instances if instance.alive]
+        keep = leaving.pop() if leaving and self.world.chance(0.7) else None
+        for instance in leaving:
+            self._nursery.start_soon(self.leave, instance)
+        if keep is None:
+            self.join()
+            keep = self.instances[-1]
+        while not self.world.violations and any(  # noqa: ASYNC110 (of commits and failures both)
+            self.broker.committed.get(s, (self.broker.starts[s], ""))[0] != self.broker.end(s)
+            for s in self.sources
+        ):
+            await trio.sleep(0.5)
+        await self.leave(keep)
+        for instance in self.instances:
+            await instance.ended.wait()

@@ -1,0 +1,180 @@
+"""One instance of the pipeline over the simulated servers: everything between them is the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import attrs
+import trio
+
+from pipeline.config import ShardConfig
+from pipeline.consumer.assignment import Supervisor
+from pipeline.consumer.channels import Channels
+from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.bridge import Session
+from pipeline.postgres.shard import Backoff, Shard
+from pipeline.postgres.store import BatchSizer, ShardedStore, ShardStore, Transactions
+from pipeline.records import Decoder, Record
+from pipeline.store import Rejection
+from tests.simulation.kafka import Broker, SimulatedConsumer
+from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
+from tests.simulation.world import Gate, World
+
+BACKOFF = Backoff(0.05, 1.0)
+
+
+@attrs.frozen
+class Setup:
+    """What all instances of a history share."""
+
+    decode: Decoder
+    make_channels: Callable[[], Channels]
+    connections: int
+    max_batch: int
+    max_buffered: int
+    max_poll_records: int
+    drain_deadline: float
+    target_seconds: float | None
+    """For the batch sizer: None for a declared sink, seconds for a handler."""
+    make_database: Callable[[SimulatedServer, Gate], SimulatedDatabase]
+    metrics: Metrics
+
+
+class SimulatedShard(Shard):
+    """A shard whose turns and breaker are the real ones, and whose connections are simulated."""
+
+    def __init__(self, name: str, connections: int, metrics: Metrics, probe: SimulatedDatabase):
+        config = ShardConfig(name=name, dsn="", connections=connections)
+        super().__init__(config, Session("simulation"), metrics, BACKOFF)
+        self._probe = probe
+
+    async def serve(self) -> None:
+        await self.breaker.watch(self._probe.ping)
+
+    def drop_idle(self) -> None:
+        """There are no idle connections here."""
+
+    @property
+    def turns_taken(self) -> int:
+        return int(self._turns.borrowed_tokens)
+
+
+class SimulatedRejects:
+    """The dead letter topic: what is on it is in the world's ``dead_letters``."""
+
+    def __init__(self, world: World, awake: Gate) -> None:
+        self._world = world
+        self._awake = awake
+
+    async def put(self, record: Record, rejection: Rejection) -> None:
+        await self._awake.passed()
+        await trio.sleep(self._world.rng.uniform(0.001, 0.02))
+        self._world.journal.note("dead letter: %s: %s", record, rejection.reason)
+        self._world.dead_letters.add((record.source, record.offset))
+        await trio.sleep(self._world.rng.uniform(0.001, 0.02))
+        await self._awake.passed()
+
+
+class Instance:
+    """A supervisor, its store and its consumer."""
+
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        broker: Broker,
+        servers: Mapping[str, SimulatedServer],
+        setup: Setup,
+    ) -> None:
+        self.number = number
+        self.world = world
+        self.awake = Gate()
+        self.consumer = SimulatedConsumer(broker, self.awake, setup.max_poll_records)
+        self.shards = [self._shard(server, setup) for server in servers.values()]
+        rejects = SimulatedRejects(world, self.awake)
+        names = sorted(servers)
+        stores = {
+            shard.name: ShardStore(
+                shard,
+                partial(self._connect, setup, servers[shard.name]),
+                rejects,
+                BatchSizer(setup.max_batch, setup.target_seconds),
+                BACKOFF,
+                trio.current_time,
+            )
+            for shard in self.shards
+        }
+        store = ShardedStore(stores, lambda partition: names[partition % len(names)])
+        settings = PartitionSettings(
+            consumer=self.consumer,
+            store=store,
+            group="group",
+            decode=setup.decode,
+            make_channels=setup.make_channels,
+            metrics=setup.metrics,
+            buffer=BufferLimit(setup.max_buffered, 10 * setup.max_buffered),
+            max_batch=setup.max_batch,
+        )
+        self.supervisor = Supervisor(
+            self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline
+        )
+        self.crashed = False
+        self.leaving = False
+        self.ended = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def _shard(self, server: SimulatedServer, setup: Setup) -> SimulatedShard:
+        probe = setup.make_database(server, self.awake)
+        return SimulatedShard(server.name, setup.connections, setup.metrics, probe)
+
+    async def _connect(self, setup: Setup, server: SimulatedServer) -> Transactions:
+        database = setup.make_database(server, self.awake)
+        await database.ping()  # as the ledger's migration and the reading of the catalog
+        return database
+
+    @property
+    def alive(self) -> bool:
+        return not (self.ended.is_set() or self.crashed or self.leaving)
+
+    async def run(self) -> None:
+        """Run until `Supervisor.stop` or `crash`; a failure is a broken law."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for shard in self.shards:
+                    nursery.start_soon(shard.serve)
+                with self._scope:
+                    await self.supervisor.run()
+                nursery.cancel_scope.cancel()
+        except Exception as error:  # told with the history, as whatever went wrong
+            self.world.violated(f"instance {self.number} failed: {describe(error)}")
+        finally:
+            self.ended.set()
+        self._check_nothing_is_left()
+
+    def crash(self) -> None:
+        """End at once, as killed: nothing is drained, committed, or told to the group."""
+        self.crashed = True
+        self.consumer.kill()
+        self.awake.open()
+        self._scope.cancel()
+
+    def _check_nothing_is_left(self) -> None:
+        for shard in self.shards:
+            if shard.turns_taken:
+                self.world.violated(f"instance {self.number}: {shard.turns_taken} turns are left")
+        for task in self.supervisor.tasks.values():
+            if not task.ended.is_set():
+                self.world.violated(f"instance {self.number}: the task of {task.source} is left")
+
+
+def describe(error: BaseException) -> str:
+    """An exception, those in a group, and where each was raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(describe, error.exceptions))
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error} ({place})"

@@ -1,0 +1,335 @@
+"""A simulated Postgres: `Transactions` in virtual time, below the real store.
+
+    client          SimulatedDatabase.write …   one for each instance and shard
+      ↓ request     on its way, running under its row locks, answered; each may go wrong
+    SimulatedServer the data, the ledger, the epochs: changed in one step at each commit
+
+A request is a task of the server, not of its client: a client that is cancelled, frozen or dead
+leaves it running, as a broken connection leaves a statement running until it tries to answer. So a
+write whose answer was lost can land long after its client was told of an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+import attrs
+import trio
+
+from pipeline.postgres.ledger import Lease, key_of
+from pipeline.postgres.store import Transactions
+from pipeline.records import Record, TopicPartition, offset_of
+from pipeline.store import AppliedOffsets, Claim, Fenced, ranges_of
+from tests.simulation.locks import RowLocks
+from tests.simulation.world import Gate, World
+
+T = TypeVar("T")
+
+Ranges = list[tuple[int, int]]
+
+ROLLED_BACK = ("40001", "40P01", "53300", "55P03", "57014", "57P03", "XX000", "26000")
+IN_DOUBT = ("08006", "57P01", "57P02", "40003")
+
+TIMEOUT_SECONDS = 5.0
+"""After which a client gives up on a server that does not answer."""
+CLOSE_SECONDS = 2.0
+"""How long a cancelled client waits for its connection to be closed; see `bridge.CLOSE_SECONDS`."""
+
+
+class State(Enum):
+    """What a client meets."""
+
+    UP = "up"
+    DEAD = "dead"
+    """The process is gone: connections are refused, running transactions were rolled back."""
+    SILENT = "silent"
+    """The network is gone: nothing arrives and no answer leaves; what runs, runs on."""
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Ranges as Postgres's range_agg gives them: sorted, disjoint, not touching."""
+    result: Ranges = []
+    for start, end in sorted(ranges):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+@attrs.define(eq=False)
+class Request:
+    """One transaction of a client, and what will happen to it."""
+
+    name: str
+    rows: Sequence[Hashable]
+    exclusive: bool
+    commit: Callable[[], Any]
+    """Checks the fence and changes everything, in one step; what it raises, changes nothing."""
+    transit: float
+    work: float
+    error: Exception | None = None
+    committed_first: bool = False
+    """``error`` comes after the commit."""
+    arrives: bool = True
+    answers: bool = True
+    patience: float = TIMEOUT_SECONDS * 10
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    result: Any = None
+    failure: Exception | None = None
+
+    def answer(self, result: Any, failure: Exception | None) -> None:
+        self.result, self.failure = result, failure
+        self.answered.set()
+
+    def outcome(self) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return self.result
+
+
+class SimulatedServer:
+    """One database: what is stored, and the requests that run."""
+
+    def __init__(self, name: str, world: World, nursery: trio.Nursery) -> None:
+        self.name = name
+        self.world = world
+        self.state = State.UP
+        self.epochs: dict[Hashable, dict[int, int]] = {}
+        self.ledger: dict[Hashable, list[Ranges]] = {}
+        self.counters: Counter[str] = Counter()
+        """The sink's table, ``id → n`` with ``merge = "add"``."""
+        self.applied: list[tuple[TopicPartition, Hashable, int]] = []
+        """Source, ordering key and offset of every record applied, in the order of commits."""
+        self.locks = RowLocks()
+        self.running: set[Request] = set()
+        self._nursery = nursery
+
+    # Its life
+
+    def die(self, state: State) -> None:
+        """Become unreachable; dead, it rolls back what runs and breaks every connection."""
+        self.world.journal.note("%s: %s", self.name, state.value)
+        self.state = state
+        if state is State.DEAD:
+            for request in sorted(self.running, key=lambda r: (r.name, r.transit, r.work)):
+                request.scope.cancel()
+                request.answer(None, ConnectionResetError("the server closed the connection"))
+
+    def revive(self) -> None:
+        if self.state is not State.UP:
+            self.world.journal.note("%s: up", self.name)
+        self.state = State.UP
+
+    # Requests
+
+    def plan(self, name: str, rows: Sequence[Hashable], exclusive: bool, commit: Any) -> Request:
+        """A request, with its fate drawn by the weather."""
+        rng, weather, chance = self.world.rng, self.world.weather, self.world.chance
+        request = Request(
+            name, rows, exclusive, commit, rng.uniform(0.0005, 0.005), rng.uniform(0.001, 0.05)
+        )
+        if chance(weather.slow):
+            request.work = rng.uniform(0.5, 8.0)
+        if chance(weather.error):
+            doubtful = chance(0.4)
+            sqlstate = rng.choice(IN_DOUBT if doubtful else ROLLED_BACK)
+            request.error = postgres_error(sqlstate)
+            request.committed_first = doubtful and chance(0.5)
+        elif chance(weather.lost):
+            request.patience = rng.uniform(0.01, 2.0)
+            request.answers = False
+            request.arrives = chance(0.75)
+            if chance(0.4):
+                request.transit = request.patience + rng.uniform(0.0, 12.0)
+        return request
+
+    async def execute(self, request: Request) -> Any:
+        """What a client does: send, wait for the answer, and hear of nothing but what it sees."""
+        if self.state is State.DEAD:
+            await trio.sleep(0.001)
+            raise ConnectionRefusedError(f"{self.name} is not there")
+        if self.state is State.SILENT:
+            request.arrives, request.patience = False, TIMEOUT_SECONDS
+        self._nursery.start_soon(self._serve, request, name=f"{self.name} {request.name}")
+        try:
+            with trio.move_on_after(request.patience):
+                await request.answered.wait()
+        except trio.Cancelled:
+            if await self._survives_cancelling(request):
+                return request.outcome()
+            raise
+        if not request.answered.is_set():
+            if self.world.chance(0.5):
+                raise ConnectionResetError(f"{self.name} did not answer")
+            raise TimeoutError(f"{self.name} did not answer in time")
+        return request.outcome()
+
+    async def _survives_cancelling(self, request: Request) -> bool:
+        """Cancelling is one edge: rolled back, or too late, or never heard of by the server."""
+        if not self.world.chance(self.world.weather.cancel_commits):
+            request.scope.cancel()
+            return False
+        if self.world.chance(0.5):
+            return False  # it runs on, and nobody waits
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            await request.answered.wait()
+        return request.answered.is_set() and request.failure is None
+
+    async def _serve(self, request: Request) -> None:
+        if not request.arrives:
+            return
+        self.running.add(request)
+        try:
+            with request.scope:
+                await trio.sleep(request.transit)
+                if self.state is not State.UP:
+                    return
+                result, failure = await self._transact(request)
+                await trio.sleep(request.transit if request.answers else 0.0)
+                if request.answers and self.state is State.UP:
+                    request.answer(result, failure)
+        finally:
+            self.running.discard(request)
+
+    async def _transact(self, request: Request) -> tuple[Any, Exception | None]:
+        try:
+            async with self.locks.hold(request.rows, exclusive=request.exclusive):
+                await trio.sleep(request.work)
+                if request.error is not None and not request.committed_first:
+                    return None, request.error
+                return request.commit(), request.error
+        except (asyncpg.PostgresError, Fenced) as error:
+            return None, error
+
+
+def postgres_error(sqlstate: str) -> asyncpg.PostgresError:
+    """The exception that asyncpg raises for a server's error of that SQLSTATE."""
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new(
+        {"C": sqlstate, "M": f"simulated error {sqlstate}", "S": "ERROR"}
+    )
+    return error
+
+
+class SimulatedDatabase:
+    """A server as one instance reaches it; see `database.Database` for what each method does."""
+
+    def __init__(self, server: SimulatedServer, awake: Gate) -> None:
+        self.server = server
+        self._awake = awake
+
+    async def _call(
+        self,
+        name: str,
+        rows: Sequence[Hashable],
+        commit: Callable[[], T],
+        *,
+        exclusive: bool = False,
+    ) -> T:
+        await self._awake.passed()
+        try:
+            result: T = await self.server.execute(self.server.plan(name, rows, exclusive, commit))
+        finally:
+            await self._awake.passed()  # frozen: whatever came back is seen when it wakes
+        return result
+
+    async def ping(self) -> None:
+        """What the breaker's probe asks."""
+        await self._call("probe", [], lambda: None)
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        key = key_of(claim)
+        known = self.server.epochs.get(key, {})
+        rows = [(key, writer) for writer in range(max(writers, len(known)))]
+        commit = partial(self._take_over, key, writers)
+        return await self._call(f"take over {claim.source}", rows, commit, exclusive=True)
+
+    def _take_over(self, key: tuple[Any, ...], writers: int) -> tuple[list[int], AppliedOffsets]:
+        epochs = self.server.epochs.setdefault(key, {})
+        for writer in range(max(writers, len(epochs))):
+            epochs[writer] = epochs.get(writer, 0) + 1
+        rows = self.server.ledger.get(key, [])
+        folded = [end for row in rows for start, end in row if start == 0]
+        ranges = merged(pair for row in rows for pair in row)
+        epochs_now = sorted(epochs.values())
+        self.server.world.journal.note(
+            "%s: partition %s taken over, epochs %s", self.server.name, key[-1], epochs_now
+        )
+        return (
+            [epochs[writer] for writer in range(writers)],
+            AppliedOffsets.from_ranges(ranges, max(folded, default=None)),
+        )
+
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        return await self._guarded("write", lease, partial(self.commit_write, lease, records))
+
+    def commit_write(self, lease: Lease, records: Sequence[Record]) -> int:
+        """The fence, the data and the ledger's row, in one step."""
+        self.check_fence(lease)
+        self.apply(records)
+        self.note_applied(lease.claim, records)
+        return len(records)
+
+    def check_fence(self, lease: Lease) -> None:
+        if self.server.epochs[key_of(lease.claim)][lease.writer] != lease.epoch:
+            raise Fenced(f"{lease.claim.source}: writer {lease.writer} lost epoch {lease.epoch}")
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """The data: refused as a whole where one record does not fit."""
+        if any(type(record.document["n"]) is not int for record in records):
+            raise asyncpg.DataError("invalid input syntax for type integer")
+        for record in records:
+            self.server.counters[record.document["id"]] += record.document["n"]
+            self.server.applied.append((record.source, record.ordering, record.offset))
+        self.server.world.journal.note(
+            "%s: applied %s %s", self.server.name, records[0].source, [r.offset for r in records]
+        )
+
+    def note_applied(self, claim: Claim, records: Sequence[Record]) -> None:
+        rows = self.server.ledger.setdefault(key_of(claim), [])
+        rows.append(ranges_of(map(offset_of, records)))
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        await self._guarded("mark", lease, partial(self._mark, lease, records))
+
+    def _mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        self.check_fence(lease)
+        self.note_applied(lease.claim, records)
+
+    async def _guarded(self, name: str, lease: Lease, commit: Callable[[], T]) -> T:
+        row = (key_of(lease.claim), lease.writer)
+        return await self._call(f"{name} {lease.claim.source}", [row], commit)
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        key = key_of(lease.claim)
+        commit = partial(self._resolve, lease, [record.offset for record in records])
+        name = f"resolve {lease.claim.source}"
+        return await self._call(name, [(key, lease.writer)], commit, exclusive=True)
+
+    def _resolve(self, lease: Lease, offsets: Sequence[int]) -> tuple[int, bool]:
+        self.check_fence(lease)
+        key = key_of(lease.claim)
+        self.server.epochs[key][lease.writer] += 1
+        ranges = merged(pair for row in self.server.ledger.get(key, []) for pair in row)
+        found = all(any(s <= offset < e for s, e in ranges) for offset in offsets)
+        return self.server.epochs[key][lease.writer], found
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        await self._call("fold", [], partial(self._fold, list(watermarks)))
+
+    def _fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        for claim, watermark in watermarks:
+            rows = self.server.ledger.get(key_of(claim), [])
+            pairs = [pair for row in rows for pair in row]
+            pairs += [(0, watermark)] if watermark > 0 else []
+            self.server.ledger[key_of(claim)] = [merged(pairs)] if pairs else []
+
+
+def _conforms(database: SimulatedDatabase) -> Transactions:
+    return database
