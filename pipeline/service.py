@@ -9,6 +9,7 @@ run
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -25,9 +26,13 @@ from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.client import KafkaClient
 from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
+from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.consumer.partition import PartitionSettings
+from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.observe.health import ProgressWatch
+from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.tasks import describe_tasks
 from pipeline.postgres import ledger
 from pipeline.postgres.bridge import Session, open_bridge
 from pipeline.postgres.catalog import read_table
@@ -40,6 +45,8 @@ from pipeline.records import Path, Record, json_decoder
 from pipeline.store import PipelineError, Rejects
 
 log = logging.getLogger(__name__)
+
+COLLECT_SECONDS = 2.0
 
 HANDLER_SECONDS = 0.05
 """How long a handler's transaction should take: see `BatchSizer`."""
@@ -66,6 +73,7 @@ async def run(
         try:
             async with trio.open_nursery() as inner:
                 inner.start_soon(_stop_on_signal, supervisor, inner.cancel_scope)
+                await _observe(config, consumer, supervisor, store, metrics, inner)
                 task_status.started(supervisor)
                 await supervisor.run()
                 inner.cancel_scope.cancel()
@@ -77,6 +85,42 @@ async def run(
                 if isinstance(rejects, DeadLetterTopic):
                     await rejects.close()
         nursery.cancel_scope.cancel()
+
+
+async def _observe(
+    config: Config,
+    consumer: KafkaClient,
+    supervisor: Supervisor,
+    store: ShardedStore,
+    metrics: Metrics,
+    nursery: trio.Nursery,
+) -> None:
+    """Start what only looks on: lags, health, the HTTP endpoint, the collector of cycles."""
+    health = ProgressWatch(trio.current_time, describe_tasks)
+    supervisor.on_joined = health.joined
+    watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
+    nursery.start_soon(watch.run)
+    nursery.start_soon(_collect_cycles)
+    nursery.start_soon(_tell_tasks_on_signal)
+    if config.http is not None:
+        await nursery.start(serve_http, config.http, metrics, health)
+
+
+async def _collect_cycles() -> None:
+    """Free what kafka-python leaves in cycles, fetched data among it, before it adds up.
+
+    With the thresholds that `pipeline.cli.common.spare_the_collector` sets, nothing else would.
+    """
+    while True:
+        await trio.sleep(COLLECT_SECONDS)
+        gc.collect()
+
+
+async def _tell_tasks_on_signal() -> None:
+    """SIGUSR1: the task tree, and what each task waits for, to the log."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            log.warning("every task:\n%s", describe_tasks())
 
 
 async def _stop_on_signal(supervisor: Supervisor, everything: trio.CancelScope) -> None:
@@ -106,7 +150,7 @@ def partition_settings(
         decode=json_decoder([Path.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
-        max_buffered=config.limits.max_buffered,
+        buffer=BufferLimit(config.limits.max_buffered, config.limits.max_buffered_total),
         max_batch=config.limits.max_batch,
         unfold=None if exactly_once(config) else metadata.unfold,
     )
@@ -150,7 +194,19 @@ def make_store(
             BatchSizer(config.limits.max_batch, target),
             waits,
         )
-    return ShardedStore(stores, lambda partition: config.shard_for(partition).name)
+    return ShardedStore(stores, partial(shard_name, config))
+
+
+def shard_name(config: Config, partition: int) -> str:
+    """The shard that a partition writes to.
+
+    Raises:
+        PipelineError: none does.
+    """
+    try:
+        return config.shard_for(partition).name
+    except LookupError as error:
+        raise PipelineError(str(error)) from error
 
 
 async def make_database(config: Config, shard: Shard) -> Database:

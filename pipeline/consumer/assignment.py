@@ -56,8 +56,8 @@ class Supervisor:
         describe: Callable[[PartitionTask], str] | None = None,
     ) -> None:
         self.tasks: dict[TopicPartition, PartitionTask] = {}
-        self.joined = False
-        """Whether the group has given this instance an assignment at least once."""
+        self.on_joined: Callable[[], None] = lambda: None
+        """Called when the group gives this instance an assignment."""
         self._consumer = consumer
         self._store = store
         self._settings = settings
@@ -109,7 +109,7 @@ class Supervisor:
         try:
             match event.change:
                 case Change.ASSIGNED:
-                    self.joined = True
+                    self.on_joined()
                     for source in event.partitions:
                         self._start(source)
                 case Change.REVOKED:
@@ -124,6 +124,7 @@ class Supervisor:
             return
         task = PartitionTask(source, self._settings, next(self._numbers))
         self.tasks[source] = task
+        self._settings.buffer.partitions = len(self.tasks)
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:
@@ -162,6 +163,7 @@ class Supervisor:
                 del self.tasks[task.source]
                 self._committed.pop(task.source, None)
                 self._metrics.forget_partition(task.source.topic, str(task.source.partition))
+        self._settings.buffer.partitions = len(self.tasks)
 
     # Records in
 

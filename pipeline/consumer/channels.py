@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -40,13 +40,14 @@ _ordering_of = attrgetter("ordering")
 
 @attrs.define(eq=False)
 class Batch:
-    """Records that go to Postgres together, and the keys that they hold until `Channels.done`.
+    """Records that go to Postgres together, and what they hold until `Channels.done`.
 
     Records of one key stand in offset order, and beside each other where a record has one key.
+    What is held is the business of the channels that gave the batch: keys, or places in them.
     """
 
     records: list[Record]
-    keys: Sequence[Hashable]
+    held: Sequence[Any]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -145,7 +146,7 @@ class KeyChannels:
 
     def done(self, batch: Batch) -> None:
         channels, ready = self._channels, self._ready
-        for key in batch.keys:
+        for key in batch.held:
             if channels[key] is None:
                 del channels[key]
             else:
@@ -154,9 +155,8 @@ class KeyChannels:
 
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0
+        for key in self._ready:
+            del self._channels[key]
         self._ready.clear()
-        self._channels = dict.fromkeys(self._in_flight_keys())
+        self._channels = dict.fromkeys(self._channels)  # the rest is in flight
         return dropped
-
-    def _in_flight_keys(self) -> set[Hashable]:
-        return set(self._channels) - set(self._ready)

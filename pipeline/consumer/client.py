@@ -130,6 +130,9 @@ class Consumer(Protocol):
         self, sources: Iterable[TopicPartition]
     ) -> dict[TopicPartition, Position]: ...
 
+    async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after each log's last record; those that can't be had now are left out."""
+
     async def topic_id(self, topic: str) -> UUID: ...
 
     async def close(self) -> None:
@@ -322,6 +325,19 @@ class KafkaClient:
                 reset=resets.get(source),
             )
         return positions
+
+    async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        partitions = [KafkaPartition(*source) for source in sources]
+        if not partitions:
+            return {}
+        try:
+            ends = await trio.to_thread.run_sync(
+                partial(self._consumer.end_offsets, partitions, timeout_ms=5000)
+            )
+        except KafkaError as error:
+            log.debug("the ends of the logs can't be read: %s", error)
+            return {}
+        return {TopicPartition(*partition): end for partition, end in ends.items()}
 
     async def topic_id(self, topic: str) -> UUID:
         return await trio.to_thread.run_sync(self._topic_id, topic)

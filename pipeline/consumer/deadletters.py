@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import orjson
 import trio
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 CONNECT = "__connect.errors."
 OURS = "pipeline."
+NULLS = OURS + "nulls"
+"""The header that lists what was null and could not be sent so: a JSON list."""
+
 RATE_SECONDS = 60.0
 SEND_SECONDS = 30.0
 
@@ -71,12 +75,13 @@ class DeadLetterTopic:
     async def put(self, record: Record, rejection: Rejection) -> None:
         """See `Rejects.put`. A checkpoint; cancelled, the record may be kept or not."""
         self._check_rate(rejection)
-        headers = [*(record.headers or ()), *headers_of(record, rejection, self._group)]
+        value, headers = _sendable(record)
+        headers += headers_of(record, rejection, self._group)
         attempt = 0
         while True:
             try:
                 await trio.to_thread.run_sync(
-                    self._send, record.key, record.value, headers, record.timestamp
+                    self._send, record.key, value, headers, record.timestamp
                 )
             except KafkaError as error:
                 attempt += 1
@@ -109,6 +114,22 @@ class DeadLetterTopic:
     async def close(self) -> None:
         """Close the producer; bounded."""
         await trio.to_thread.run_sync(partial(self._producer.close, timeout=5))
+
+
+def _sendable(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
+    """A record's value and headers, as kafka-python's producer takes them.
+
+    It takes no null header, and no record whose key and value are both null. Their places are taken
+    by empty bytes, and `NULLS` lists them: ``value``, and ``header:NAME`` for each such header.
+    """
+    headers = list(record.headers or ())
+    nulls = [f"header:{name}" for name, value in headers if value is None]
+    value = record.value
+    if record.key is None and value is None:
+        nulls.append("value")
+        value = b""
+    sendable = [(name, b"" if text is None else text) for name, text in headers]
+    return value, [*sendable, (NULLS, orjson.dumps(nulls))] if nulls else sendable
 
 
 def headers_of(record: Record, rejection: Rejection, group: str) -> list[tuple[str, bytes]]:

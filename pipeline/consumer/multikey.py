@@ -3,15 +3,20 @@
 A record runs when it is first in each of its channels, and none of them is in flight in another
 batch. Within one batch that is enough: a batch is applied in offset order.
 
-How a batch grows: it starts from a record that is ready, and takes the record's place at the head of
-each of its channels. Whatever comes to a head by that may be takeable too, for the batch itself holds
-those channels now; so a batch follows the chains of its keys as far as its limit.
+A channel is not kept as a list here. Each record has a `_Place`, which knows who follows it: in each
+of its channels at most one. A place that waits counts those in front of it that are not done, at most
+one a channel too. So the channels together are a graph, a channel is known by the last place in it,
+and a record costs a step for each of its keys, however many wait.
+
+How a batch grows: it starts from a place that is ready. Whoever follows a place of the batch, and
+waits for nobody outside of it, may join, for the batch itself holds those channels now; so a batch
+follows the chains of its keys as far as its limit.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 import attrs
 
@@ -20,9 +25,21 @@ from pipeline.records import Record, offset_of
 
 
 @attrs.define(eq=False)
-class _Channel:
-    records: deque[Record] = attrs.field(factory=deque)
-    holder: object | None = None  # the batch in flight that holds this key
+class _Place:
+    """A record's place in its channels.
+
+    Attributes:
+        followers: the next place in each of the channels, where there is one.
+        waits_for: how many places directly in front are not done; 0 from the moment it is taken.
+        holder: a batch in flight with some of those, if there is one; others may have some too.
+        held: how many of them that batch has, where there is one.
+    """
+
+    record: Record
+    followers: tuple[_Place, ...] = attrs.field(default=(), init=False)
+    waits_for: int = attrs.field(default=0, init=False)
+    holder: Batch | None = attrs.field(default=None, init=False)
+    held: int = attrs.field(default=0, init=False)
 
 
 class MultiKeyChannels:
@@ -33,102 +50,83 @@ class MultiKeyChannels:
     """
 
     def __init__(self) -> None:
-        self._channels: dict[Hashable, _Channel] = {}
-        # Records at the head of all their channels, none of them held. Each stands here once.
-        self._ready: deque[Record] = deque()
+        self._last: dict[Hashable, _Place] = {}  # the last place of each channel, until it is done
+        self._ready: deque[_Place] = deque()  # those that wait for nobody, and are not taken
+        self._batches: set[Batch] = set()  # those in flight
         self.waiting = 0
         self.in_flight = 0
 
     @property
     def active_keys(self) -> int:
-        return len(self._channels)
+        return len(self._last)
 
     @property
     def ready(self) -> bool:
         return bool(self._ready)
 
     def put(self, records: Sequence[Record]) -> None:
-        channels = self._channels
+        channels, ready = self._last, self._ready
         for record in records:
-            first = True
-            for key in _keys(record):
-                channel = channels.get(key)
-                if channel is None:
-                    channel = channels[key] = _Channel()
-                elif channel.records or channel.holder is not None:
-                    first = False
-                channel.records.append(record)
-            if first:
-                self._ready.append(record)
+            place = _Place(record)
+            for key in record.ordering:  # type: ignore[attr-defined]  # a tuple: see the class
+                before = channels.get(key)
+                if before is not None:
+                    before.followers += (place,)
+                    place.waits_for += 1
+                channels[key] = place
+            if not place.waits_for:
+                ready.append(place)
         self.waiting += len(records)
 
     def take(self, limit: int) -> Batch:
-        records: list[Record] = []
-        held: set[Hashable] = set()
-        batch = Batch(records, ())
-        while self._ready and len(records) < limit:
-            self._follow(self._ready.popleft(), batch, held, limit)
-        records.sort(key=offset_of)
-        batch.keys = tuple(held)
-        self.waiting -= len(records)
-        self.in_flight += len(records)
+        ready = self._ready
+        taken: list[_Place] = []
+        batch = Batch([], taken)
+        chain: list[_Place] = []  # followers that may join this batch
+        while (chain or ready) and len(taken) < limit:
+            place = chain.pop() if chain else ready.popleft()
+            place.waits_for, place.holder = 0, None
+            taken.append(place)
+            for follower in place.followers:
+                if follower.holder is batch:
+                    follower.held += 1
+                elif follower.holder is None:
+                    follower.holder, follower.held = batch, 1
+                else:
+                    continue
+                if follower.held == follower.waits_for:
+                    chain.append(follower)
+        batch.records += [place.record for place in taken]
+        batch.records.sort(key=offset_of)
+        if taken:
+            self._batches.add(batch)
+        self.waiting -= len(taken)
+        self.in_flight += len(taken)
         return batch
 
-    def _follow(self, start: Record, batch: Batch, held: set[Hashable], limit: int) -> None:
-        """Take ``start``, and what comes to the head of its channels, as far as the limit."""
-        channels = self._channels
-        chain = [start]
-        while chain and len(batch.records) < limit:
-            record = chain.pop()
-            batch.records.append(record)
-            keys = _keys(record)
-            for key in keys:
-                channel = channels[key]
-                channel.records.popleft()
-                channel.holder = batch
-            held.update(keys)
-            for key in keys:
-                waiting = channels[key].records
-                if waiting and self._runs(waiting[0], batch) and waiting[0] not in chain:
-                    chain.append(waiting[0])
-
-    def _runs(self, record: Record, batch: Batch | None) -> bool:
-        """Whether a record is first in all its channels, each of them free or held by ``batch``."""
-        for key in _keys(record):
-            channel = self._channels[key]
-            if channel.records[0] is not record:
-                return False
-            if channel.holder is not None and channel.holder is not batch:
-                return False
-        return True
-
     def done(self, batch: Batch) -> None:
-        for key in batch.keys:
-            self._channels[key].holder = None
-        self._free(batch.keys)
-        self.in_flight -= len(batch.records)
-
-    def _free(self, keys: Iterable[Hashable]) -> None:
-        """Close channels that are empty, and make the heads of the others ready, each once."""
-        ready: dict[int, Record] = {}
-        for key in keys:
-            waiting = self._channels[key].records
-            if not waiting:
-                del self._channels[key]
-            elif self._runs(waiting[0], None):
-                ready[waiting[0].offset] = waiting[0]
-        self._ready.extend(ready.values())
+        channels, ready = self._last, self._ready
+        for place in batch.held:
+            for key in place.record.ordering:
+                if channels[key] is place:
+                    del channels[key]
+            for follower in place.followers:
+                if not follower.waits_for:
+                    continue  # it was taken in this same batch
+                follower.waits_for -= 1
+                if follower.holder is batch:
+                    follower.holder = None
+                if not follower.waits_for:
+                    ready.append(follower)
+        self._batches.discard(batch)
+        self.in_flight -= len(batch.held)
 
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0
         self._ready.clear()
-        held = {k: c for k, c in self._channels.items() if c.holder is not None}
-        for channel in held.values():
-            channel.records.clear()
-        self._channels = held
+        self._last.clear()
+        for batch in self._batches:
+            for place in sorted(batch.held, key=lambda place: place.record.offset):
+                place.followers = ()
+                self._last |= dict.fromkeys(place.record.ordering, place)
         return dropped
-
-
-def _keys(record: Record) -> tuple[Hashable, ...]:
-    """The record's keys, each once and in one order."""
-    return record.ordering  # type: ignore[return-value]  # the decoder's contract for several keys

@@ -19,7 +19,10 @@ class OffsetTracker:
     def __init__(self, position: int | None, applied: Iterable[int] = ()) -> None:
         self.position = position
         """The offset after the last record shown; None until one is, where no start is known."""
+        self.newest_applied_timestamp: int | None = None
+        """Milliseconds; of the record just below the watermark, None where none was applied."""
         self._outstanding: deque[int] = deque()
+        self._timestamps: deque[int] = deque()  # of the outstanding, in the same order
         self._completed: set[int] = set()
         self._applied = set(applied)
 
@@ -27,6 +30,11 @@ class OffsetTracker:
     def watermark(self) -> int | None:
         """The lowest offset not yet applied; all below are. None while no position is known."""
         return self._outstanding[0] if self._outstanding else self.position
+
+    @property
+    def oldest_timestamp(self) -> int | None:
+        """Milliseconds; of the record at the watermark, None where none is outstanding."""
+        return self._timestamps[0] if self._timestamps else None
 
     @property
     def completed(self) -> int:
@@ -47,6 +55,7 @@ class OffsetTracker:
                 return records
         self.position = records[-1].offset + 1
         self._outstanding.extend([record.offset for record in records])
+        self._timestamps.extend([record.raw.timestamp for record in records])
         return self._without_applied(records) if self._applied else records
 
     def _without_applied(self, records: list[Record]) -> list[Record]:
@@ -65,5 +74,7 @@ class OffsetTracker:
 
     def _advance(self) -> None:
         outstanding, completed = self._outstanding, self._completed
+        timestamps = self._timestamps
         while outstanding and outstanding[0] in completed:
             completed.remove(outstanding.popleft())
+            self.newest_applied_timestamp = timestamps.popleft()

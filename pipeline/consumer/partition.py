@@ -40,6 +40,26 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+@attrs.define
+class BufferLimit:
+    """How many records a partition may hold: a limit of its own, and its share of the instance's.
+
+    Without the second, memory would grow with the partitions that an instance is given.
+    """
+
+    per_partition: int
+    in_all: int
+    partitions: int = 1
+
+    LEAST = 500
+
+    @property
+    def limit(self) -> int:
+        """Records that one partition may hold just now."""
+        share = self.in_all // max(1, self.partitions)
+        return min(self.per_partition, max(self.LEAST, share))
+
+
 @attrs.frozen
 class PartitionSettings:
     """What all partition tasks share."""
@@ -50,7 +70,7 @@ class PartitionSettings:
     decode: Decoder
     make_channels: Callable[[], Channels]
     metrics: Metrics
-    max_buffered: int
+    buffer: BufferLimit
     max_batch: int
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None where the store knows them."""
@@ -68,7 +88,9 @@ class PartitionTask:
         self.claim: Claim | None = None
         self.offsets = OffsetTracker(None)
         self.channels = settings.make_channels()
+        self.log_start: int | None = None
         self.log_end: int | None = None
+        self.assigned_at = time.time()
         self.ended = trio.Event()
         self._settings = settings
         self._scope = trio.CancelScope()
@@ -113,7 +135,7 @@ class PartitionTask:
             applied |= settings.unfold(position.metadata, position.committed)
         self.offsets = OffsetTracker(start, applied)
         self.claim = claim
-        self.log_end = position.end
+        self.log_start, self.log_end = position.start, position.end
         if self.phase is Phase.OPENING:
             settings.consumer.start(source, start)
         return store
@@ -214,10 +236,10 @@ class PartitionTask:
     def _balance(self) -> None:
         """Pause the partition when it is full, resume it when half of that is gone."""
         if self._paused:
-            if self.buffered <= self._settings.max_buffered // 2:
+            if self.buffered <= self._settings.buffer.limit // 2:
                 self._paused = False
                 self._settings.consumer.resume(self.source)
-        elif self.buffered >= self._settings.max_buffered:
+        elif self.buffered >= self._settings.buffer.limit:
             self._paused = True
             self._settings.consumer.pause(self.source)
 

@@ -112,9 +112,11 @@ def judge(error: Exception) -> Verdict:
 
 
 def explain(error: BaseException) -> str:
-    """One line: what Postgres said, its SQLSTATE, the constraint or column that it named."""
-    text = str(error) or type(error).__name__
+    """One line: what Postgres said, its SQLSTATE, its detail and its hint."""
+    # asyncpg puts detail and hint on lines of their own; `message` is what comes before them.
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    text = " ".join(text.split("\n"))
     if sqlstate := sqlstate_of(error):
-        detail = getattr(error, "detail", None)
-        return f"{text} (SQLSTATE {sqlstate}{f'; {detail}' if detail else ''})"
+        more = (getattr(error, "detail", None), getattr(error, "hint", None))
+        return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
     return text if type(error).__name__ in text else f"{type(error).__name__}: {text}"

@@ -24,8 +24,8 @@ import trio
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.errors import Verdict, explain, judge, rule_for, sqlstate_of
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.shard import Backoff, Breaker
-from pipeline.records import Record
+from pipeline.postgres.shard import Backoff, Breaker, BreakerState
+from pipeline.records import Record, TopicPartition
 from pipeline.store import (
     AppliedOffsets,
     Claim,
@@ -287,6 +287,11 @@ class ShardedStore:
     async def open(self, claim: Claim) -> PartitionStore:
         """See `Store.open`; other shards' partitions do not wait for this one's."""
         return await self._stores[self._shard_of(claim.source.partition)].open(claim)
+
+    def answers(self, source: TopicPartition) -> bool:
+        """Whether a partition's shard can be reached, as far as is known."""
+        shard = self._stores[self._shard_of(source.partition)].shard
+        return shard.breaker.state is BreakerState.CLOSED
 
     async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.checkpoint`; shards are asked at once, so a slow one delays no other."""

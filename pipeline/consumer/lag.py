@@ -1,0 +1,129 @@
+"""Lag: how many records wait, and how old the oldest is, by partition.
+
+Both count what is *applied*, not what is fetched: a record that was read and waits for Postgres lags
+as much as one that is still in Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+
+import trio
+
+from pipeline.consumer.client import Consumer
+from pipeline.consumer.partition import PartitionTask, Phase
+from pipeline.observe.health import Progress, ProgressWatch
+from pipeline.observe.metrics import Metrics
+from pipeline.records import TopicPartition
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
+
+
+class LagWatch:
+    """Keeps the ends of the logs, sets the gauges of partitions, and feeds the progress watch.
+
+    Args:
+        consumer: where the ends of the logs come from.
+        tasks: the partition tasks of this moment.
+        answers: whether a partition's shard can be reached.
+        metrics: whose gauges of partitions are set before each scrape.
+        health: what is told of each partition's progress once a second.
+        clock: the wall clock, seconds since the epoch, as records' timestamps.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        tasks: Callable[[], Collection[PartitionTask]],
+        answers: Callable[[TopicPartition], bool],
+        metrics: Metrics,
+        health: ProgressWatch,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._consumer = consumer
+        self._tasks = tasks
+        self._answers = answers
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        self._metrics.add_source(self.set_gauges)
+        try:
+            while True:
+                await self._look()
+                await trio.sleep(WATCH_SECONDS)
+        finally:
+            self._metrics.remove_source(self.set_gauges)
+
+    async def _look(self) -> None:
+        tasks = self._tasks()
+        for source, end in (await self._consumer.ends([task.source for task in tasks])).items():
+            for task in tasks:
+                if task.source == source:
+                    task.log_end = end
+        self._health.feed(
+            Progress(
+                task.source,
+                task.offsets.watermark or 0,
+                message_lag(task),
+                self._answers(task.source),
+                waits_for(task),
+            )
+            for task in self._tasks()
+        )
+
+    def set_gauges(self) -> None:
+        """Set every gauge of every partition; runs before a scrape."""
+        now = self._clock()
+        for task in self._tasks():
+            labels = (task.source.topic, str(task.source.partition))
+            self._metrics.message_lag.labels(*labels).set(message_lag(task))
+            self._metrics.time_lag_seconds.labels(*labels).set(time_lag(task, now))
+            self._metrics.buffered_records.labels(*labels).set(task.buffered)
+            self._metrics.key_channels.labels(*labels).set(task.channels.active_keys)
+
+
+def message_lag(task: PartitionTask) -> int:
+    """The end of the log minus the watermark; never below 0, 0 while neither is known.
+
+    Kafka counts offsets, and some are no records (compacted ones, markers of transactions), so this
+    can be above the number of records that wait.
+    """
+    watermark = task.offsets.watermark
+    if watermark is None:
+        watermark = task.log_start
+    if task.log_end is None or watermark is None:
+        return 0
+    return max(0, task.log_end - max(watermark, task.log_start or 0))
+
+
+def time_lag(task: PartitionTask, now: float) -> float:
+    """Age in seconds of the oldest record not yet applied; 0 where none waits.
+
+    While a partition has lag and none of it was fetched yet (its shard is away), the age counts from
+    the newest record that was applied, or from the assignment where none was.
+    """
+    if message_lag(task) == 0:
+        return 0.0
+    stamp = task.offsets.oldest_timestamp
+    if stamp is None:
+        stamp = task.offsets.newest_applied_timestamp or int(task.assigned_at * 1000)
+    return max(0.0, now - stamp / 1000)
+
+
+def waits_for(task: PartitionTask) -> str:
+    """What a partition waits for, for people."""
+    if task.phase is Phase.OPENING:
+        return "its take-over in the database"
+    if task.channels.in_flight:
+        return "a transaction in the database"
+    if task.channels.waiting:
+        return "a turn at its shard"
+    return "records from Kafka"
