@@ -12,7 +12,6 @@ import attrs
 
 from pipeline.demo.events import PARTITIONS
 from pipeline.local import Servers
-from pipeline.local.errors import last_lines
 from pipeline.local.postgres import psql
 from pipeline.local.process import Process, Program
 from pipeline.store import PipelineError
@@ -22,6 +21,7 @@ GROUP = "demo"
 STREAM = f"{GROUP}/{TOPIC}"
 SHARDS = {"db0": range(3), "db1": range(3, PARTITIONS)}
 SESSION_TIMEOUT_SECONDS = 6
+LAST_LINES = 10
 
 TABLE = """\
 create table subscriptions (
@@ -99,9 +99,18 @@ class Instance:
         return self._process is not None and self._process.running
 
     def check(self) -> None:
-        """Raise PipelineError, with the end of its log, where it has ended by itself."""
+        """Raise PipelineError, with what its log says, where it has ended by itself."""
         if self._process is not None and not self._process.running:
-            raise PipelineError(f"instance {self.name} ended by itself: {last_lines(self.log)}")
+            raise PipelineError(f"instance {self.name} ended by itself: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The messages that ended it, or else the end of its log (which is kept: `keep_logs`)."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        messages = [line for line in lines if line.startswith("pipeline: ")]
+        if messages:
+            return "; ".join(line.removeprefix("pipeline: ") for line in messages)
+        end = "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
+        return f"{self.log.name} ends with\n{end}"
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

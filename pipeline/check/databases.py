@@ -1,0 +1,158 @@
+"""Postgres's part of the facts, a shard at a time: what it is, what it allows, what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import attrs
+
+from pipeline.config import Config, ShardConfig
+from pipeline.postgres.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.catalog import Table, read_table
+from pipeline.postgres.errors import explain
+
+CONNECT_SECONDS = 4.0
+STATEMENT_SECONDS = 4.0
+LEDGER_TABLES = ("schema_version", "ownership", "applied")
+
+_SERVER = """\
+select current_setting('server_version_num')::int as version,
+       current_setting('max_connections')::int
+           - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
+       (select coalesce(sum(numbackends), 0)::int - 1 from pg_stat_database)
+           - (select count(*)::int from pg_stat_activity where application_name = $1) as in_use,
+       pg_is_in_recovery() as standby, current_user::text as role,
+       current_database()::text as database,
+       has_database_privilege(current_database(), 'create') as may_create"""
+_LEDGER = """\
+select t.name, to_regclass('pipeline.' || t.name) is not null as exists,
+       coalesce(has_table_privilege(to_regclass('pipeline.' || t.name), t.privileges), false)
+           as allowed
+from unnest($1::text[], $2::text[]) t(name, privileges)"""
+_ALLOWED = """\
+select p from unnest($2::text[]) p where not (
+    has_table_privilege($1::text::regclass, p)
+    or (p <> 'delete' and has_any_column_privilege($1::text::regclass, p)))"""
+
+
+@attrs.frozen
+class LedgerFacts:
+    """The schema ``pipeline``. ``version``: None where there is none, or it can't be read.
+
+    ``forbidden``: those of its tables that exist, but may not be used as the pipeline must.
+    """
+
+    version: int | None
+    exists: bool
+    forbidden: tuple[str, ...]
+
+
+@attrs.frozen
+class ShardFacts:
+    """What is known of a shard. With a ``problem`` (it could not be asked), nothing else is.
+
+    Attributes:
+        version: as in server_version_num: 180001.
+        connections: how many the server allows to those who are not superusers.
+        in_use: how many of them are, but for this pipeline's own.
+        table: the sink's table, None where there is none (or the sink is a handler).
+        table_problem: why the table could not be looked at.
+        missing: the privileges on the table that the sink needs and the role has not.
+    """
+
+    config: ShardConfig
+    problem: str | None = None
+    version: int = 0
+    connections: int = 0
+    in_use: int = 0
+    standby: bool = False
+    role: str = ""
+    database: str = ""
+    may_create: bool = False
+    ledger: LedgerFacts | None = None
+    table: Table | None = None
+    table_problem: str | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def server(self) -> str:
+        """``host:port``, for messages and to tell servers apart."""
+        parts = urlsplit(self.config.dsn)
+        return parts.netloc.rpartition("@")[2] or "local socket"
+
+
+async def ask_shards(config: Config) -> list[ShardFacts]:
+    """Ask every shard at the same time; within the bridge. A checkpoint, bounded."""
+    return await cross(_ask_all, config)
+
+
+async def _ask_all(config: Config) -> list[ShardFacts]:
+    return list(await asyncio.gather(*(_ask(config, shard) for shard in config.shards)))
+
+
+async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
+    session = Session(
+        f"{config.pipeline.name} check",
+        statement_timeout=STATEMENT_SECONDS,
+        lock_timeout=STATEMENT_SECONDS,
+        connect_timeout=CONNECT_SECONDS,
+    )
+    connections = Connections(shard.dsn, session)
+    try:
+        return await connections.lease(partial(_facts, config=config, shard=shard))
+    except TimeoutError:
+        return ShardFacts(shard, f"no answer within {CONNECT_SECONDS:.0f} s")
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return ShardFacts(shard, explain(error))
+    finally:
+        await connections.close()
+
+
+async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> ShardFacts:
+    row = await connection.fetchrow(_SERVER, config.pipeline.name[:63])
+    assert row is not None, "a select without from has one row"
+    facts: dict[str, Any] = {
+        **row,
+        "in_use": max(0, row["in_use"]),
+        "ledger": await _ledger(connection),
+        **await _table(connection, config),
+    }
+    return ShardFacts(shard, **facts)
+
+
+async def _ledger(connection: Connection) -> LedgerFacts:
+    needed = ("select", "select, insert, update", "select, insert, delete")
+    rows = await connection.fetch(_LEDGER, LEDGER_TABLES, needed)
+    exist = {row["name"] for row in rows if row["exists"]}
+    forbidden = tuple(
+        f"pipeline.{row['name']}" for row in rows if row["exists"] and not row["allowed"]
+    )
+    version = None
+    if "schema_version" in exist and "pipeline.schema_version" not in forbidden:
+        version = await connection.fetchval("select max(version) from pipeline.schema_version")
+    return LedgerFacts(version, bool(exist), forbidden)
+
+
+async def _table(connection: Connection, config: Config) -> dict[str, Any]:
+    """The table's facts; what Postgres says of it where it can't be read."""
+    sink = config.sink
+    if sink.table is None:
+        return {}
+    try:
+        table = await read_table(connection, sink.table)
+        if table is None:
+            return {}
+        needed = {"insert": ["insert"], "update": ["select", "update"]}.get(
+            sink.mode, ["select", "insert", "update"]
+        )
+        if sink.tombstone == "delete":
+            needed.append("delete")
+        missing = await connection.fetch(_ALLOWED, sink.table, needed)
+    except asyncpg.PostgresError as error:
+        return {"table_problem": explain(error)}
+    return {"table": table, "missing": tuple(row["p"] for row in missing)}

@@ -1,0 +1,153 @@
+"""The plan: what a configuration will do, for a person, within 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from pipeline.check import Findings
+from pipeline.check.databases import ShardFacts
+from pipeline.check.rules import room, shown
+from pipeline.config import Config
+from pipeline.postgres.ledger import VERSION
+
+WIDTH = 80
+INDENT = "  "
+GAP = 2
+NARROWEST = 6
+
+
+def plan(config: Config, findings: Findings) -> str:
+    """The whole plan. Only for findings without mistakes: all facts must be known."""
+    sections = (
+        ("Kafka", _kafka(config)),
+        ("Partitions", _partitions(config, findings)),
+        ("Sink", _sink(config, findings.shards[0])),
+        ("Order", _order(config)),
+        ("Connections", _connections(findings)),
+        ("Delivery", _delivery(config, findings)),
+        ("Dead letters", _dead_letters(config, findings)),
+    )
+    lines = [f"{config.pipeline.name}: the plan"]
+    for title, content in sections:
+        lines += ["", title, *content]
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[Sequence[str]], width: int = WIDTH - len(INDENT)) -> list[str]:
+    """Rows of cells as aligned lines; the widest columns are cut short until a line fits."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    while sum(widths) + GAP * (len(widths) - 1) > width and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return [(INDENT + (" " * GAP).join(map(_cell, row, widths))).rstrip() for row in rows]
+
+
+def paragraph(text: str, indent: str = INDENT) -> list[str]:
+    """Text as lines that fit."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _cell(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+def _kafka(config: Config) -> Iterator[str]:
+    yield from paragraph(
+        f"{', '.join(config.kafka.bootstrap_servers)}, group {config.kafka.group_id}"
+    )
+
+
+def _partitions(config: Config, findings: Findings) -> list[str]:
+    rows = [("topic", "partitions", "shard", "database", "PostgreSQL")]
+    for topic in config.kafka.topics:
+        count = findings.kafka.partitions(topic) or 0
+        for shard in findings.shards:
+            own = [n for n in range(count) if config.shard_for(n) is shard.config]
+            if own:
+                where = f"{shard.server}/{shard.database}"
+                rows.append((topic, shown(own), shard.config.name, where, _version(shard)))
+    return table(rows)
+
+
+def _version(shard: ShardFacts) -> str:
+    return f"{shard.version // 10_000}.{shard.version % 10_000}"
+
+
+def _sink(config: Config, shard: ShardFacts) -> Iterator[str]:
+    sink = config.sink
+    if sink.handler is not None:
+        called = "one key's records" if sink.scope == "key" else "whole batches"
+        yield from paragraph(f"handler {sink.handler}, called with {called}")
+        return
+    assert shard.table is not None, "a table that does not exist is a mistake"
+    key = f", primary key ({', '.join(sink.primary_key)})" if sink.primary_key else ""
+    deletes = "; a record without a value deletes" if sink.tombstone == "delete" else ""
+    yield from paragraph(f"{sink.mode} into {sink.table}{key}{deletes}")
+    rows = [("column", "type", "from", "merge")]
+    for column in sink.columns:
+        merge = "key" if column.name in sink.primary_key else column.merge
+        found = shard.table.columns[column.name]
+        rows.append(
+            (column.name, found.type, column.source, "-" if sink.mode == "insert" else merge)
+        )
+    yield from table(rows)
+
+
+def _order(config: Config) -> Iterator[str]:
+    keys = config.records.keys
+    if len(keys) == 1:
+        yield from paragraph(f"by {keys[0]}: its records in order, others at the same time")
+    else:
+        yield from paragraph(f"by each of {', '.join(keys)}: records that share one, in order")
+
+
+def _connections(findings: Findings) -> list[str]:
+    rooms = room(findings.shards)
+    rows = [("shard", "an instance opens", "server allows", "in use", "enough for")]
+    for shard in findings.shards:
+        rows.append(
+            (
+                shard.config.name,
+                f"up to {shard.config.connections}",
+                str(shard.connections),
+                str(shard.in_use),
+                f"{rooms[shard.server]} instances",
+            )
+        )
+    return table(rows)
+
+
+def _delivery(config: Config, findings: Findings) -> Iterator[str]:
+    if config.pipeline.delivery == "at-least-once":
+        yield from paragraph(
+            "at-least-once: after a crash some records may be applied again"
+            + (" (columns with merge add then count twice)" if _adds(config) else "")
+        )
+        return
+    yield from paragraph("exactly-once, by a ledger in schema pipeline of each shard:")
+    for shard in findings.shards:
+        version = shard.ledger.version if shard.ledger else None
+        state = "is there" if version == VERSION else "will be created by the first run"
+        if version is not None and version < VERSION:
+            state = f"will be upgraded from version {version}"
+        yield from paragraph(f"{shard.config.name}: {state}", INDENT * 2)
+
+
+def _adds(config: Config) -> bool:
+    return any(column.merge == "add" for column in config.sink.columns)
+
+
+def _dead_letters(config: Config, findings: Findings) -> Iterator[str]:
+    topic = config.errors.dead_letter_topic
+    if topic is None:
+        yield from paragraph(
+            "none: the first record that can't be applied stops the pipeline "
+            "([errors] dead_letter_topic sets them aside)"
+        )
+        return
+    yield from paragraph(
+        f"to {topic} ({findings.kafka.partitions(topic)} partitions); more than "
+        f"{config.errors.max_dead_letters_per_minute} within a minute stop the pipeline"
+    )

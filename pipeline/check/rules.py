@@ -1,0 +1,227 @@
+"""From a configuration and what was found, the mistakes and the warnings: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kafka.record.util import crc32c_c
+
+from pipeline.check.brokers import KafkaFacts
+from pipeline.check.databases import ShardFacts
+from pipeline.config import Config
+from pipeline.postgres.ledger import VERSION
+from pipeline.postgres.validate import mistakes_of
+from pipeline.service import load_handler
+from pipeline.settings import Mistake, describe
+from pipeline.store import PipelineError, ranges_of
+
+OLDEST_SERVER = 140_000
+"""The ledger keeps offsets as multiranges, which Postgres has since version 14."""
+
+
+def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """Everything that keeps the pipeline from running as configured."""
+    yield from _handler(config)
+    yield from _topics(config, kafka)
+    for shard in shards:
+        yield from _shard(config, shard)
+    yield from _table(config, shards)
+
+
+def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """Everything that a person should know before it runs."""
+    yield from _order(config)
+    yield from _partition_counts(config, kafka)
+    yield from _idle_partitions(config, kafka)
+    yield from _connections(shards)
+    yield from _types(config, shards)
+    if crc32c_c is None:
+        yield Mistake(
+            "", "checksums are computed in pure Python, which costs about four times the CPU of "
+            "everything else: pip install crc32c",
+        )  # fmt: skip
+
+
+def shown(partitions: Sequence[int] | frozenset[int] | range) -> str:
+    """Partition numbers as the configuration writes them: ``0-2,5``."""
+    return ",".join(
+        str(start) if end == start + 1 else f"{start}-{end - 1}"
+        for start, end in ranges_of(partitions)
+    )
+
+
+def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
+    """Server → how many instances its free connections suffice for."""
+    servers: dict[str, list[ShardFacts]] = {}
+    for shard in shards:
+        if shard.problem is None:
+            servers.setdefault(shard.server, []).append(shard)
+    return {
+        server: max(0, (on[0].connections - on[0].in_use) // sum(s.config.connections for s in on))
+        for server, on in servers.items()
+    }
+
+
+def _handler(config: Config) -> Iterator[Mistake]:
+    if config.sink.handler is None:
+        return
+    try:
+        load_handler(config.sink.handler)
+    except PipelineError as error:
+        yield Mistake("sink.handler", str(error).removeprefix("[sink] handler "))
+    except Exception as error:  # a user's module may raise anything when it is imported
+        yield Mistake(
+            "sink.handler",
+            f"{describe(config.sink.handler)} can't be imported: {type(error).__name__}: {error}",
+        )
+
+
+def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
+    if kafka.problem is not None:
+        servers = ", ".join(config.kafka.bootstrap_servers)
+        yield Mistake("kafka.bootstrap_servers", f"{servers} can't be used: {kafka.problem}")
+        return
+    for topic in config.kafka.topics:
+        yield from _topic("kafka.topics", topic, kafka)
+        count = kafka.partitions(topic)
+        uncovered = [n for n in range(count or 0) if not _covered(config, n)]
+        if uncovered:
+            yield Mistake(
+                "shards",
+                f"topic {describe(topic)} has {count} partitions, and no shard covers "
+                f"{shown(uncovered)}: add to the partitions of a shard",
+            )
+    if config.errors.dead_letter_topic is not None:
+        yield from _topic("errors.dead_letter_topic", config.errors.dead_letter_topic, kafka)
+
+
+def _topic(key: str, topic: str, kafka: KafkaFacts) -> Iterator[Mistake]:
+    found = kafka.topics.get(topic, "Kafka says nothing of it")
+    if isinstance(found, str):
+        unknown = "does not host this topic" in found
+        what = "does not exist: create it" if unknown else f"can't be used: {found}"
+        yield Mistake(key, f"topic {describe(topic)} {what}")
+
+
+def _covered(config: Config, partition: int) -> bool:
+    return any(s.partitions is None or partition in s.partitions for s in config.shards)
+
+
+def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
+    key = f"shards[{shard.config.name}].dsn"
+    if shard.problem is not None:
+        yield Mistake(key, f"{shard.server} can't be used: {shard.problem}")
+        return
+    if shard.standby:
+        yield Mistake(key, f"{shard.server} is a standby, which can't be written: name the primary")
+    if config.pipeline.delivery == "exactly-once":
+        for problem in _ledger(shard):
+            yield Mistake(key, problem)
+
+
+def _ledger(shard: ShardFacts) -> Iterator[str]:
+    ledger = shard.ledger
+    assert ledger is not None, "a shard without a problem has been asked"
+    if shard.version < OLDEST_SERVER:
+        yield 'delivery "exactly-once" needs PostgreSQL 14 or later'
+    for table in ledger.forbidden:
+        yield f"role {shard.role} may not write {table}: grant all on {table} to {shard.role}"
+    if ledger.version is not None and ledger.version > VERSION:
+        yield f"the ledger is of a later pipeline (version {ledger.version}): upgrade this one"
+    behind = ledger.version is None or ledger.version < VERSION
+    if behind and not ledger.forbidden and not shard.may_create:
+        yield (
+            f"role {shard.role} may not create the ledger in database {shard.database}: have its "
+            "owner run what `pipeline check --ddl` prints"
+        )
+
+
+def _table(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """What is wrong with the sink's table, each once, with the shards where it is."""
+    where: dict[str, list[str]] = {}
+    asked = [shard for shard in shards if shard.problem is None]
+    for shard in asked if config.sink.table is not None else ():
+        for problem in _table_problems(config, shard):
+            where.setdefault(problem, []).append(shard.config.name)
+    for problem, names in where.items():
+        everywhere = len(names) == len(shards)
+        yield Mistake("sink" if everywhere else f"shards[{', '.join(names)}]", problem)
+
+
+def _table_problems(config: Config, shard: ShardFacts) -> Iterator[str]:
+    if shard.table_problem is not None:
+        yield f"table {config.sink.table} can't be looked at: {shard.table_problem}"
+        return
+    yield from mistakes_of(config.sink, shard.table)
+    if shard.missing:
+        wanted = ", ".join(shard.missing)
+        yield (
+            f"role {shard.role} may not {wanted}: "
+            f"grant {wanted} on {config.sink.table} to {shard.role}"
+        )
+
+
+def _order(config: Config) -> Iterator[Mistake]:
+    """Records of one row stay in order if some ordering key is one of the primary key's columns.
+
+    It may be coarser than the row (a tenant's id), never anything that the row does not fix.
+    """
+    sink = config.sink
+    sources = {column.source for column in sink.columns if column.name in sink.primary_key}
+    if sources and not sources & set(config.records.keys):
+        keys, row = ", ".join(config.records.keys), ", ".join(sorted(sources))
+        yield Mistake(
+            "records.key",
+            f"{keys} is none of what identifies a row ({row}): unless all records of a row have "
+            f"the same {keys}, they may be applied at once and out of order",
+        )
+
+
+def _partition_counts(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
+    counts = {topic: kafka.partitions(topic) for topic in config.kafka.topics}
+    if len({count for count in counts.values() if count is not None}) > 1:
+        told = ", ".join(f"{topic} has {count}" for topic, count in counts.items() if count)
+        yield Mistake(
+            "kafka.topics",
+            f"the topics have different partition counts ({told}): a tenant's records may go to "
+            "one shard from one topic and to another shard from another",
+        )
+
+
+def _idle_partitions(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
+    counts = [kafka.partitions(topic) for topic in config.kafka.topics]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return
+    for shard in config.shards:
+        beyond = [n for n in shard.partitions or () if n >= max(known)]
+        if beyond:
+            yield Mistake(
+                f"shards[{shard.name}].partitions", f"no topic has partitions {shown(beyond)} yet"
+            )
+
+
+def _connections(shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    for server, instances in room(shards).items():
+        on = [shard for shard in shards if shard.problem is None and shard.server == server]
+        if instances < 2:
+            wanted = sum(shard.config.connections for shard in on)
+            yield Mistake(
+                f"shards[{', '.join(shard.config.name for shard in on)}].connections",
+                f"an instance opens up to {wanted} connections to {server}, which allows "
+                f"{on[0].connections} and has {on[0].in_use} in use: enough for {instances} "
+                "instances (raise max_connections, or lower connections)",
+            )
+
+
+def _types(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """Columns whose type is not the same on every shard."""
+    for column in config.sink.columns:
+        types = {
+            shard.config.name: shard.table.columns[column.name].type
+            for shard in shards
+            if shard.table is not None and column.name in shard.table.columns
+        }
+        if len(set(types.values())) > 1:
+            told = ", ".join(f"{type} on {name}" for name, type in types.items())
+            yield Mistake(f"sink.columns.{column.name}", f"is not of one type everywhere: {told}")
