@@ -6,15 +6,20 @@ A command does one thing and ends, so nothing here needs Trio; Ctrl-C works at a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
 from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.errors import KafkaError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+)
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
@@ -22,7 +27,10 @@ from pipeline.config import Config, KafkaConfig
 from pipeline.records import RawRecord, TopicPartition
 from pipeline.store import PipelineError
 
+T = TypeVar("T")
+
 CONNECT_SECONDS = 10.0
+COORDINATOR_SECONDS = 20.0
 STALL_SECONDS = 30.0
 POLL_SECONDS = 0.25
 
@@ -84,6 +92,21 @@ def _options(config: Config, known: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _patiently(call: Callable[..., T], *args: Any) -> T:
+    """Call, and again for `COORDINATOR_SECONDS` while Kafka has no coordinator for the group.
+
+    That is so while a new cluster makes its topic of offsets, and while a coordinator moves.
+    """
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            return call(*args)
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
 class Cluster:
     """One connected cluster. Every call blocks, and raises kafka-python's errors."""
 
@@ -130,7 +153,8 @@ class Cluster:
     def committed(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """What the group has committed; partitions without are left out."""
         wanted = [KafkaPartition(*source) for source in sources]
-        found = self._admin.list_group_offsets({self.kafka.group_id: wanted})[self.kafka.group_id]
+        group = self.kafka.group_id
+        found = _patiently(self._admin.list_group_offsets, {group: wanted})[group]
         return {
             TopicPartition(*place): Committed(given.offset, given.metadata or "")
             for place, given in found.items()
@@ -139,7 +163,8 @@ class Cluster:
 
     def group(self) -> tuple[str, list[str]]:
         """The state of the group in Kafka's words, and its members."""
-        described = self._admin.describe_groups([self.kafka.group_id])[self.kafka.group_id]
+        group = self.kafka.group_id
+        described = _patiently(self._admin.describe_groups, [group])[group]
         members = [f"{m['client_id']} at {m['client_host']}" for m in described["members"]]
         return described["group_state"], sorted(members)
 
@@ -153,7 +178,7 @@ class Cluster:
             KafkaPartition(*source): OffsetAndMetadata(given.offset, given.metadata, -1)
             for source, given in offsets.items()
         }
-        answers = self._admin.alter_group_offsets(self.kafka.group_id, request)
+        answers = _patiently(self._admin.alter_group_offsets, self.kafka.group_id, request)
         for place, answer in answers.items():
             if answer.errno:
                 raise PipelineError(
