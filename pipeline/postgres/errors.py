@@ -7,6 +7,7 @@ that is listed decides.
 from __future__ import annotations
 
 import asyncio
+import re
 from enum import Enum
 
 import asyncpg
@@ -47,7 +48,7 @@ class Rule:
 RULES = (
     Rule("08", Verdict.IN_DOUBT, "the connection failed, perhaps after the server had committed"),
     Rule("0A", Verdict.STOP, "the server can't do what the statement asks for"),
-    Rule("21", Verdict.STOP, "one row was written twice by one statement: folding is at fault"),
+    Rule("21", Verdict.REJECT, "a statement met one row twice, as of 1 and '1': tried apart"),
     Rule("22", Verdict.REJECT, "a value does not fit its type"),
     Rule("23", Verdict.REJECT, "a constraint refuses the row"),
     Rule("25", Verdict.RETRY, "the transaction's state is wrong, as after a failover to a standby"),
@@ -77,6 +78,7 @@ RULES = (
     Rule("XX", Verdict.RETRY, "an internal error of the server"),
 )
 _BY_PREFIX = {rule.prefix: rule for rule in RULES}
+_CALL = re.compile("the server expects .* argument|number of query arguments")
 _UNKNOWN = Rule("", Verdict.STOP, "an error that the pipeline has no rule for")
 
 
@@ -98,12 +100,15 @@ def judge(error: Exception) -> Verdict:
 
     asyncpg's client-side errors have no SQLSTATE, or share a class with the server's: a value that
     it can't encode is a `asyncpg.DataError`; a connection that is gone, an `InterfaceError` or an
-    `OSError`; its own deadline, a `TimeoutError`.
+    `OSError`; its own deadline, a `TimeoutError`. A wrong number of arguments is an `InterfaceError`
+    too, told apart by its text alone: a handler's mistake, which would be retried for ever.
     """
     if isinstance(error, RowError | HandlerReject | asyncpg.DataError):
         return Verdict.REJECT
     if isinstance(error, asyncpg.PostgresError):
         return rule_for(error.sqlstate or "").verdict
+    if isinstance(error, asyncpg.InterfaceError) and _CALL.search(str(error)):
+        return Verdict.STOP
     if isinstance(error, OSError | asyncio.IncompleteReadError | asyncpg.InterfaceError | EOFError):
         return Verdict.IN_DOUBT  # TimeoutError is an OSError
     if isinstance(error, asyncpg.InternalClientError):
