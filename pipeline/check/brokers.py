@@ -9,18 +9,21 @@ from typing import Any
 import attrs
 import trio
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, for_code
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from pipeline.config import Config
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0
 
+ABSENT = "does not exist: create it"
+"""What is told of a topic that Kafka has not."""
+
 
 @attrs.frozen
 class KafkaFacts:
     """Attributes:
-    topics: topic → how many partitions, or what Kafka says instead of telling it.
+    topics: topic → how many partitions, or what is wrong with it (``ABSENT``, or not allowed).
     problem: why nothing is known of any topic; None where Kafka answered.
     """
 
@@ -69,7 +72,9 @@ def _topics(config: Config) -> dict[str, int | str]:
 def _count(topic: Mapping[str, Any]) -> int | str:
     if topic["error_code"]:
         error = for_code(topic["error_code"])
-        return str(error.description or error.__name__)
+        if error is UnknownTopicOrPartitionError:
+            return ABSENT
+        return f"can't be used: {error.description or error.__name__}"
     return len(topic["partitions"])
 
 

@@ -17,7 +17,12 @@ from pipeline.postgres.errors import explain
 
 CONNECT_SECONDS = 4.0
 STATEMENT_SECONDS = 4.0
-LEDGER_TABLES = ("schema_version", "ownership", "applied")
+LEDGER_TABLES = {
+    "schema_version": "select",
+    "ownership": "select,insert,update",
+    "applied": "select,insert,delete",
+}
+"""The ledger's tables, and the privileges that the pipeline uses on each."""
 
 _SERVER = """\
 select current_setting('server_version_num')::int as version,
@@ -30,10 +35,12 @@ select current_setting('server_version_num')::int as version,
        current_database()::text as database,
        has_database_privilege(current_database(), 'create') as may_create"""
 _LEDGER = """\
-select t.name, to_regclass('pipeline.' || t.name) is not null as exists,
-       coalesce(has_table_privilege(to_regclass('pipeline.' || t.name), t.privileges), false)
-           as allowed
-from unnest($1::text[], $2::text[]) t(name, privileges)"""
+select t.name, has_schema_privilege(n.oid, 'usage') and (
+           select bool_and(has_table_privilege(c.oid, p)) from unnest(string_to_array(t.needs, ',')) p
+       ) as allowed
+from unnest($1::text[], $2::text[]) t(name, needs)
+     join pg_namespace n on n.nspname = 'pipeline'
+     join pg_class c on c.relnamespace = n.oid and c.relname = t.name"""
 _ALLOWED = """\
 select p from unnest($2::text[]) p where not (
     has_table_privilege($1::text::regclass, p)
@@ -48,7 +55,6 @@ class LedgerFacts:
     """
 
     version: int | None
-    exists: bool
     forbidden: tuple[str, ...]
 
 
@@ -107,6 +113,8 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
         return await connections.lease(partial(_facts, config=config, shard=shard))
     except TimeoutError:
         return ShardFacts(shard, f"no answer within {CONNECT_SECONDS:.0f} s")
+    except ConnectionRefusedError:
+        return ShardFacts(shard, "nothing listens there (connection refused)")
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return ShardFacts(shard, explain(error))
     finally:
@@ -126,16 +134,12 @@ async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> 
 
 
 async def _ledger(connection: Connection) -> LedgerFacts:
-    needed = ("select", "select, insert, update", "select, insert, delete")
-    rows = await connection.fetch(_LEDGER, LEDGER_TABLES, needed)
-    exist = {row["name"] for row in rows if row["exists"]}
-    forbidden = tuple(
-        f"pipeline.{row['name']}" for row in rows if row["exists"] and not row["allowed"]
-    )
+    rows = await connection.fetch(_LEDGER, list(LEDGER_TABLES), list(LEDGER_TABLES.values()))
+    forbidden = tuple(f"pipeline.{row['name']}" for row in rows if not row["allowed"])
     version = None
-    if "schema_version" in exist and "pipeline.schema_version" not in forbidden:
+    if any(row["name"] == "schema_version" and row["allowed"] for row in rows):
         version = await connection.fetchval("select max(version) from pipeline.schema_version")
-    return LedgerFacts(version, bool(exist), forbidden)
+    return LedgerFacts(version, forbidden)
 
 
 async def _table(connection: Connection, config: Config) -> dict[str, Any]:

@@ -96,11 +96,9 @@ def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
 
 
 def _topic(key: str, topic: str, kafka: KafkaFacts) -> Iterator[Mistake]:
-    found = kafka.topics.get(topic, "Kafka says nothing of it")
+    found = kafka.topics.get(topic, "can't be used: Kafka does not tell of it")
     if isinstance(found, str):
-        unknown = "does not host this topic" in found
-        what = "does not exist: create it" if unknown else f"can't be used: {found}"
-        yield Mistake(key, f"topic {describe(topic)} {what}")
+        yield Mistake(key, f"topic {describe(topic)} {found}")
 
 
 def _covered(config: Config, partition: int) -> bool:
@@ -124,8 +122,12 @@ def _ledger(shard: ShardFacts) -> Iterator[str]:
     assert ledger is not None, "a shard without a problem has been asked"
     if shard.version < OLDEST_SERVER:
         yield 'delivery "exactly-once" needs PostgreSQL 14 or later'
-    for table in ledger.forbidden:
-        yield f"role {shard.role} may not write {table}: grant all on {table} to {shard.role}"
+    if ledger.forbidden:
+        yield (
+            f"role {shard.role} may not use {', '.join(ledger.forbidden)}: grant usage on schema "
+            f"pipeline to {shard.role}; grant select, insert, update, delete on all tables in "
+            f"schema pipeline to {shard.role}"
+        )
     if ledger.version is not None and ledger.version > VERSION:
         yield f"the ledger is of a later pipeline (version {ledger.version}): upgrade this one"
     behind = ledger.version is None or ledger.version < VERSION
