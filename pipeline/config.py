@@ -167,7 +167,7 @@ class LimitsConfig:
     """``[limits]``: counts of records, and durations in seconds."""
 
     max_buffered: int = field(default=20_000, metadata=by(COUNT))
-    max_buffered_total: int = field(default=60_000, metadata=by(COUNT))
+    max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
     max_batch: int = field(default=5_000, metadata=by(COUNT))
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))
     statement_timeout: float = field(default=30.0, metadata=by(DURATION))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from typing import Protocol
 from uuid import UUID
 
@@ -47,18 +48,16 @@ class Claim:
 
 def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
     """Offsets in any order, each once, as sorted half-open ranges that do not touch."""
-    ranges: list[tuple[int, int]] = []
-    start = end = -1
-    for offset in sorted(offsets):
-        if offset == end:
-            end += 1
-        else:
-            if end > start:
-                ranges.append((start, end))
-            start, end = offset, offset + 1
-    if end > start:
-        ranges.append((start, end))
-    return ranges
+    ascending = sorted(offsets)
+    if not ascending:
+        return []
+    first, last = ascending[0], ascending[-1]
+    if last - first == len(ascending) - 1:
+        return [(first, last + 1)]
+    gaps = [pair for pair in pairwise(ascending) if pair[1] - pair[0] != 1]
+    starts = [first, *(after for _, after in gaps)]
+    ends = [*(before + 1 for before, _ in gaps), last + 1]
+    return list(zip(starts, ends, strict=True))
 
 
 @attrs.frozen

@@ -377,7 +377,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
     options: dict[str, Any] = {
         "auto_offset_reset": "earliest",
         "fetch_max_bytes": 16 * 1024 * 1024,
-        "max_poll_records": 4000,
+        "max_poll_records": 2000,
         "metrics_enabled": False,
     }
     options.update(config.options)
