@@ -1,0 +1,302 @@
+"""``pipeline dlq`` on the real things: dead letters listed, shown, sent back once, dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from pipeline.cli import main
+from pipeline.consumer.deadletters import headers_of
+from pipeline.local.postgres import psql
+from pipeline.operate import replay
+from pipeline.records import Record, TopicPartition
+from pipeline.store import PipelineError, Rejection
+from tests.support import accounts
+from tests.support.pipelines import Job, JobFactory
+from tests.support.records import Raw
+from tests.support.servers import DatabaseFactory, TopicFactory
+
+pytestmark = pytest.mark.real
+
+Output = pytest.CaptureFixture[str]
+Dlq = Callable[..., list[str]]
+
+DSN = "postgresql://nobody@127.0.0.1:1/none"
+"""Nothing listens there, and nothing may ask."""
+
+REFUSED = Rejection("value out of range", "NumericValueOutOfRangeError", "22003", 2)
+UNDECODED = Rejection("the value is not JSON: line 1", "DecodeError")
+
+
+class Letters:
+    """A job without instances, and dead letters of it made by hand, as the pipeline makes them."""
+
+    def __init__(self, job: Job, topic: str) -> None:
+        self.job = job
+        self.topic = topic
+        job.write_config({"db0": (DSN, "")}, errors=f'dead_letter_topic = "{topic}"')
+
+    def put(
+        self,
+        source_offset: int,
+        key: str,
+        why: Rejection = REFUSED,
+        *,
+        value: bytes = b'{"n": 1}',
+        source: int = 0,
+        at: int = 0,
+        group: str = "",
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Keep a record as a dead letter, in partition ``at`` of the dead letter topic."""
+        raw = Raw(source_offset, key.encode(), value, headers)
+        record = Record(TopicPartition(self.job.topic, source), source_offset, raw, None, key)
+        added = headers_of(record, why, group or self.job.group.group)
+        producer = KafkaProducer(bootstrap_servers=self.job.bootstrap)
+        producer.send(
+            self.topic, key=raw.key, value=raw.value, headers=[*headers, *added],
+            partition=at, timestamp_ms=raw.timestamp,
+        )  # fmt: skip
+        producer.flush()
+        producer.close()
+
+    def sent(self, partition: int = 0) -> list[str]:
+        """The keys of what is on a partition of the source topic, in order."""
+        return [record.key.decode() for record in self.job.log()[partition]]
+
+
+@pytest.fixture
+def letters(new_job: JobFactory, topic: TopicFactory) -> Letters:
+    """One source partition, one partition of dead letters."""
+    return Letters(new_job(1), topic(1))
+
+
+@pytest.fixture
+def dlq(capsys: Output) -> Dlq:
+    """Run ``pipeline dlq``; the lines it prints."""
+
+    def run(letters: Letters, *words: str, code: int = 0) -> list[str]:
+        assert main(["dlq", *words, "--config", str(letters.job.config)]) == code
+        captured = capsys.readouterr()
+        return (captured.out if code == 0 else captured.err).splitlines()
+
+    return run
+
+
+def offsets(lines: Sequence[str]) -> list[str]:
+    """The offsets in what list prints."""
+    last = next(n for n, line in enumerate(lines) if " dead letter" in line)
+    return [line.split()[0] for line in lines[1:last]]
+
+
+def test_what_postgres_refused_is_applied_once_its_cause_is_mended(
+    new_job: JobFactory, topic: TopicFactory, database: DatabaseFactory, dlq: Dlq
+) -> None:
+    dsn = database()
+    psql(dsn, accounts.TABLE + "alter table accounts add constraint small check (last < 90)")
+    letters = Letters(new_job(1), topic(1))
+    job = letters.job
+    errors = f'dead_letter_topic = "{letters.topic}"'
+    job.write_config({"db0": (dsn, "")}, errors=errors)
+    job.produce([accounts.change(n % 10, n) for n in range(100)])
+    instance = job.start()
+    job.wait_caught_up()
+    listed = dlq(letters, "list")
+    assert listed[-1] == f"10 dead letters on {letters.topic}"
+    assert all("23514" in line and "small" in line for line in listed[1:-1])
+    assert all(len(line) <= 80 for line in listed)
+    psql(dsn, "alter table accounts drop constraint small")
+    assert dlq(letters, "replay") == ["replayed 10 dead letters"]
+    job.wait_caught_up()
+    (records,) = job.log().values()
+    assert [record.value for record in records[100:]] == [
+        record.value for record in records[90:100]
+    ]
+    assert accounts.differences({0: records[:90] + records[100:]}, dsn) == []
+    assert dlq(letters, "list")[0] == f"0 dead letters on {letters.topic}"
+    assert dlq(letters, "replay")[0] == "replayed 0 dead letters"
+    assert len(job.log()[0]) == 110
+    assert instance.stop() == 0
+
+
+def test_what_is_sent_back_is_the_record_as_it_was(letters: Letters, dlq: Dlq) -> None:
+    letters.put(7, "a", value=b"\xff\x00", headers=[("trace", b"abc"), ("trace", b"\xfe")])
+    dlq(letters, "replay")
+    (record,) = letters.job.log()[0]
+    assert (record.key, record.value) == (b"a", b"\xff\x00")
+    assert record.timestamp == Raw().timestamp
+    origin = f"{letters.topic}-0@0".encode()
+    assert record.headers == [
+        ("trace", b"abc"), ("trace", b"\xfe"), ("pipeline.replayed-from", origin)
+    ]  # fmt: skip
+
+
+def test_filters(letters: Letters, dlq: Dlq) -> None:
+    letters.put(1, "a", REFUSED)
+    letters.put(2, "b", UNDECODED)
+    letters.put(3, "a", Rejection("no", "CheckViolationError", "23514"))
+    for words, expected in {
+        "--error 22": ["0"],
+        "--error 23514": ["2"],
+        "--error 2": ["0", "2"],
+        "--error DecodeError": ["1"],
+        "--error asyncpg.exceptions.CheckViolationError": ["2"],
+        "--key a": ["0", "2"],
+        "--key a --error 23": ["2"],
+        "--since 1h": ["0", "1", "2"],
+        "--until 1h": [],
+        "--limit 2": ["0", "1"],
+    }.items():
+        assert offsets(dlq(letters, "list", *words.split())) == expected, words
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert offsets(dlq(letters, "list", "--since", later)) == []
+    assert dlq(letters, "replay", "--key", "a", "--limit", "1")[0] == "replayed 1 dead letter"
+    assert offsets(dlq(letters, "list")) == ["1", "2"]
+
+
+def test_show_tells_everything(letters: Letters, dlq: Dlq) -> None:
+    letters.put(42, "user-1", value='{"id": 1, "name": "Zoë"}'.encode(), headers=[("trace", b"x")])
+    lines = dlq(letters, "show", "0")
+    assert lines[0] == f"dead letter  {letters.topic}-0@0 (waiting)"
+    assert f"source       {letters.job.topic}-0@42" in lines
+    assert "made         2023-11-14T22:13:20.000+00:00" in lines
+    assert "sqlstate     22003" in lines
+    assert "error        NumericValueOutOfRangeError" in lines
+    assert "reason       value out of range" in lines
+    assert "attempts     2" in lines
+    assert "key          user-1" in lines
+    assert "header       trace: x" in lines
+    assert lines[-5:] == ["value", "{", '  "id": 1,', '  "name": "Zoë"', "}"]
+    assert "there is no dead letter" in dlq(letters, "show", "5", code=1)[0]
+
+
+def test_several_partitions_of_dead_letters_keep_each_sources_order(
+    new_job: JobFactory, topic: TopicFactory, dlq: Dlq
+) -> None:
+    letters = Letters(new_job(2), topic(2))
+    letters.put(30, "c", at=0)
+    letters.put(20, "b", at=1)
+    letters.put(10, "a", at=0)
+    letters.put(5, "other", source=1, at=1)
+    assert offsets(dlq(letters, "list")) == ["0:0", "0:1", "1:0", "1:1"]
+    assert "several partitions have this offset" in dlq(letters, "show", "0", code=1)[0]
+    assert "key          b" in dlq(letters, "show", "1:0")
+    dlq(letters, "replay")
+    assert letters.sent(0) == ["a", "b", "c"]
+    assert letters.sent(1) == ["other"]
+    assert offsets(dlq(letters, "list")) == []
+
+
+def test_a_record_that_was_set_aside_twice_is_sent_once(letters: Letters, dlq: Dlq) -> None:
+    letters.put(1, "a")
+    letters.put(1, "a")
+    letters.put(2, "b")
+    assert dlq(letters, "replay", "--limit", "1")[0] == "replayed 1 dead letter"
+    assert letters.sent() == ["a"]
+    assert offsets(dlq(letters, "list")) == ["2"]
+
+
+def test_dropped_letters_are_passed_over_until_asked_for_again(letters: Letters, dlq: Dlq) -> None:
+    for n in range(4):
+        letters.put(n, "abcd"[n])
+    assert "to confirm, pass --yes" in dlq(letters, "drop", "0", code=1)[0]
+    assert dlq(letters, "drop", "0", "2", "--yes") == ["dropped 2 dead letters"]
+    listed = dlq(letters, "list")
+    assert offsets(listed) == ["1", "3"]
+    assert listed[-1].startswith("2 replayed or dropped")
+    assert dlq(letters, "replay")[0] == "replayed 2 dead letters"
+    every = dlq(letters, "list", "--all")
+    assert [line.split("(")[-1].split(")")[0] for line in every[1:5]] == [
+        "dropped", "replayed", "dropped", "replayed"
+    ]  # fmt: skip
+    assert dlq(letters, "replay", "--again")[0] == "replayed 4 dead letters"
+    assert letters.sent() == ["b", "d", "a", "b", "c", "d"]
+    assert "nothing was dropped" in dlq(letters, "drop", "--yes")[0]
+
+
+def test_other_groups_letters_are_left_alone(letters: Letters, dlq: Dlq) -> None:
+    letters.put(1, "theirs", group="another")
+    letters.put(2, "ours")
+    assert (
+        dlq(letters, "list")[-1] == f"1 records there are none of group {letters.job.group.group}"
+    )
+    dlq(letters, "replay")
+    assert letters.sent() == ["ours"]
+
+
+@pytest.mark.parametrize("cut", [KeyboardInterrupt, PipelineError])
+def test_an_interrupted_replay_loses_nothing_and_repeats_one_chunk_at_most(
+    letters: Letters, dlq: Dlq, monkeypatch: pytest.MonkeyPatch, cut: type[BaseException]
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK", 3)
+    for n in range(10):
+        letters.put(n, str(n))
+    real, calls = replay._mark, []
+
+    def mark(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise cut("the second chunk is sent, and not marked")
+        real(*args)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(replay, "_mark", mark)
+        if cut is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                dlq(letters, "replay")
+        else:
+            dlq(letters, "replay", code=1)
+    assert letters.sent() == list("012345")
+    lines = dlq(letters, "replay")
+    assert letters.sent() == list("0123453456789")
+    assert lines[-2] == "replayed 7 dead letters"
+    assert lines[0] == "replayed 3 of 7"
+    assert dlq(letters, "replay")[0] == "replayed 0 dead letters"
+
+
+def test_a_failed_send_is_told_and_leaves_the_rest_waiting(
+    letters: Letters, dlq: Dlq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        letters.put(n, str(n))
+    real = replay._start
+
+    def start(producer: Any, letter: Any) -> Any:
+        assert letter.key != b"2", "a record that can't be sent"
+        return real(producer, letter)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(replay, "_start", start)
+        (message,) = dlq(letters, "replay", code=1)
+    assert f"dead letter {letters.topic}-0@2 could not be sent" in message
+    assert letters.sent() == ["0", "1"]
+    assert offsets(dlq(letters, "list")) == ["2", "3"]
+    dlq(letters, "replay")
+    assert letters.sent() == ["0", "1", "2", "3"]
+
+
+def test_a_source_that_is_gone_stops_a_replay_before_anything_is_sent(
+    letters: Letters, dlq: Dlq
+) -> None:
+    letters.put(1, "a")
+    letters.put(2, "b", source=5)
+    (message,) = dlq(letters, "replay", code=1)
+    assert "a partition that topic" in message
+    assert letters.sent() == []
+
+
+def test_mistakes_are_named(letters: Letters, dlq: Dlq, capsys: Output) -> None:
+    job = letters.job
+    job.write_config({"db0": (DSN, "")}, errors='dead_letter_topic = "no-such-topic"')
+    assert "there is no topic no-such-topic" in dlq(letters, "list", code=1)[0]
+    job.write_config({"db0": (DSN, "")})
+    assert "names no [errors] dead_letter_topic" in dlq(letters, "list", code=2)[0]
+    for words in (["show", "x"], ["list", "--limit", "0"], ["list", "--since", "soon"]):
+        with pytest.raises(SystemExit) as exit:
+            main(["dlq", *words, "--config", str(job.config)])
+        assert exit.value.code == 2
+        assert "expected" in capsys.readouterr().err

@@ -1,0 +1,322 @@
+"""The operating commands' own thinking, without servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.cli import main
+from pipeline.cli.rewind import summary
+from pipeline.config import Config, load
+from pipeline.consumer.deadletters import headers_of
+from pipeline.consumer.metadata import encode, unfold
+from pipeline.operate import console, lag
+from pipeline.operate.cluster import Committed
+from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
+from pipeline.operate.ledgers import Entry
+from pipeline.operate.moments import parse_moment
+from pipeline.operate.rewind import Change, commits_of, parse_target, plan, resets_of
+from pipeline.operate.views import pretty
+from pipeline.records import TopicPartition
+from pipeline.store import Claim, PipelineError, Rejection, ranges_of
+from tests.support.records import SOURCE, Raw, record
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+_ID = UUID(int=1)
+PLACE = TopicPartition("dead", 0)
+
+CONFIG = """\
+[pipeline]
+name = "sessions"
+delivery = "DELIVERY"
+[kafka]
+bootstrap_servers = "127.0.0.1:1"
+topics = ["sessions"]
+group_id = "sessions"
+[sink]
+table = "t"
+mode = "MODE"
+primary_key = ["id"]
+[sink.columns]
+id = "id"
+visits = { from = "visits", merge = "add" }
+[[shards]]
+name = "db0"
+dsn = "postgresql://127.0.0.1:1/none"
+"""
+
+
+def config(tmp_path: Path, delivery: str = "exactly-once", mode: str = "upsert") -> Config:
+    path = tmp_path / "sessions.toml"
+    path.write_text(CONFIG.replace("DELIVERY", delivery).replace("MODE", mode))
+    return load(path)
+
+
+@pytest.fixture
+def exactly_once(tmp_path: Path) -> Config:
+    return config(tmp_path)
+
+
+# Moments
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("90s", NOW - timedelta(seconds=90)),
+        ("1.5h", NOW - timedelta(minutes=90)),
+        ("3d", NOW - timedelta(days=3)),
+        ("2026-05-01", datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026-05-01T10:00", datetime(2026, 5, 1, 10, tzinfo=UTC)),
+        ("2026-05-01T12:00+02:00", datetime(2026, 5, 1, 10, tzinfo=UTC)),
+        ("2026-05-01T10:00Z", datetime(2026, 5, 1, 10, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_a_time_or_an_age(text: str, moment: datetime) -> None:
+    assert parse_moment(text, NOW) == moment
+
+
+@given(st.one_of(st.text(), st.from_regex(r"\A\d+[smhd]\Z")))
+def test_what_is_no_moment_is_explained(text: str) -> None:
+    try:
+        assert parse_moment(text, NOW).tzinfo is not None
+    except ValueError as error:
+        assert "expected a time such as" in str(error)  # noqa: PT017 (either is right)
+
+
+def test_a_target_is_an_offset_a_word_or_a_moment() -> None:
+    assert parse_target("12") == 12
+    assert parse_target("earliest") == "earliest"
+    assert parse_target("2026-05-01T12:00") == NOW
+    with pytest.raises(ValueError, match="or an offset, earliest, latest or committed"):
+        parse_target("first")
+
+
+# Rewinding
+
+
+def planned(
+    config: Config,
+    to: int,
+    entry: Entry,
+    committed: Committed | None,
+    end: int = 100,
+    start: int = 0,
+) -> Change:
+    given_by: Mapping[TopicPartition, Committed] = {} if committed is None else {SOURCE: committed}
+    (change,) = plan(config, {SOURCE: to}, given_by, {SOURCE: (start, end)}, {SOURCE: entry})
+    return change
+
+
+def test_it_begins_where_an_instance_would(exactly_once: Config) -> None:
+    ledger = Entry(applied=((0, 50), (60, 70)))
+    assert planned(exactly_once, 50, ledger, Committed(30, "")).begin == 50
+    assert planned(exactly_once, 50, ledger, Committed(55, "")).begin == 55
+    assert planned(exactly_once, 50, ledger, None).begin == 50
+    assert planned(exactly_once, 50, Entry(), None, start=7).begin == 7
+    assert planned(exactly_once, 50, Entry(), Committed(3, ""), start=7).begin == 7
+
+
+OFFSETS = st.sets(st.integers(0, 40))
+
+
+@given(st.data(), OFFSETS, st.integers(0, 40))
+def test_a_plan_neither_loses_nor_repeats_what_it_does_not_tell(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, applied: set[int], to: int
+) -> None:
+    """Against sets: what is known afterwards, what is told as repeated, and as skipped."""
+    chosen = config(tmp_path_factory.getbasetemp())
+    below = data.draw(st.integers(0, 40))
+    applied = applied | set(range(below))
+    change = planned(chosen, to, Entry(applied=tuple(ranges_of(applied))), None, end=41)
+    (reset,) = resets_of({SOURCE: Claim("g", SOURCE, _ID)}, [change])
+    known = {offset for first, last in reset.applied for offset in range(first, last)}
+    assert set(range(to)) <= known
+    assert change.again == len({offset for offset in applied if offset not in known})
+    assert change.skipped == len(known - applied)
+    if to >= change.begin:
+        assert applied <= known
+
+
+def test_without_a_ledger_what_stays_applied_travels_in_the_commit(tmp_path: Path) -> None:
+    chosen = config(tmp_path, "at-least-once")
+    known = Committed(5, encode(5, [(8, 10), (20, 22)]))
+    forward = commits_of(chosen, [planned(chosen, 9, Entry(), known)])[SOURCE]
+    assert (forward.offset, unfold(forward.metadata, 9)) == (9, {20, 21})
+    back = planned(chosen, 4, Entry(), known)
+    assert (back.again, commits_of(chosen, [back])[SOURCE]) == (5, Committed(4, ""))
+
+
+def test_the_summary_names_what_follows(tmp_path: Path) -> None:
+    back = Change(SOURCE, "db0", 50, 40, 10, 0, (), ())
+    ahead = Change(SOURCE, "db0", 50, 60, 0, 10, (), ())
+    text = "\n".join(summary(config(tmp_path), [back]))
+    assert "they count again in the column merged with add: visits" in text
+    assert "skipped records" not in text
+    text = "\n".join(summary(config(tmp_path), [ahead]))
+    assert "skipped records are never applied" in text
+    assert "count again" not in text
+
+
+# Dead letters
+
+
+def letter(sqlstate: str | None = "22003", **raw: bytes | None) -> DeadLetter:
+    refused = record(7, "user-1", {"id": 1})
+    rejection = Rejection("value out of range", "NumericValueOutOfRangeError", sqlstate)
+    headers = [("mine", b"1"), *headers_of(refused, rejection, "sessions")]
+    found = parse(PLACE, Raw(3, raw.get("key", b"user-1"), raw.get("value", b"{}"), headers))
+    assert found is not None
+    return found
+
+
+def test_a_dead_letter_is_read_as_it_was_written() -> None:
+    found = letter()
+    assert (found.place, found.offset) == (PLACE, 3)
+    assert (found.source, found.source_offset) == (SOURCE, 7)
+    assert (found.sqlstate, found.error) == ("22003", "NumericValueOutOfRangeError")
+    assert (found.group, found.attempts) == ("sessions", "1")
+    assert found.own_headers == [("mine", b"1")]
+    assert abs(datetime.now(UTC) - found.failed_at) < timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("__connect.errors.topic", b"t")],
+        [
+            ("__connect.errors.topic", b"t"),
+            ("__connect.errors.partition", b"x"),
+            ("__connect.errors.offset", b"1"),
+        ],
+    ],
+)
+def test_a_record_that_does_not_say_where_it_was_is_no_dead_letter(
+    headers: list[tuple[str, bytes | None]],
+) -> None:
+    assert parse(PLACE, Raw(headers=headers)) is None
+
+
+def test_filters_without_an_sqlstate() -> None:
+    assert not Filter(error="22").matches(letter(sqlstate=None))
+    assert Filter(error="NumericValueOutOfRangeError").matches(letter(sqlstate=None))
+    assert Filter(error="22p").matches(letter(sqlstate="22P02"))
+    assert not Filter(key="").matches(letter())
+    assert Filter(offsets=((None, 3),)).matches(letter())
+    assert not Filter(offsets=((1, 3),)).matches(letter())
+
+
+def test_a_marker_survives_compaction() -> None:
+    first, second = (marker("g", "replayed", [letter()]) for _ in range(2))
+    assert first["key"] != second["key"]
+    assert orjson.loads(first["value"]) == {"group": "g", "replayed": [[3, 4]]}
+
+
+def test_values_are_shown_as_what_they_are() -> None:
+    assert pretty(b'{"a":[1]}') == '{\n  "a": [\n    1\n  ]\n}'
+    assert pretty(b"plain") == "plain"
+    assert pretty(b"\xff") == "\\xff"
+    assert pretty(None) == "  (null: a tombstone)"
+
+
+# Lag
+
+
+@given(
+    st.one_of(st.none(), st.integers(0, 100)),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.booleans(),
+)
+def test_the_watermark_is_always_within_the_log(
+    committed: int | None, start: int, length: int, latest: bool
+) -> None:
+    end = start + length
+    found = lag.watermark(committed, start, end, latest=latest)
+    assert start <= found <= end
+    if committed is not None and start <= committed <= end:
+        assert found == committed
+
+
+def lagging(messages: int, age: float | None) -> lag.PartitionLag:
+    return lag.PartitionLag(SOURCE, 0, 100, 100 - messages, messages, age)
+
+
+def test_totals_admit_what_is_not_known() -> None:
+    assert lag.totals([lagging(3, 1.0), lagging(4, 9.0)]) == (7, 9.0)
+    assert lag.totals([lagging(3, 1.0), lagging(4, None)]) == (7, None)
+    assert lag.totals([]) == (0, 0.0)
+
+
+def test_ages() -> None:
+    assert lag.age_of(Raw(timestamp=9_000), 10.0) == 1.0
+    assert lag.age_of(Raw(timestamp=11_000), 10.0) == 0.0  # a clock that runs ahead
+    assert lag.age_of(Raw(timestamp=-1), 10.0) == 0.0
+    assert lag.age_of(None, 10.0) == 0.0
+
+
+# The console
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("ab", max_size=9), st.text("cd ", max_size=9), st.text("ef\n", max_size=200)
+        ),
+        min_size=1,
+    )
+)
+def test_a_table_fits(rows: list[tuple[str, str, str]]) -> None:
+    lines = console.table(rows, right=(0,))
+    assert len(lines) == len(rows)
+    assert all(len(line) <= 80 and "\n" not in line for line in lines)
+
+
+@given(st.text("abc", max_size=60), st.integers(5, 30))
+def test_a_cut_name_keeps_both_ends(text: str, width: int) -> None:
+    found = console.cut_middle(text, width)
+    assert len(found) == min(len(text), width)
+    assert (found[:1], found[-1:]) == (text[:1], text[-1:])
+
+
+def test_durations() -> None:
+    texts = [console.duration(n) for n in (0.34, 59.94, 200, 18_720, 183_600)]
+    assert texts == ["0.3s", "59.9s", "3m 20s", "5h 12m", "2d 3h"]
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("y\n", True), ("\n", False), ("no\n", False)])
+def test_a_question_wants_a_yes(
+    monkeypatch: pytest.MonkeyPatch, answer: str, expected: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert console.confirmed("Go on?", yes=False) is expected
+
+
+def test_without_a_terminal_a_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("y\n"))
+    with pytest.raises(PipelineError, match="--yes"):
+        console.confirmed("Go on?", yes=False)
+    assert console.confirmed("Go on?", yes=True)
+
+
+@pytest.mark.parametrize(
+    "command", ["lag", "rewind", "dlq list", "dlq show", "dlq replay", "dlq drop"]
+)
+def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    assert f"example:\n  pipeline {command} " in capsys.readouterr().out
