@@ -1,0 +1,107 @@
+"""Known defects, planted in the code under test, to show that the laws find them.
+
+Each is a context in which one thing is done wrong: in the database's transaction (a subclass of the
+simulated one), or in the pipeline (a method replaced for as long as the context lasts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from unittest.mock import patch
+
+from pipeline.consumer.offsets import OffsetTracker
+from pipeline.consumer.partition import PartitionTask
+from pipeline.postgres.ledger import Lease
+from pipeline.postgres.store import OwnedPartition
+from pipeline.records import Record
+from pipeline.store import PartitionStore
+from tests.simulation.history import MakeDatabase
+from tests.simulation.postgres import SimulatedDatabase
+
+Defect = Callable[[], AbstractContextManager[MakeDatabase]]
+"""Plants a defect, and gives the database to run a history with."""
+
+
+class WithoutFence(SimulatedDatabase):
+    """Writes whatever the epoch is. (What is looked up and taken over is as it should be.)"""
+
+    def commit_write(self, lease: Lease, records: Sequence[Record]) -> int:
+        self.apply(records)
+        self.note_applied(lease.claim, records)
+        return len(records)
+
+
+class LedgerApart(SimulatedDatabase):
+    """The data in one transaction, the ledger's row in the next."""
+
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        rows = await self._guarded("data", lease, partial(self._data, lease, records))
+        await self.mark(lease, records)
+        return rows
+
+    def _data(self, lease: Lease, records: Sequence[Record]) -> int:
+        self.check_fence(lease)
+        self.apply(records)
+        return len(records)
+
+
+@contextmanager
+def fence_dropped() -> Iterator[MakeDatabase]:
+    yield WithoutFence
+
+
+@contextmanager
+def ledger_in_another_transaction() -> Iterator[MakeDatabase]:
+    yield LedgerApart
+
+
+@contextmanager
+def commit_before_apply() -> Iterator[MakeDatabase]:
+    """The offsets of all that was read are committed, applied or not."""
+    with patch.object(OffsetTracker, "watermark", property(lambda tracker: tracker.position)):
+        yield SimulatedDatabase
+
+
+@contextmanager
+def channel_freed_early() -> Iterator[MakeDatabase]:
+    """A batch's keys are free as soon as it is taken, so the next one runs beside it."""
+
+    async def writer(task: PartitionTask, store: PartitionStore, number: int) -> None:
+        while True:
+            while not task.channels.ready:
+                await task._hungry.park()
+            async with store.turn():
+                batch = task.channels.take(min(task._settings.max_batch, store.batch_limit))
+                task.channels.done(batch)
+                task._wake_a_writer()
+                if batch.records:
+                    await store.apply(number, batch.records)
+                    task.offsets.done(batch.records)
+            task._balance()
+            task._wake_if_idle()
+
+    with patch.object(PartitionTask, "_writer", writer):
+        yield SimulatedDatabase
+
+
+@contextmanager
+def retry_without_looking() -> Iterator[MakeDatabase]:
+    """A write in doubt is taken as not committed."""
+
+    async def never(partition: OwnedPartition, writer: int, records: Sequence[Record]) -> bool:
+        del partition, writer, records
+        return False
+
+    with patch.object(OwnedPartition, "_was_committed", never):
+        yield SimulatedDatabase
+
+
+DEFECTS: tuple[Defect, ...] = (
+    fence_dropped,
+    ledger_in_another_transaction,
+    commit_before_apply,
+    channel_freed_early,
+    retry_without_looking,
+)

@@ -1,0 +1,38 @@
+"""The simulation finds what it is for: each planted defect breaks a law within the same seeds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.simulation.defects import DEFECTS, Defect
+from tests.simulation.history import run_history
+from tests.simulation.test_histories import SEEDS
+
+TWICE = r"applied [23] times"
+DISORDER = r"key .*: \d+ after \d+"
+TOO_EARLY = r"was committed, but not applied"
+
+FINDS = {
+    "fence_dropped": f"{TWICE}|{DISORDER}",
+    "ledger_in_another_transaction": f"{TWICE}|{DISORDER}",
+    "commit_before_apply": TOO_EARLY,
+    "channel_freed_early": DISORDER,
+    "retry_without_looking": f"{TWICE}|{DISORDER}",
+}
+"""What the broken law says, for each defect."""
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_planted_defect_is_found(defect: Defect) -> None:
+    with defect() as make_database:
+        for seed in range(SEEDS):
+            outcome = run_history(seed, make_database)
+            if outcome.violations:
+                break
+        else:
+            pytest.fail(f"no law was broken in {SEEDS} histories")
+    told = "\n".join(outcome.violations)
+    assert re.search(FINDS[defect.__name__], told), str(outcome)
+    assert not run_history(seed).violations, "without the defect the same history is right"
