@@ -7,7 +7,7 @@ partition, so the seam is a subclass, given to one fetcher; nothing global is pa
 
 What stays as in the method that it replaces: checksums are verified, control batches and aborted
 transactions are skipped, the next offset follows the batch and not its last record (compaction).
-Formats older than version 2, and codecs that aiokafka can't read here, take kafka-python's own path.
+Formats older than version 2 take kafka-python's own path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import kafka
-from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record._crecords.default_records import DefaultRecordBatch
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
@@ -76,10 +75,7 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
                 f"Record batch for partition {self.topic_partition} at offset "
                 f"{batch.base_offset} failed crc check"
             )
-        try:
-            return iter(compiled)
-        except UnsupportedCodecError:
-            return iter(batch)
+        return iter(compiled)
 
 
 class _Rest:
