@@ -68,6 +68,7 @@ class Session:
     def server_settings(self) -> dict[str, str]:
         return {
             "application_name": self.application_name[:63],
+            "timezone": "UTC",  # what a time without an offset means, here as in `values.moment`
             "statement_timeout": str(int(self.statement_timeout * 1000)),
             "lock_timeout": str(int(self.lock_timeout * 1000)),
             "idle_in_transaction_session_timeout": str(int(self.statement_timeout * 2000)),

@@ -9,7 +9,7 @@ import attrs
 from pipeline.postgres.bridge import Connection
 
 _COLUMNS = """\
-select a.attname as name, format_type(a.atttypid, null) as type, t.typcategory::text as category,
+select a.attname as name, format_type(a.atttypid, -1) as type, t.typcategory::text as category,
        coalesce(b.typname, t.typname) as base, a.attnotnull as not_null,
        a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated
 from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype

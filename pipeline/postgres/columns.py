@@ -11,18 +11,16 @@ whose values must be compared here (``max`` of a timestamp) are parsed first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import orjson
 
 from pipeline.config import ColumnConfig
+from pipeline.postgres import values
 from pipeline.postgres.catalog import Column
 from pipeline.postgres.errors import RowError
-from pipeline.records import Getter, Path
+from pipeline.records import Getter, Path, Record
 
 Fold = Callable[[Any, Any], Any]
 """(older, newer) → what both amount to; either may be None, for null."""
@@ -58,6 +56,27 @@ def _either(fold: Fold) -> Fold:
 
     return folded
 
+
+NUMBERS = {
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "float4": "real",
+    "float8": "double precision",
+}
+"""The arrays that numbers of JSON travel in."""
+
+PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
+    **dict.fromkeys(INTEGERS, ("bigint", int, None)),
+    **dict.fromkeys(FLOATS, ("double precision", values.finite, None)),
+    **dict.fromkeys(TEXTS, ("text", values.as_text, None)),
+    "numeric": ("text", values.decimal, str),
+    "uuid": ("text", values.uuid, None),
+    "timestamptz": ("text", values.moment, str),
+    "timestamp": ("text", values.local_time, str),
+    "date": ("text", values.day, str),
+}
+"""What is compared here, not by Postgres alone: array, parser, encoder."""
 
 FOLDS: Mapping[str, Fold] = {
     "last": lambda _, newer: newer,
@@ -114,7 +133,19 @@ class SinkColumn:
 
     @property
     def fold(self) -> Fold:
-        return FOLDS[self.merge]
+        exact = self.merge == "add" and self.base == "numeric"
+        return _either(values.EXACT.add) if exact else FOLDS[self.merge]
+
+    def read(self, records: Iterable[Record]) -> list[Any]:
+        """Its values in records, as they were decoded.
+
+        Raises:
+            RowError: one can't be read, such as a message's timestamp in the year 30,000.
+        """
+        try:
+            return [self.getter(record) for record in records]
+        except (ValueError, TypeError, OverflowError, OSError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
 
     def selected(self) -> str:
         """The value in the statement's source, cast to the column's type.
@@ -136,15 +167,18 @@ class SinkColumn:
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
         encode = self.encode
-        if encode is None:
+        if encode is None or (encode is values.as_text and _PLAIN.issuperset(map(type, converted))):
             return converted
-        return [None if value is None else encode(value) for value in converted]
+        try:
+            return [None if value is None else encode(value) for value in converted]
+        except (ValueError, TypeError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
 
 
-def sink_column(config: ColumnConfig, column: Column) -> SinkColumn:
-    """The column as configured and as the catalog has it."""
+def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
+    """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
     path = Path.parse(config.source)
-    array, convert, encode = _transport(column, config.merge, path)
+    array, convert, encode = _transport(column, config.merge, path, key)
     field = path.steps[0] if path.in_value and len(path.steps) == 1 else None
     return SinkColumn(
         name=config.name,
@@ -160,91 +194,29 @@ def sink_column(config: ColumnConfig, column: Column) -> SinkColumn:
 
 
 def _transport(
-    column: Column, merge: str, path: Path
+    column: Column, merge: str, path: Path, key: bool
 ) -> tuple[str, Convert | None, Convert | None]:
-    """How values of a column travel: the array's type, what parses them, what encodes them."""
+    """How values of a column travel: the array's type, what parses them, what encodes them.
+
+    Those of a primary key are parsed too, where one value can be written in several ways: rows that
+    are one to Postgres must be one here.
+    """
     base, compared = column.base, merge in ("max", "min", "add")
     if base in ("json", "jsonb"):
-        return "text", _json_object if merge == "jsonb" else None, _json_text
-    if base in INTEGERS | FLOATS and not path.is_text:
-        return (
-            {"int2": "smallint", "int4": "integer", "int8": "bigint"}.get(base, column.type),
-            (_number if compared else None),
-            None,
-        )
+        return "text", values.json_object if merge == "jsonb" else None, values.as_json
+    if column.category == "A":
+        return "text", None, values.as_array
+    if base in NUMBERS and not path.is_text:
+        check = values.integer if base in INTEGERS else values.number
+        return NUMBERS[base], check if compared else None, None
     if base == "bool" and not path.is_text:
         return "boolean", None, None
-    if not compared:
-        return "text", None, _text
-    if base in INTEGERS:
-        return "bigint", int, None
-    if base in FLOATS:
-        return "double precision", float, None
-    if base == "numeric":
-        return "text", _decimal, str
-    if base in TIMES:
-        return "text", {"timestamptz": _moment, "timestamp": _local_time, "date": _date}[base], str
-    return "text", _text, None
+    if not (compared or key) or base not in PARSED:
+        return "text", None, values.as_text
+    return PARSED[base]
 
 
-def _text(value: Any) -> str:
-    if type(value) is str:
-        return value
-    if type(value) is bool:
-        return "true" if value else "false"
-    if isinstance(value, dict | list):
-        return _json_text(value)
-    return str(value)
-
-
-def _json_text(value: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise ValueError(f"a jsonb merge needs a JSON object, not {_shown(value)}")
-    return value
-
-
-def _number(value: Any) -> Any:
-    if type(value) is int or type(value) is float:
-        return value
-    raise ValueError(f"expected a number, not {_shown(value)}")
-
-
-def _decimal(value: Any) -> Decimal:
-    if type(value) is bool:
-        raise ValueError(f"expected a number, not {_shown(value)}")
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"expected a number, not {_shown(value)}") from None
-
-
-def _moment(value: Any) -> datetime:
-    moment = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _local_time(value: Any) -> datetime:
-    moment = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
-    return moment.replace(tzinfo=None)  # as Postgres reads a timestamp: the offset is ignored
-
-
-def _date(value: Any) -> date:
-    return value.date() if isinstance(value, datetime) else _parsed(date.fromisoformat, value)
-
-
-def _parsed(parse: Callable[[str], Any], value: Any) -> Any:
-    if type(value) is not str:
-        raise ValueError(f"expected an ISO 8601 time as text, not {_shown(value)}")
-    return parse(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+_PLAIN = frozenset({str, type(None)})
 
 
 def converted(column: SinkColumn, value: Any) -> Any:

@@ -12,7 +12,6 @@ filling rows does, and arrays by column are what the statement takes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -40,7 +39,8 @@ class Sink:
         self.mode = config.mode
         self.table = ".".join(quote(part) for part in table.name.split("."))
         self.columns = tuple(
-            sink_column(column, table.columns[column.name]) for column in config.columns
+            sink_column(column, table.columns[column.name], key=column.name in config.primary_key)
+            for column in config.columns
         )
         by_name = {column.name: column for column in self.columns}
         self.primary_key = tuple(by_name[name] for name in config.primary_key)
@@ -95,15 +95,25 @@ class Sink:
 
     def _upsert(self, records: list[Record]) -> Write:
         if self.mode == "insert":
-            return Write("insert", self._arrays(records, None), len(records))
-        pairs = [(self._required_key(record), record) for record in records]
+            return Write("insert", self._arrays(records, None, None), len(records))
+        keys = self._keys(records)
         try:
-            pairs.sort(key=itemgetter(0))  # stable: records of one row stay in order
+            order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: a row's stay in order
         except TypeError:
-            pairs.sort(key=lambda pair: _sortable(pair[0]))
-        ends = _ends([key for key, _ in pairs])
-        arrays = self._arrays([record for _, record in pairs], ends)
-        return Write("upsert", arrays, len(pairs) if ends is None else len(ends))
+            order = sorted(range(len(keys)), key=lambda place: _sortable(keys[place]))
+        keys = [keys[place] for place in order]
+        ends = _ends(keys)
+        arrays = self._arrays([records[place] for place in order], keys, ends)
+        return Write("upsert", arrays, len(keys) if ends is None else len(ends))
+
+    def _keys(self, records: Sequence[Record]) -> list[Any]:
+        """The primary keys of records, in their order; each there and a plain value."""
+        if len(self.primary_key) == 1:
+            documents = [record.document for record in records]
+            keys = self._values(self.primary_key[0], records, documents)
+            if None not in keys:
+                return keys
+        return [self._required_key(record) for record in records]
 
     def _required_key(self, record: Record) -> Any:
         key = self._key_of(record)
@@ -117,16 +127,19 @@ class Sink:
         return key
 
     def _arrays(
-        self, records: Sequence[Record], ends: list[int] | None
+        self, records: Sequence[Record], keys: list[Any] | None, ends: list[int] | None
     ) -> tuple[Sequence[Any], ...]:
-        documents = [record.document for record in records]
-        return tuple(
-            column.values(_folded(column, self._values(column, records, documents), ends))
-            for column in self.columns
-        )
+        """An array for each column; ``keys`` are the primary key's values where it is one column."""
+        arrays, documents = [], [record.document for record in records]
+        for column in self.columns:
+            known = keys is not None and self.primary_key == (column,)
+            values = keys if known else self._values(column, records, documents)
+            assert values is not None
+            arrays.append(column.values(_folded(column, values, ends)))
+        return tuple(arrays)
 
     def _values(
-        self, column: SinkColumn, records: Sequence[Record], documents: list[Any]
+        self, column: SinkColumn, records: Sequence[Record], documents: Sequence[Any]
     ) -> list[Any]:
         field = column.field
         if field is not None:
@@ -135,7 +148,7 @@ class Sink:
             except AttributeError:
                 raise RowError("the value is not a JSON object") from None
         else:
-            values = [column.getter(record) for record in records]
+            values = column.read(records)
         if column.convert is not None:
             values = [converted(column, value) for value in values]
         return values
@@ -143,7 +156,7 @@ class Sink:
 
 def _key_getter(columns: Sequence[SinkColumn]) -> Any:
     def value(column: SinkColumn, record: Record) -> Any:
-        return converted(column, column.getter(record))
+        return converted(column, *column.read([record]))
 
     if len(columns) == 1:
         (only,) = columns
@@ -162,8 +175,11 @@ def _sortable(key: Any) -> Any:
 
 def _ends(keys: list[Any]) -> list[int] | None:
     """Where each run of equal neighbours ends (exclusive); None where no two are equal."""
-    if len(set(keys)) == len(keys):
-        return None
+    try:
+        if len(set(keys)) == len(keys):
+            return None
+    except TypeError:
+        raise RowError("the primary key is not a plain value") from None
     ends = [place for place in range(1, len(keys)) if keys[place] != keys[place - 1]]
     ends.append(len(keys))
     return ends

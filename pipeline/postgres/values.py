@@ -1,0 +1,131 @@
+"""Values of a document as the sink sends them: parsed where they are compared, text elsewhere.
+
+Each function takes a decoded value that is not None. What it can't take raises ValueError, TypeError
+or OverflowError, with a message for the person who reads the dead letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+# numeric has at most 131,072 digits before the point and 16,383 after it, so no sum of two needs more.
+HIGHEST_EXPONENT, LOWEST_EXPONENT = 131_071, -16_383
+EXACT = Context(prec=HIGHEST_EXPONENT - LOWEST_EXPONENT + 2)
+"""Adds without rounding, as Postgres does; Python's default keeps 28 digits."""
+
+
+def as_text(value: Any) -> str:
+    """What Postgres can cast to whatever the column's type is."""
+    if type(value) is str:
+        return value
+    if type(value) is bool:
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return as_json(value)
+    return str(value)
+
+
+def as_json(value: Any) -> str:
+    """JSON, for json and jsonb."""
+    return orjson.dumps(value, default=str).decode()
+
+
+def as_array(value: Any) -> str:
+    """A list as Postgres writes an array; text is taken to be written so already."""
+    if type(value) is list:
+        return "{" + ",".join(map(_element, value)) + "}"
+    return as_text(value)
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if type(value) is list:
+        return as_array(value)
+    return '"' + as_text(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """An object, for the shallow merge."""
+    if type(value) is not dict:
+        raise ValueError(f"a jsonb merge needs a JSON object, not {shown(value)}")
+    return value
+
+
+def integer(value: Any) -> int:
+    """A whole number; a float is none, as `1.5` is none in an integer column."""
+    if type(value) is int:
+        return value
+    raise ValueError(f"expected a whole number, not {shown(value)}")
+
+
+def number(value: Any) -> float:
+    """A number of JSON."""
+    if type(value) is int or type(value) is float:
+        return value
+    raise ValueError(f"expected a number, not {shown(value)}")
+
+
+def finite(value: Any) -> float:
+    """A number written as text. NaN is refused: Python and Postgres order it differently."""
+    found = float(value)
+    if found != found or found in (float("inf"), float("-inf")):
+        raise ValueError(f"expected a finite number, not {shown(value)}")
+    return found
+
+
+def decimal(value: Any) -> Decimal:
+    """A finite number within the limits of ``numeric``."""
+    if type(value) is bool:
+        raise ValueError(f"expected a number, not {shown(value)}")
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError(f"expected a number, not {shown(value)}") from None
+    if not found.is_finite():
+        raise ValueError(f"expected a finite number, not {shown(value)}")
+    exponent = found.as_tuple().exponent
+    assert isinstance(exponent, int), "a finite number has one"
+    if exponent < LOWEST_EXPONENT or found.adjusted() > HIGHEST_EXPONENT:
+        raise ValueError(f"{shown(value)} is beyond the limits of numeric")
+    return found
+
+
+def uuid(value: Any) -> str:
+    """A UUID, written in the one way that Postgres prints it."""
+    return str(UUID(as_text(value)))
+
+
+def moment(value: Any) -> datetime:
+    """A timestamptz; without an offset it is UTC."""
+    found = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def local_time(value: Any) -> datetime:
+    """A timestamp without time zone; an offset is ignored, as Postgres does."""
+    found = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
+    return found.replace(tzinfo=None)
+
+
+def day(value: Any) -> date:
+    """A date."""
+    return value.date() if isinstance(value, datetime) else _parsed(date.fromisoformat, value)
+
+
+def _parsed(parse: Callable[[str], Any], value: Any) -> Any:
+    if type(value) is not str:
+        raise ValueError(f"expected an ISO 8601 time as text, not {shown(value)}")
+    return parse(value)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,310 @@
+"""Folding: however records are split into batches, the table is what one record at a time makes it.
+
+The model of Postgres here is a dictionary of rows that applies the arrays of `Sink.writes` by the
+SQL that `columns` writes (integration/test_sink.py holds the SQL to the same). What the table must be
+is said a second time, straight from the documents, without the sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.postgres.errors import RowError
+from pipeline.postgres.sink import Sink, Write
+from pipeline.records import Record
+from tests.support.tables import Declared, document_record, sink_config, table_of
+
+Row = dict[str, Any]
+Merge = Callable[[Any, Any], Any]
+
+COLUMNS = {
+    "id": Declared("text", source="@key"),
+    "latest": Declared("text"),
+    "earliest": Declared("text", "first"),
+    "known": Declared("int4", "coalesce"),
+    "total": Declared("int8", "add"),
+    "amount": Declared("numeric", "add"),
+    "most": Declared("int2", "max"),
+    "least": Declared("text", "min"),
+    "seen": Declared("timestamptz", "max"),
+    "born": Declared("date", "min"),
+    "tags": Declared("jsonb", "jsonb"),
+    "nested": Declared("bool", source="a.b"),
+}
+READ: dict[str, Callable[[Any], Any]] = {
+    "numeric": lambda text: Fraction(str(text)),  # exact
+    "timestamptz": datetime.fromisoformat,
+    "jsonb": lambda text: orjson.loads(text) if type(text) is str else text,
+}
+"""What a type makes of what is sent, so that values compare as Postgres compares them."""
+
+
+def unless_null(merge: Merge) -> Merge:
+    def merged(stored: Any, newer: Any) -> Any:
+        return newer if stored is None else stored if newer is None else merge(stored, newer)
+
+    return merged
+
+
+MERGES: dict[str, Merge] = {
+    "last": lambda _, newer: newer,
+    "first": lambda stored, newer: stored if stored is not None else newer,
+    "coalesce": lambda stored, newer: newer if newer is not None else stored,
+    "add": unless_null(lambda stored, newer: stored + newer),
+    "max": unless_null(lambda stored, newer: stored if stored > newer else newer),
+    "min": unless_null(lambda stored, newer: stored if stored < newer else newer),
+    "jsonb": unless_null(lambda stored, newer: stored | newer),
+}
+
+
+def read(base: str, value: Any) -> Any:
+    return None if value is None else READ.get(base, lambda same: same)(value)
+
+
+def merge_row(stored: Row, newer: Row) -> Row:
+    return {
+        name: MERGES[column.merge](stored[name], newer[name]) for name, column in COLUMNS.items()
+    }
+
+
+class Model:
+    """A table that applies writes as Postgres does."""
+
+    def __init__(self, mode: str, rows: Iterable[Row] = ()) -> None:
+        self.mode = mode
+        self.rows = {row["id"]: dict(row) for row in rows}
+
+    def apply(self, write: Write) -> None:
+        if write.kind == "delete":
+            (keys,) = write.arrays
+            assert len(set(keys)) == len(keys) == write.rows
+            for key in keys:
+                self.rows.pop(key, None)
+            return
+        arrays = [
+            [read(column.base, value) for value in array]
+            for column, array in zip(COLUMNS.values(), write.arrays, strict=True)
+        ]
+        rows = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*arrays, strict=True)]
+        assert len(rows) == write.rows
+        keys = [row["id"] for row in rows]
+        if self.mode != "insert":
+            assert len(set(keys)) == len(keys), "on conflict refuses to touch a row twice"
+            assert keys == sorted(keys), "sorted: or else two transactions deadlock"
+        for row in rows:
+            self.meet(row)
+
+    def meet(self, row: Row) -> None:
+        """One row meets the stored one of its key."""
+        stored = self.rows.get(row["id"])
+        if stored is None and self.mode != "update":
+            self.rows[row["id"]] = row
+        elif stored is not None and self.mode != "insert":
+            self.rows[row["id"]] = merge_row(stored, row)
+
+
+def value_at(document: Any, path: str) -> Any:
+    for step in path.split("."):
+        document = document.get(step) if isinstance(document, dict) else None
+    return document
+
+
+def one_at_a_time(
+    mode: str, tombstone: str, rows: Iterable[Row], records: Sequence[Record]
+) -> dict[Any, Row]:
+    """What the table must be, from the documents themselves."""
+    model = Model(mode, rows)
+    for record in records:
+        assert record.key is not None
+        key = record.key.decode()
+        if record.value is not None:
+            document = orjson.loads(record.value)
+            row = {n: read(c.base, value_at(document, c.source or n)) for n, c in COLUMNS.items()}
+            model.meet(row | {"id": key})
+        elif tombstone == "delete":
+            model.rows.pop(key, None)
+    return model.rows
+
+
+times = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(
+    lambda time: time.isoformat() + "+00:00"
+)
+days = st.dates(datetime(2020, 1, 1).date(), datetime(2030, 1, 1).date()).map(str)
+words = st.sampled_from(["", "a", "B", "b", "é", "😀", "￿", "zz"])
+numbers = st.decimals(allow_nan=False, allow_infinity=False, places=10).map(str)
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "latest": st.none() | words,
+        "earliest": st.none() | words,
+        "known": st.none() | st.integers(-100, 100),
+        "total": st.none() | st.integers(-(2**40), 2**40),
+        "amount": st.none() | numbers | st.integers(-5, 5),
+        "most": st.none() | st.integers(-100, 100),
+        "least": st.none() | words,
+        "seen": st.none() | times,
+        "born": st.none() | days,
+        "tags": st.none() | st.dictionaries(words, st.none() | st.integers(0, 3), max_size=3),
+        "a": st.none() | st.integers(0, 1) | st.fixed_dictionaries({"b": st.booleans()}),
+    },
+)
+logs = st.lists(
+    st.tuples(st.sampled_from(["x", "y", "z"]), st.integers(0, 4).flatmap(
+        lambda n: documents if n else st.none())),
+    min_size=1, max_size=12,
+).map(lambda pairs: [document_record(n, key, doc) for n, (key, doc) in enumerate(pairs)])  # fmt: skip
+cuts = st.lists(st.booleans(), min_size=12, max_size=12)
+
+
+def split(records: Sequence[Record], cut: Sequence[bool]) -> list[list[Record]]:
+    batches: list[list[Record]] = [[]]
+    for record, new in zip(records, cut, strict=False):
+        if new and batches[-1]:
+            batches.append([])
+        batches[-1].append(record)
+    return batches
+
+
+def stored_row(key: str) -> Row:
+    return dict.fromkeys(COLUMNS) | {"id": key, "total": 1, "tags": {"a": 9}}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    records=logs,
+    cut=cuts,
+    mode=st.sampled_from(["insert", "upsert", "update"]),
+    tombstone=st.sampled_from(["ignore", "delete"]),
+    stored=st.sets(st.sampled_from(["x", "y"])),
+)
+def test_any_split_gives_the_result_of_one_record_at_a_time(
+    records: list[Record], cut: list[bool], mode: str, tombstone: str, stored: set[str]
+) -> None:
+    sink = Sink(sink_config(COLUMNS, mode=mode, tombstone=tombstone), table_of(COLUMNS))
+    rows = [stored_row(key) for key in sorted(stored)]
+    model = Model(mode, rows)
+    for batch in split(records, cut):
+        for write in sink.writes(batch):
+            model.apply(write)
+    assert model.rows == one_at_a_time(mode, tombstone, rows, records)
+
+
+def sink_of(
+    columns: dict[str, Declared], primary_key: Sequence[str] = ("id",), **more: Any
+) -> Sink:
+    return Sink(sink_config(columns, primary_key, **more), table_of(columns))
+
+
+def written(sink: Sink, *documents: Any) -> list[Write]:
+    return list(sink.writes([document_record(n, "k", doc) for n, doc in enumerate(documents)]))
+
+
+def test_a_thousand_updates_of_one_row_are_one_row() -> None:
+    sink = sink_of({"id": Declared("int8"), "n": Declared("int8", "add")})
+    (write,) = written(sink, *({"id": 1, "n": 1} for _ in range(1000)))
+    assert (write.kind, write.rows, write.arrays) == ("upsert", 1, ([1], [1000]))
+
+
+def test_keys_of_several_columns_and_types_are_folded_and_sorted() -> None:
+    columns = {"a": Declared("int8"), "b": Declared("text"), "n": Declared("int8", "add")}
+    sink = sink_of(columns, ("a", "b"))
+    (write,) = written(
+        sink, {"a": 2, "b": "x", "n": 1}, {"a": 1, "b": "y", "n": 1}, {"a": 2, "b": "x", "n": 5}
+    )
+    assert write.arrays == ([1, 2], ["y", "x"], [1, 6])
+
+
+@pytest.mark.parametrize(
+    ("base", "one", "same"),
+    [
+        ("text", 1, "1"),
+        ("text", True, "true"),
+        ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc999c0b4ef8bb6d6bb9bd380a11"),
+        ("numeric", 1, "1.00"),
+        ("timestamptz", "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
+    ],
+)
+def test_a_key_written_in_two_ways_is_one_row(base: str, one: Any, same: Any) -> None:
+    """`update … from` would take either of two such rows and drop the other."""
+    sink = sink_of({"id": Declared(base), "n": Declared("int8", "add")}, mode="update")
+    (write,) = written(sink, {"id": one, "n": 1}, {"id": same, "n": 2})
+    assert (write.rows, write.arrays[1]) == (1, [3])
+
+
+def test_a_whole_number_that_the_message_key_writes_in_two_ways_is_one_row() -> None:
+    sink = sink_of({"id": Declared("int8", source="@key")}, tombstone="delete")
+    records = [document_record(0, "01", {}), document_record(1, "1", None)]
+    (write,) = sink.writes(records)
+    assert (write.kind, write.arrays) == ("delete", ((1,),))
+
+
+def test_numeric_adds_without_rounding() -> None:
+    sink = sink_of({"id": Declared("int8"), "n": Declared("numeric", "add")})
+    (write,) = written(sink, {"id": 1, "n": "1e30"}, {"id": 1, "n": "0.0000000001"})
+    assert write.arrays[1] == ["1000000000000000000000000000000.0000000001"]
+
+
+def test_a_row_deleted_and_written_again_takes_a_statement_after_another() -> None:
+    sink = sink_of({"id": Declared("text", source="@key")}, tombstone="delete")
+    records = [document_record(0, "x", None), document_record(1, "x", {})]
+    assert [write.kind for write in sink.writes(records)] == ["delete", "upsert"]
+
+
+def test_tombstones_alone_that_are_ignored_write_nothing() -> None:
+    sink = sink_of({"id": Declared("int8")})
+    assert written(sink, None, None) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({}, r"primary key \(id\) is missing or null"),
+        ({"id": None}, r"primary key \(id\) is missing or null"),
+        ({"id": [1]}, "not a plain value"),
+        ({"id": {"a": 1}}, "not a plain value"),
+        ([1], "not a JSON object"),
+        ({"id": 1, "n": "7"}, "column n: expected a whole number, not '7'"),
+        ({"id": 1, "n": 1.5}, "column n: expected a whole number, not 1.5"),
+        ({"id": 1, "n": True}, "column n: expected a whole number, not True"),
+        ({"id": 1, "x": "NaN"}, "column x: expected a finite number, not 'NaN'"),
+        ({"id": 1, "x": "1e999999"}, "column x: '1e999999' is beyond the limits of numeric"),
+        ({"id": 1, "x": "ten"}, "column x: expected a number, not 'ten'"),
+        ({"id": 1, "j": [1]}, r"column j: a jsonb merge needs a JSON object, not \[1\]"),
+        ({"id": 1, "at": 5}, "column at: expected an ISO 8601 time as text, not 5"),
+        ({"id": 1, "at": "yesterday"}, "column at: "),
+    ],
+)
+def test_what_can_not_become_a_row_is_the_records_fault(document: Any, reason: str) -> None:
+    columns = {
+        "id": Declared("int8"),
+        "n": Declared("int4", "add"),
+        "x": Declared("numeric", "max"),
+        "j": Declared("jsonb", "jsonb"),
+        "at": Declared("timestamptz", "max"),
+    }
+    with pytest.raises(RowError, match=reason):
+        written(sink_of(columns), {"id": 1}, document)
+
+
+def test_a_timestamp_that_no_calendar_has_is_the_records_fault() -> None:
+    sink = sink_of({"id": Declared("int8"), "at": Declared("timestamptz", source="@timestamp")})
+    record = document_record(0, "k", {"id": 1})
+    record.raw.timestamp = 10**18  # type: ignore[misc]  # the test's own raw record
+    with pytest.raises(RowError, match="column at: "):
+        list(sink.writes([record]))
+
+
+def test_a_key_that_is_not_utf_8_is_the_records_fault_in_a_json_column() -> None:
+    sink = sink_of({"id": Declared("int8"), "j": Declared("jsonb", source="@key")})
+    record = document_record(0, "k", {"id": 1})
+    record.raw.key = b"\xff"  # type: ignore[misc]  # the test's own raw record
+    with pytest.raises(RowError, match="column j: "):
+        list(sink.writes([record]))
