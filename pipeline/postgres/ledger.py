@@ -88,7 +88,7 @@ update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, acquired_at = n
 from owned where o.{_KEY} and o.writer = owned.writer"""
 _ADD_WRITERS = """\
 insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner)
-select $1, $2, $3, writer, 1, $4 from generate_series(0, $5::int - 1) writer
+select $1, $2, $3, writer, 0, $4 from generate_series(0, $5::int - 1) writer
 on conflict (stream, topic_id, partition, writer) do nothing"""
 _EPOCHS = f"select epoch from pipeline.ownership where {_KEY} and writer < $4 order by writer"
 _APPLIED = f"""\
@@ -173,8 +173,10 @@ async def take_over(
     """Raise all epochs of a partition, then read what is applied: epochs by writer, and offsets."""
     key = key_of(claim)
     async with connection.transaction():
-        await connection.execute(_RAISE_EPOCHS, *key, owner)
+        # Rows first: two instances that take a partition over for the first time at once would find
+        # none to raise, and both get the epoch of the rows that one of them adds.
         await connection.execute(_ADD_WRITERS, *key, owner, writers)
+        await connection.execute(_RAISE_EPOCHS, *key, owner)
         epochs = [row["epoch"] for row in await connection.fetch(_EPOCHS, *key, writers)]
         row = await connection.fetchrow(_APPLIED, *key)
     assert row is not None, "an aggregate has one row"

@@ -1,0 +1,361 @@
+"""The contract of what stands below the store: kept by the simulated database and by the real one.
+
+What the simulation proves holds of Postgres only as far as both keep the same contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import attrs
+import pytest
+import trio
+
+from pipeline.config import load
+from pipeline.local.postgres import psql
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres import ledger
+from pipeline.postgres.bridge import Connection, open_bridge
+from pipeline.postgres.errors import Verdict, judge
+from pipeline.postgres.ledger import Lease
+from pipeline.postgres.shard import Shard
+from pipeline.postgres.store import Transactions
+from pipeline.records import Record, TopicPartition
+from pipeline.service import make_database, session
+from pipeline.store import AppliedOffsets, Claim, Fenced
+from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
+from tests.simulation.world import Gate, World
+from tests.support.records import record
+from tests.support.servers import DatabaseFactory
+
+pytestmark = pytest.mark.real
+
+CLAIM = Claim("group", TopicPartition("sessions", 0), UUID(int=1))
+PATIENCE = 20.0
+WRITE_SECONDS = 0.5
+"""How long a write of the row `SLOW` takes."""
+SLOW = "slow"
+
+TABLE = """\
+create table counters (id text primary key, n bigint not null);
+create function dawdle() returns trigger language plpgsql as $$
+begin
+    if new.id = 'slow' then perform pg_sleep(0.5); end if;
+    return new;
+end $$;
+create trigger dawdle before insert on counters for each row execute function dawdle();
+"""
+
+CONFIG = """\
+[pipeline]
+name = "conformance"
+[kafka]
+bootstrap_servers = ["127.0.0.1:9092"]
+topics = ["sessions"]
+group_id = "group"
+[records]
+key = "id"
+[sink]
+table = "public.counters"
+primary_key = ["id"]
+[sink.columns]
+id = "id"
+n = {{ from = "n", merge = "add" }}
+[[shards]]
+name = "db0"
+dsn = "{dsn}"
+"""
+
+
+@attrs.frozen
+class Subject:
+    """A database that keeps the contract, and what a test must see and do beside it."""
+
+    transactions: Transactions
+    rows: Callable[[], dict[str, int]]
+    """The table: id → n."""
+    writing: Callable[[], bool]
+    """Whether a write of the row `SLOW` is running."""
+
+
+class SlowServer(SimulatedServer):
+    """A simulated server, some of whose writes can be seen at work."""
+
+    def plan(self, name: str, rows: Any, exclusive: bool, commit: Any) -> Request:
+        request = super().plan(name, rows, exclusive, commit)
+        if name.startswith("write") and commit.args[1][0].ordering == SLOW:
+            request.work = WRITE_SECONDS
+        return request
+
+
+@asynccontextmanager
+async def simulated() -> AsyncIterator[Subject]:
+    async with trio.open_nursery() as nursery:
+        server = SlowServer("db0", World(0, random.Random(0)), nursery)
+        yield Subject(
+            SimulatedDatabase(server, Gate()),
+            lambda: dict(server.counters),
+            lambda: server.locks.held > 0,
+        )
+
+
+@asynccontextmanager
+async def real(dsn: str, directory: Path) -> AsyncIterator[Subject]:
+    path = directory / "pipeline.toml"
+    path.write_text(CONFIG.format(dsn=dsn))
+    config = load(path)
+    asleep = "select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep'"
+    async with open_bridge(), trio.open_nursery() as nursery:
+        shard = Shard(config.shards[0], session(config), Metrics())
+        nursery.start_soon(shard.serve)
+        yield Subject(
+            await make_database(config, shard),
+            lambda: _rows(dsn),
+            lambda: psql(dsn, asleep).strip() == "t",
+        )
+        nursery.cancel_scope.cancel()
+
+
+def _rows(dsn: str) -> dict[str, int]:
+    lines = psql(dsn, "select id || ' ' || n from counters").split("\n")
+    return {name: int(n) for name, n in (line.split() for line in lines if line)}
+
+
+Open = Callable[[], AbstractAsyncContextManager[Subject]]
+
+
+@pytest.fixture(params=["simulated", "real"])
+def open_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    if request.param == "simulated":
+        return simulated
+    make: DatabaseFactory = request.getfixturevalue("database")
+    dsn = make()
+    psql(dsn, TABLE)
+    return partial(real, dsn, tmp_path)
+
+
+def records(*offsets: int, key: str = "a") -> list[Record]:
+    return [record(offset, key, {"id": key, "n": 1}) for offset in offsets]
+
+
+async def own(database: Transactions, writers: int = 2, claim: Claim = CLAIM) -> list[Lease]:
+    epochs, _ = await database.take_over(claim, writers)
+    return [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+
+
+async def applied(database: Transactions, claim: Claim = CLAIM) -> AppliedOffsets:
+    return (await database.take_over(claim, 1))[1]
+
+
+async def test_the_first_owner_finds_nothing(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        epochs, known = await subject.transactions.take_over(CLAIM, 3)
+        assert epochs == [1, 1, 1]
+        assert known == AppliedOffsets()
+
+
+async def test_taking_over_raises_every_epoch_also_of_writers_no_longer_needed(
+    open_subject: Open,
+) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        old = await own(database, 3)
+        assert [lease.epoch for lease in await own(database, 1)] == [2]
+        for lease in old:
+            with pytest.raises(Fenced):
+                await database.write(lease, records(lease.writer))
+        new = await own(database, 5)
+        assert all(now.epoch > before.epoch for now, before in zip(new, old, strict=False))
+        await database.write(new[4], records(7))
+        assert subject.rows() == {"a": 1}
+
+
+async def test_a_write_and_its_offsets_are_one(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        first, second = await own(database)
+        await database.write(first, records(0, 1, 3))
+        await database.write(second, records(2, key="b") + records(6, key="c"))
+        assert subject.rows() == {"a": 3, "b": 1, "c": 1}
+        known = await applied(database)
+        assert (known.watermark, known.above) == (4, ((6, 7),))
+
+
+async def test_a_fenced_write_changes_nothing(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (old,), (_new,) = await own(database, 1), await own(database, 1)
+        with pytest.raises(Fenced):
+            await database.write(old, records(0))
+        with pytest.raises(Fenced):
+            await database.mark(old, records(0))
+        assert subject.rows() == {}
+        assert (await applied(database)).watermark is None
+
+
+async def test_a_refused_row_changes_nothing(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        bad = record(1, "b", {"id": "b", "n": "many"})
+        with pytest.raises(Exception) as caught:  # noqa: B017, PT011 (judged in the next line)
+            await database.write(lease, [*records(0), bad])
+        assert judge(caught.value) is Verdict.REJECT
+        assert subject.rows() == {}
+        await database.write(lease, records(0))
+        await database.mark(lease, [bad])
+        assert subject.rows() == {"a": 1}
+        assert (await applied(database)).watermark == 2
+
+
+async def test_what_was_committed_is_resolved_as_such_and_its_writer_goes_on(
+    open_subject: Open,
+) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        lease, other = await own(database)
+        await database.write(lease, records(0, 1))
+        epoch, committed = await database.resolve(lease, records(0, 1))
+        assert committed
+        await database.write(Lease(CLAIM, 0, epoch), records(2))
+        await database.write(other, records(3))  # only the one writer's epoch was raised
+        assert subject.rows() == {"a": 4}
+
+
+async def test_what_was_not_committed_can_not_land_once_it_is_resolved(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        await database.write(lease, records(0))
+        epoch, committed = await database.resolve(lease, records(0, 1))
+        assert not committed
+        with pytest.raises(Fenced):
+            await database.write(lease, records(1))
+        await database.write(Lease(CLAIM, 0, epoch), records(1))
+        assert subject.rows() == {"a": 2}
+
+
+async def test_only_the_owner_resolves(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (old,), (new,) = await own(database, 1), await own(database, 1)
+        with pytest.raises(Fenced):
+            await database.resolve(old, records(0))
+        await database.write(new, records(0))
+
+
+async def test_folding_keeps_what_is_applied(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        await database.fold([(CLAIM, 0)])
+        assert await applied(database) == AppliedOffsets()
+        (lease,) = await own(database, 1)
+        for offsets in ((40,), (41, 42), (45,)):
+            await database.write(lease, records(*offsets))
+        await database.fold([(CLAIM, 43)])
+        await database.fold([(CLAIM, 41)])  # a late one, of an owner that was slow
+        assert await applied(database) == AppliedOffsets(43, ((45, 46),), 43)
+        lease, _ = await own(database)
+        assert (await database.resolve(lease, records(41, 42)))[1]
+        assert not (await database.resolve((await own(database))[0], records(43)))[1]
+
+
+async def test_claims_have_nothing_in_common(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        others = [
+            attrs.evolve(CLAIM, group="other"),
+            attrs.evolve(CLAIM, source=TopicPartition("sessions", 1)),
+            attrs.evolve(CLAIM, topic_id=UUID(int=2)),
+        ]
+        for claim in others:
+            await own(database, 1, claim)
+        await database.write(lease, records(0))
+        await database.fold([(others[0], 5), (others[1], 6)])
+        known = [(await applied(database, claim)).watermark for claim in (CLAIM, *others)]
+        assert known == [1, 5, 6, None]
+
+
+async def test_taking_over_waits_for_a_write_that_runs(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.write, lease, records(0, key=SLOW))
+            await reached(subject.writing)
+            known = await applied(database)
+        assert known.watermark == 1
+        assert subject.rows() == {SLOW: 1}
+
+
+async def test_resolving_waits_for_the_write_that_runs(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.write, lease, records(0, key=SLOW))
+            await reached(subject.writing)
+            assert (await database.resolve(lease, records(0)))[1]
+
+
+async def test_a_cancelled_write_is_applied_as_a_whole_or_not_at_all(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.write, lease, records(0, key=SLOW))
+            await reached(subject.writing)
+            nursery.cancel_scope.cancel()
+        known = await applied(database)
+        assert subject.rows() == ({SLOW: 1} if known.watermark == 1 else {})
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 (another process's state)
+            await trio.sleep(0.02)
+
+
+async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs(
+    database: DatabaseFactory, tmp_path: Path
+) -> None:
+    """The second comes while the first has not committed, and finds no row to raise."""
+    dsn = database()
+    psql(dsn, TABLE)
+    waiting = "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock'"
+    epochs: list[list[int]] = []
+    async with real(dsn, tmp_path) as subject:
+        config = load(tmp_path / "pipeline.toml")
+        shard = Shard(config.shards[0], session(config), Metrics())
+        taken, go_on = trio.Event(), trio.Event()
+
+        async def first(connection: Connection) -> None:
+            async with connection.transaction():
+                found, _ = await ledger.take_over(connection, CLAIM, "first", 2)
+                epochs.append(found)
+                taken.set()
+                while not go_on.is_set():  # noqa: ASYNC110 (Trio's event, seen from asyncio)
+                    await asyncio.sleep(0.01)
+
+        async def second() -> None:
+            epochs.append((await subject.transactions.take_over(CLAIM, 2))[0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shard.run, first)
+            await taken.wait()
+            nursery.start_soon(second)
+            await reached(lambda: psql(dsn, waiting).strip() == "t")
+            go_on.set()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await shard.serve()
+    assert epochs == [[1, 1], [2, 2]]
