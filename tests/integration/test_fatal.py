@@ -8,7 +8,8 @@ from pipeline.local import Servers
 from pipeline.local.ports import free_port
 from pipeline.local.postgres import psql
 from tests.support import accounts
-from tests.support.pipelines import Instance, Job
+from tests.support.instance import Instance
+from tests.support.pipelines import Job
 from tests.support.servers import DatabaseFactory
 
 pytestmark = pytest.mark.real
