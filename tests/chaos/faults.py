@@ -144,3 +144,5 @@ FAULTS: dict[str, Fault] = {
         slow_postgres, cut_kafka, lose_kafka, slow_kafka,
     )
 }  # fmt: skip
+INSTANCE_FAULTS = ("kill_instance", "stop_instance", "freeze_instance")
+"""Those that touch an instance; the others touch a server, or the way to it."""

@@ -19,7 +19,8 @@ from pipeline.local.postgres import create_database, psql
 from pipeline.local.servers import start_all
 from tests.chaos.proxy import Proxy
 from tests.support import accounts
-from tests.support.pipelines import Instance, Job
+from tests.support.instance import Instance
+from tests.support.pipelines import Job
 
 PARTITIONS = 6
 
@@ -107,6 +108,8 @@ class Stage:
         )
         self.job.bootstrap = servers.kafka.bootstrap
         self.instances = [self.job.start(), self.job.start()]
+        self.skipped: dict[int, int] = {}
+        """Process → the duplicates it has skipped, as it said when it was last asked."""
 
     @property
     def name(self) -> str:
