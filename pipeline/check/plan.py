@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.check import Findings
 from pipeline.check.databases import ShardFacts
-from pipeline.check.rules import room, shown
+from pipeline.check.rules import counted, room, shown
 from pipeline.config import Config
 from pipeline.postgres.ledger import VERSION
 
@@ -113,7 +113,7 @@ def _connections(findings: Findings) -> list[str]:
                 f"up to {shard.config.connections}",
                 str(shard.connections),
                 str(shard.in_use),
-                f"{rooms[shard.server]} instances",
+                counted(rooms[shard.server]),
             )
         )
     return table(rows)

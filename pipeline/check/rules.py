@@ -62,6 +62,11 @@ def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
     }
 
 
+def counted(instances: int) -> str:
+    """``1 instance``, ``2 instances``."""
+    return f"{instances} instance{'' if instances == 1 else 's'}"
+
+
 def _handler(config: Config) -> Iterator[Mistake]:
     if config.sink.handler is None:
         return
@@ -211,8 +216,8 @@ def _connections(shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
             yield Mistake(
                 f"shards[{', '.join(shard.config.name for shard in on)}].connections",
                 f"an instance opens up to {wanted} connections to {server}, which allows "
-                f"{on[0].connections} and has {on[0].in_use} in use: enough for {instances} "
-                "instances (raise max_connections, or lower connections)",
+                f"{on[0].connections} and has {on[0].in_use} in use: enough for "
+                f"{counted(instances)} (raise max_connections, or lower connections)",
             )
 
 

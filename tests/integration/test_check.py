@@ -1,0 +1,174 @@
+"""`pipeline check` against real servers: what it finds, and that it changes nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from pipeline.local import Servers
+from pipeline.local.postgres import psql
+from tests.support import accounts
+from tests.support.pipelines import PATIENCE, ROOT
+from tests.support.servers import DatabaseFactory, TopicFactory
+
+pytestmark = pytest.mark.real
+
+CONFIG = """\
+[pipeline]
+name = "{name}"
+
+[kafka]
+bootstrap_servers = ["{bootstrap}"]
+topics = ["{topic}"]
+
+[records]
+key = "id"
+
+{sink}
+
+[[shards]]
+name = "db0"
+dsn = "{dsn}"
+
+{errors}
+"""
+LEDGER_TABLES = "select count(*) from pg_tables where schemaname = 'pipeline'"
+ROLE = "check_writer"
+SCHEMA_RIGHTS = f"""\
+grant usage on schema pipeline to {ROLE};
+grant select, insert, update, delete on all tables in schema pipeline to {ROLE};
+"""
+
+
+@pytest.fixture
+def dsn(database: DatabaseFactory) -> str:
+    made = database()
+    psql(made, accounts.TABLE)
+    return made
+
+
+@pytest.fixture
+def writer(dsn: str) -> Iterator[str]:
+    """The same database as a role that owns nothing there."""
+    psql(dsn, f"create role {ROLE} login")
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    yield urlunsplit(parts._replace(netloc=f"{ROLE}@{host}"))
+    psql(dsn, f"drop owned by {ROLE}; drop role {ROLE}")
+
+
+def write_config(directory: Path, bootstrap: str, topic: str, dsn: str, **parts: str) -> Path:
+    path = directory / "pipeline.toml"
+    given = {"name": topic, "sink": accounts.SINK, "errors": "", **parts}
+    path.write_text(CONFIG.format(bootstrap=bootstrap, topic=topic, dsn=dsn, **given))
+    return path
+
+
+def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command; it ends by itself long before the patience does."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "check", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_the_plan_is_shown_and_nothing_is_changed(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(6)
+    done = check("--config", write_config(tmp_path, servers.bootstrap, name, dsn))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  0-5         db0    " in done.stdout
+    assert "upsert into public.accounts, primary key (id)" in done.stdout
+    assert "db0: will be created by the first run" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert psql(dsn, LEDGER_TABLES) == "0"
+    with servers.kafka.admin() as admin:
+        assert name not in {group["group_id"] for group in admin.list_groups()}
+
+
+def test_mistakes_on_both_sides_are_told_at_once(
+    servers: Servers, database: DatabaseFactory, tmp_path: Path
+) -> None:
+    errors = '[errors]\ndead_letter_topic = "no_such.dlq"'
+    config = write_config(tmp_path, servers.bootstrap, "no_such", database(), errors=errors)
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f'{config}: kafka.topics: topic "no_such" does not exist: create it',
+        f'{config}: errors.dead_letter_topic: topic "no_such.dlq" does not exist: create it',
+        f"{config}: sink: table public.accounts does not exist ([sink] table)",
+    ]
+
+
+def test_servers_that_are_not_there(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "127.0.0.1:1", "sessions", "postgresql://a@127.0.0.1:1/b")
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert "127.0.0.1:1 can't be used: no broker answers" in done.stderr
+    assert "127.0.0.1:1 can't be used: nothing listens there" in done.stderr
+
+
+def test_servers_that_accept_and_never_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        config = write_config(tmp_path, address, "sessions", f"postgresql://a@{address}/b")
+        done = check("--config", config)
+    assert done.returncode == 2
+    assert f"{address} can't be used: no broker answers" in done.stderr
+    assert f"{address} can't be used: no answer within" in done.stderr
+
+
+def test_a_stopped_postgres_is_named(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    if not servers.owns_postgres:
+        pytest.skip("Postgres is not ours to stop")
+    config = write_config(tmp_path, servers.bootstrap, topic(), dsn)
+    servers.postgres.stop()
+    try:
+        done = check("--config", config)
+    finally:
+        servers.postgres.start()
+    assert done.returncode == 2
+    assert "shards[db0].dsn" in done.stderr
+    assert check("--config", config).returncode == 0
+
+
+def test_a_role_is_told_which_rights_it_needs(
+    servers: Servers, topic: TopicFactory, dsn: str, writer: str, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, servers.bootstrap, topic(), writer)
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert "pipeline check --ddl" in done.stderr
+    assert f"grant select, insert, update on public.accounts to {ROLE}" in done.stderr
+    psql(dsn, f"grant select, insert, update on public.accounts to {ROLE}")
+    psql(dsn, check("--ddl").stdout)
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert f"role {ROLE} may not use pipeline." in done.stderr
+    psql(dsn, SCHEMA_RIGHTS)
+    done = check("--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "db0: is there" in done.stdout
+
+
+def test_a_broken_configuration_is_told_without_connecting(tmp_path: Path) -> None:
+    config = tmp_path / "pipeline.toml"
+    config.write_text("[pipelin]\nname = 'sessions'\n")
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert 'did you mean "pipeline"' in done.stderr
