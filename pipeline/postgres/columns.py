@@ -78,6 +78,14 @@ PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
 }
 """What is compared here, not by Postgres alone: array, parser, encoder."""
 
+_NEVER: frozenset[type] = frozenset()
+UNCHANGED: Mapping[Convert, frozenset[type]] = {
+    values.as_text: frozenset({str, type(None)}),
+    values.integer: frozenset({int, type(None)}),
+    values.number: frozenset({int, float, type(None)}),
+}
+"""The encoders that leave values of these types as they are: a look at all types is cheaper."""
+
 FOLDS: Mapping[str, Fold] = {
     "last": lambda _, newer: newer,
     "first": lambda older, newer: newer if older is None else older,
@@ -167,7 +175,7 @@ class SinkColumn:
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
         encode = self.encode
-        if encode is None or (encode is values.as_text and _PLAIN.issuperset(map(type, converted))):
+        if encode is None or UNCHANGED.get(encode, _NEVER).issuperset(map(type, converted)):
             return converted
         try:
             return [None if value is None else encode(value) for value in converted]
@@ -208,15 +216,12 @@ def _transport(
         return "text", None, values.as_array
     if base in NUMBERS and not path.is_text:
         check = values.integer if base in INTEGERS else values.number
-        return NUMBERS[base], check if compared else None, None
+        return NUMBERS[base], check if compared else None, check
     if base == "bool" and not path.is_text:
         return "boolean", None, None
     if not (compared or key) or base not in PARSED:
         return "text", None, values.as_text
     return PARSED[base]
-
-
-_PLAIN = frozenset({str, type(None)})
 
 
 def converted(column: SinkColumn, value: Any) -> Any:

@@ -70,6 +70,8 @@ class Transaction:
         return await self._ask(lambda c: c.fetchval(query, *args))
 
     async def _ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._broken is not None:
+            raise self._broken  # nobody would answer
         request = _Request(work)
         self._requests.put_nowait(request)
         await request.answered.wait()
