@@ -59,7 +59,9 @@ def fill(bootstrap: str, topic: str, source: Iterator[tuple[bytes, bytes]]) -> N
 
 
 async def _fill(bootstrap: str, topic: str, source: Iterator[tuple[bytes, bytes]]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1, max_batch_size=256 * 1024)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=256 * 1024
+    )
     await producer.start()
     try:
         partitions = sorted(await producer.partitions_for(topic))

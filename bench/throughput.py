@@ -34,7 +34,7 @@ def main() -> int:
         try:
             for _ in range(options.rounds):
                 for name, commands in PROGRAMS.items():
-                    runs[name].append(drain(started, topic, name, commands))
+                    runs[name].append(drain(started, topic, name, commands, patience=120))
                     print(line(runs[name][-1]), flush=True)
         except DrainFailed as problem:
             print(problem, file=sys.stderr)

@@ -12,6 +12,7 @@ import attrs
 from bench import programs
 from bench.drain import Commands, Job
 from bench.peers import debezium, environment
+from pipeline.local.java import find_java
 
 JVM = ["-Xms256m", "-Xmx768m", "-XX:+UseParallelGC"]
 """For 2 cores: a heap that keeps 100,000 buffered records, and the collector for throughput."""
@@ -44,9 +45,13 @@ def _loop(job: Job, *, module: str, extra: tuple[str, ...] = ()) -> list[list[st
     return [[*command, *extra]]
 
 
+def _pyrallel(job: Job) -> list[list[str]]:
+    return [[str(environment.pyrallel()), "-m", "bench.peers.pyrallel_app", *job.arguments()]]
+
+
 def _parallel_consumer(job: Job, *, batch: int, in_flight: int) -> list[list[str]]:
     logging = f"-Dlogback.configurationFile={environment.JAVA / 'logback.xml'}"
-    command = ["java", *JVM, logging, "-cp", environment.parallel_consumer(), "Upserts"]
+    command = [str(find_java()), *JVM, logging, "-cp", environment.parallel_consumer(), "Upserts"]
     work = [job.bootstrap, job.topic, job.group, jdbc(job.dsn), str(batch), str(in_flight)]
     return [[*command, *work]]
 
@@ -90,6 +95,14 @@ PEERS = (
     _parallel(500, 4),
     _parallel(1, 16, share=0.2),
     _parallel(1, 32, share=0.2),
+    Peer(
+        "pyrallel-consumer, one upsert a record",
+        "pyrallel-consumer",
+        _pyrallel,
+        environment.pyrallel,
+        share=0.05,
+        order="key",
+    ),
 )
 
 TWO = Peer(

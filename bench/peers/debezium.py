@@ -14,6 +14,7 @@ import orjson
 
 from bench.drain import Job
 from bench.peers import environment
+from pipeline.local.java import find_java
 from pipeline.local.ports import free_port
 
 BATCH = 2000
@@ -61,7 +62,9 @@ def commands(job: Job, *, variant: str, jvm: list[str]) -> list[list[str]]:
     connector.write_text(_properties({**_connector(job), **VARIANTS[variant]}))
     logging = f"-Dlog4j2.configurationFile={environment.JAVA / 'log4j2.properties'}"
     main = "org.apache.kafka.connect.cli.ConnectStandalone"
-    return [["java", *jvm, logging, "-cp", f"{home}/lib/*", main, str(worker), str(connector)]]
+    return [
+        [str(find_java()), *jvm, logging, "-cp", f"{home}/lib/*", main, str(worker), str(connector)]
+    ]
 
 
 def _worker(job: Job) -> dict[str, object]:

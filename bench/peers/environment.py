@@ -1,7 +1,7 @@
 """What the peers need and the pipeline doesn't: built once, kept in the user's cache folder.
 
-Each build is made beside its place and moved there whole, under a name that holds the digest of its
-inputs: a change of a pinned version builds anew, and a build that was cut off leaves nothing behind.
+Each build's name holds the digest of its inputs, so a change of a pinned version builds anew. A build
+that was cut off is not taken for a complete one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.local.errors import last_lines
-from pipeline.local.java import find_maven
+from pipeline.local.java import find_java, find_maven
 from pipeline.local.places import cache_directory
 
 HERE = Path(__file__).parent
 JAVA = HERE / "java"
+NEWER = ("python3.12", "python3.13", "python3.14")
 
 
 class BuildFailed(Exception):
@@ -30,19 +31,42 @@ class BuildFailed(Exception):
 @cache
 def python() -> Path:
     """The interpreter of the peers' virtual environment."""
-    requirements = HERE / "requirements.txt"
-    place = cache_directory() / f"bench-python-{_digest([requirements], sys.version)}"
-    interpreter = place / "bin" / "python"
-    if not interpreter.exists():  # in its place: a virtual environment can't be moved
+    return _environment("bench-python", HERE / "requirements.txt", sys.executable)
+
+
+@cache
+def pyrallel() -> Path:
+    """The interpreter of pyrallel-consumer's virtual environment.
+
+    Raises:
+        BuildFailed: there is no Python 3.12 or newer.
+    """
+    return _environment("bench-pyrallel", HERE / "requirements-pyrallel.txt", _newer_python())
+
+
+def _newer_python() -> str:
+    """A Python of at least 3.12: this one, one of the path, or one of pyenv's."""
+    if sys.version_info >= (3, 12):
+        return sys.executable
+    known = [found for name in NEWER if (found := shutil.which(name))]
+    known += [str(found) for found in Path.home().glob(".pyenv/versions/3.1[2-9]*/bin/python")]
+    for interpreter in sorted(known):
+        tried = subprocess.run([interpreter, "-c", "import venv"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            return interpreter
+    raise BuildFailed("pyrallel-consumer needs Python 3.12 or newer, and there is none")
+
+
+def _environment(name: str, requirements: Path, base: str) -> Path:
+    place = cache_directory() / f"{name}-{_digest([requirements], base + sys.version)}"
+    interpreter, complete = place / "bin" / "python", place / "complete"
+    if not complete.exists():  # built in its place: a virtual environment can't be moved
         shutil.rmtree(place, ignore_errors=True)
-        log = _log("bench-python")
-        try:
-            _run([sys.executable, "-m", "venv", str(place)], log)
-            pip = [str(interpreter), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
-            _run(pip, log)
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
+        log = _log(name)
+        _run([base, "-m", "venv", str(place)], log)
+        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
+        _run(pip, log)
+        complete.touch()
     return interpreter
 
 
@@ -53,10 +77,9 @@ def parallel_consumer() -> str:
 
     def build(place: Path, log: Path) -> None:
         _dependencies(JAVA / "parallel-consumer.xml", place / "lib", log)
-        (compiler,) = (place / "lib").glob("ecj-*.jar")
-        command = ["java", "-jar", str(compiler), "-17", "-nowarn", "-cp", f"{place}/lib/*"]
-        jars = ":".join(str(jar) for jar in sorted((place / "lib").glob("*.jar")))
-        command[-1] = jars
+        jars = sorted(str(jar) for jar in (place / "lib").glob("*.jar"))
+        (compiler,) = (jar for jar in jars if Path(jar).name.startswith("ecj-"))
+        command = [str(find_java()), "-jar", compiler, "-17", "-nowarn", "-cp", ":".join(jars)]
         _run([*command, "-d", str(place / "classes"), str(JAVA / "Upserts.java")], log)
 
     place = _built("bench-parallel-consumer", inputs, build)

@@ -39,7 +39,11 @@ def main(source: str, target: str) -> None:
         for place, name in enumerate(names):
             values = [run[key] for run in runs[name]]
             axis.plot(values, [place] * len(values), "o", color="#333333", markersize=3)
-        axis.bar_label(axis.containers[0], fmt="{:,.0f}", padding=6, fontsize=8)
+        axis.bar_label(
+            axis.containers[0], fmt="{:,.0f}" if key != "cpu" else "{:,.1f}", padding=6, fontsize=8
+        )
+        axis.xaxis.set_major_locator(pyplot.MaxNLocator(5))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.margins(x=0.18)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
