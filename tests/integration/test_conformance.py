@@ -205,7 +205,7 @@ async def test_a_refused_row_changes_nothing(open_subject: Open) -> None:
         database = subject.transactions
         (lease,) = await own(database, 1)
         bad = record(1, "b", {"id": "b", "n": "many"})
-        with pytest.raises(Exception) as caught:  # noqa: B017, PT011 (judged in the next line)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (judged in the next line)
             await database.write(lease, [*records(0), bad])
         assert judge(caught.value) is Verdict.REJECT
         assert subject.rows() == {}

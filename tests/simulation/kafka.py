@@ -20,7 +20,7 @@ from pipeline.records import RawRecord, TopicPartition
 from tests.simulation.world import Gate, World
 
 TOPIC_ID = UUID(int=7)
-IDLE_POLL_SECONDS = 0.5
+IDLE_POLL_SECONDS = 1.0
 
 
 @attrs.frozen
