@@ -1,0 +1,392 @@
+"""The store: every record of a batch is decided, whatever the database says."""
+
+# ruff: noqa: ARG001, ARG002, ARG005 (the clock is asked for to be in force; fakes ignore much)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import trio
+from asyncpg.exceptions import PostgresError
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.ledger import Lease
+from pipeline.postgres.shard import Backoff, Breaker, BreakerState
+from pipeline.postgres.store import BatchSizer, OwnedPartition, ShardedStore, ShardStore
+from pipeline.records import Record, TopicPartition
+from pipeline.store import AppliedOffsets, Claim, Fenced, PipelineError, Rejection
+from tests.support.records import SOURCE, record
+
+CLAIM = Claim("group", SOURCE, UUID(int=1))
+
+
+def server_error(sqlstate: str) -> PostgresError:
+    return PostgresError.new({"C": sqlstate, "M": "no", "S": "ERROR", "V": "ERROR"})
+
+
+Answer = Callable[[Sequence[Record]], None]
+"""What the database does with a batch before it applies it: nothing, or raise."""
+
+
+class FakeDatabase:
+    """Applies to a list. ``answers`` are used up, one a write; then ``always`` answers."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.always: Answer = lambda records: None
+        self.applied: list[int] = []
+        self.marked: list[int] = []
+        self.calls: list[str] = []
+        self.folded: list[Any] = []
+        self.committed: set[int] = set()
+        self.epoch = 1
+        self.mark_errors: list[Exception] = []
+        self.take_over_errors: list[Exception] = []
+        self.fold_error: Exception | None = None
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        self.calls.append("take_over")
+        if self.take_over_errors:
+            raise self.take_over_errors.pop(0)
+        return [self.epoch] * writers, AppliedOffsets(5)
+
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        self.calls.append("write")
+        assert records, "no transaction for nothing"
+        if lease.epoch != self.epoch:
+            raise Fenced("lost the epoch")
+        (self.answers.pop(0) if self.answers else self.always)(records)
+        self.applied += [record.offset for record in records]
+        return len(records)
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        self.calls.append("mark")
+        if self.mark_errors:
+            raise self.mark_errors.pop(0)
+        self.marked += [record.offset for record in records]
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        self.calls.append("resolve")
+        self.epoch += 1
+        return self.epoch, {record.offset for record in records} <= self.committed
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        if self.fold_error is not None:
+            raise self.fold_error
+        self.folded += watermarks
+
+
+class FakeShard:
+    """A shard whose breaker closes again by itself, as a probe would close it."""
+
+    name = "db0"
+    connections = 2
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.metrics = Metrics()
+        self.breaker = Breaker("db0", self.metrics, Backoff())
+        self.dropped = 0
+        nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def drop_idle(self) -> None:
+        self.dropped += 1
+
+
+class FakeRejects:
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, Rejection]] = []
+
+    async def put(self, record: Record, rejection: Rejection) -> None:
+        self.kept.append((record.offset, rejection))
+
+
+class World:
+    """A store over a fake database, opened for one partition."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.database = FakeDatabase()
+        self.shard = FakeShard(nursery)
+        self.rejects = FakeRejects()
+        self.store = ShardStore(
+            self.shard, self._connect, self.rejects, BatchSizer(100), clock=trio.current_time
+        )
+
+    async def _connect(self) -> FakeDatabase:
+        return self.database
+
+    async def open(self) -> OwnedPartition:
+        return await self.store.open(CLAIM)
+
+
+@pytest.fixture
+async def world(nursery: trio.Nursery) -> World:
+    return World(nursery)
+
+
+def records(count: int) -> list[Record]:
+    return [record(offset, "k") for offset in range(count)]
+
+
+def raising(error: Exception) -> Answer:
+    def answer(records: Sequence[Record]) -> None:
+        raise error
+
+    return answer
+
+
+def refusing(*guilty: int) -> Answer:
+    """As Postgres: a batch with a bad row in it is refused as a whole."""
+
+    def answer(records: Sequence[Record]) -> None:
+        if any(record.offset in guilty for record in records):
+            raise server_error("22003")
+
+    return answer
+
+
+# Halving.
+
+
+@pytest.mark.parametrize("guilty", [0, 1, 499, 500, 999])
+async def test_one_guilty_record_is_found_in_few_writes(
+    autojump_clock: MockClock, world: World, guilty: int
+) -> None:
+    partition = await world.open()
+    world.database.always = refusing(guilty)
+    await partition.apply(0, records(1000))
+    assert world.database.applied == [n for n in range(1000) if n != guilty], "in order"
+    assert world.database.calls.count("write") <= 2 * math.ceil(math.log2(1000)) + 1
+    assert world.database.marked == [guilty]
+    ((offset, rejection),) = world.rejects.kept
+    assert (offset, rejection.sqlstate) == (guilty, "22003")
+    assert rejection.error == "NumericValueOutOfRangeError"
+    assert 10 <= rejection.attempts <= 11
+
+
+async def test_several_guilty_records_each_stand_alone(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+    world.database.always = refusing(3, 4, 17)
+    await partition.apply(1, records(20))
+    assert [offset for offset, _ in world.rejects.kept] == [3, 4, 17]
+    assert world.database.applied == [n for n in range(20) if n not in (3, 4, 17)]
+    assert world.database.marked == [3, 4, 17]
+    assert world.shard.metrics.dead_letters.labels("sessions", "0")._value.get() == 3
+
+
+async def test_a_misfit_is_kept_and_never_written(autojump_clock: MockClock, world: World) -> None:
+    partition = await world.open()
+    batch = [record(0, "k"), record(1, "k", error="not JSON"), record(2, "k")]
+    await partition.apply(0, batch)
+    assert world.database.applied == [0, 2]
+    assert world.database.marked == [1]
+    assert world.rejects.kept == [(1, Rejection("not JSON", "DecodeError"))]
+
+
+async def test_a_record_is_kept_before_it_is_marked(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+    world.database.mark_errors = [server_error("40001"), ConnectionResetError()]
+    world.database.always = refusing(0)
+    await partition.apply(0, records(1))
+    assert world.database.calls == ["take_over", "write", "mark", "mark", "mark"]
+    assert len(world.rejects.kept) == 1, "kept once, though it was marked three times"
+
+
+async def test_a_reject_that_can_not_be_kept_is_not_marked(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+
+    async def refuse(record: Record, rejection: Rejection) -> None:
+        raise PipelineError("no topic")
+
+    world.rejects.put = refuse  # type: ignore[method-assign]
+    world.database.always = refusing(0)
+    with pytest.raises(PipelineError, match="no topic"):
+        await partition.apply(0, records(1))
+    assert world.database.marked == []
+
+
+# Retrying.
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "53300", "55P03", "57014", "57P03"])
+async def test_what_fails_for_a_while_is_tried_until_it_succeeds(
+    autojump_clock: MockClock, world: World, sqlstate: str
+) -> None:
+    partition = await world.open()
+    world.database.answers = [raising(server_error(sqlstate))] * 40
+    await partition.apply(0, records(3))
+    assert world.database.applied == [0, 1, 2]
+    assert "resolve" not in world.database.calls
+    assert world.shard.metrics.retries.labels("db0", sqlstate)._value.get() == 40
+    assert world.rejects.kept == []
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), server_error("57P01")])
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_write_in_doubt_is_settled_by_the_ledger_before_it_is_tried_again(
+    autojump_clock: MockClock, world: World, error: Exception, committed: bool
+) -> None:
+    partition = await world.open()
+
+    def lose_the_answer(batch: Sequence[Record]) -> None:
+        if committed:
+            world.database.committed |= {record.offset for record in batch}
+        raise error
+
+    world.database.answers = [lose_the_answer]
+    await partition.apply(0, records(2))
+    assert world.database.calls[1:] == ["write", "resolve"] + ["write"] * (not committed)
+    assert world.database.applied == ([] if committed else [0, 1]), "never twice"
+    assert world.shard.dropped == 1, "connections that seem idle are broken too"
+    await partition.apply(0, records(1))  # under the epoch that resolving gave
+
+
+async def test_a_half_in_doubt_is_settled_too(autojump_clock: MockClock, world: World) -> None:
+    partition = await world.open()
+    world.database.answers = [refusing(3), raising(ConnectionResetError())]
+    world.database.always = refusing(3)
+    await partition.apply(0, records(4))
+    assert world.database.calls[1:4] == ["write", "write", "resolve"]
+    assert world.database.applied == [0, 1, 2]
+    assert world.database.marked == [3]
+
+
+async def test_nobody_writes_while_the_breaker_is_open(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+    world.shard.breaker.trip("gone")
+    await partition.apply(0, records(1))
+    assert world.shard.breaker.state is BreakerState.CLOSED
+    assert world.database.applied == [0]
+
+
+# Stopping.
+
+
+@pytest.mark.parametrize("sqlstate", ["42P01", "42501", "0A000", "28P01"])
+async def test_what_retrying_can_not_help_stops_and_names_shard_and_sqlstate(
+    autojump_clock: MockClock, world: World, sqlstate: str
+) -> None:
+    partition = await world.open()
+    world.database.always = raising(server_error(sqlstate))
+    with pytest.raises(PipelineError) as caught:
+        await partition.apply(0, records(2))
+    message = str(caught.value)
+    for part in ("db0", sqlstate, "sessions-0", "offsets 0 … 1"):
+        assert part in message
+    assert world.rejects.kept == []
+    assert world.database.calls.count("write") == 1
+
+
+async def test_fenced_passes_and_nothing_is_retried(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+    world.database.epoch += 1  # another instance has taken over
+    with pytest.raises(Fenced):
+        await partition.apply(0, records(2))
+    assert world.database.calls == ["take_over", "write"]
+
+
+# Taking over, and checkpoints.
+
+
+async def test_taking_over_waits_for_a_shard_that_is_away(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.database.take_over_errors = [ConnectionRefusedError(), server_error("57P03")]
+    partition = await world.open()
+    assert world.database.calls == ["take_over"] * 3
+    assert (partition.writers, partition.applied.watermark, partition.batch_limit) == (2, 5, 100)
+
+
+async def test_taking_over_stops_where_waiting_can_not_help(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.database.take_over_errors = [server_error("42501")]
+    with pytest.raises(PipelineError, match=r"db0, taking over sessions-0: .*42501"):
+        await world.open()
+
+
+async def test_a_checkpoint_that_fails_is_left_to_the_next(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await world.open()
+    world.database.fold_error = ConnectionResetError()
+    await world.store.checkpoint([(CLAIM, 7)])
+    world.database.fold_error = None
+    await world.store.checkpoint([(CLAIM, 8)])
+    assert world.database.folded == [(CLAIM, 8)]
+    world.database.fold_error = server_error("42501")
+    with pytest.raises(PipelineError, match=r"db0, folding the ledger: .*42501"):
+        await world.store.checkpoint([(CLAIM, 9)])
+
+
+async def test_each_shard_gets_its_own_partitions(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    worlds = {name: World(nursery) for name in ("even", "odd")}
+    store = ShardedStore(
+        {name: world.store for name, world in worlds.items()}, lambda n: ("even", "odd")[n % 2]
+    )
+    claims = [Claim("g", TopicPartition("t", n), UUID(int=1)) for n in range(4)]
+    for claim in claims:
+        await store.open(claim)
+    await store.checkpoint([(claim, 9) for claim in claims])
+    for place, world in enumerate(worlds.values()):
+        assert [claim.source.partition for claim, _ in world.database.folded] == [place, place + 2]
+
+
+# The size of batches.
+
+
+def test_the_declared_sink_takes_all_it_may() -> None:
+    sizer = BatchSizer(1000)
+    sizer.observe(1000, 60.0)
+    assert sizer.limit == 1000
+
+
+def test_a_handlers_batches_grow_step_by_step_and_shrink_at_once() -> None:
+    sizer = BatchSizer(1000, 0.05)
+    limits = []
+    for _ in range(8):
+        limits.append(sizer.limit)
+        sizer.observe(sizer.limit, sizer.limit * 0.001)
+    assert limits == [1, 2, 4, 8, 16, 32, 50, 50]
+    sizer.observe(50, 5.0)
+    assert sizer.limit == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 100)), max_size=20),
+    st.integers(1, 1000),
+)
+def test_the_limit_is_between_one_and_the_largest(
+    observed: list[tuple[int, float]], largest: int
+) -> None:
+    sizer = BatchSizer(largest, 0.05)
+    for count, seconds in observed:
+        sizer.observe(count, seconds)
+        assert 1 <= sizer.limit <= largest
+
+
+def test_asyncpg_names_what_is_tested_here() -> None:
+    assert isinstance(server_error("22003"), asyncpg.NumericValueOutOfRangeError)
