@@ -33,9 +33,11 @@ class Member:
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
         self.received: list[tuple[TopicPartition, int]] = []
+        self.begun = 0  # polls
 
     async def polls(self) -> None:
         while True:
+            self.begun += 1
             for source, records in (await self.consumer.poll()).items():
                 self.received += [(TopicPartition(*source), record.offset) for record in records]
 
@@ -218,13 +220,16 @@ async def test_records_fetched_before_a_start_are_not_handed_out_after_it(
     open_subject: Open,
 ) -> None:
     async with open_subject() as subject, subject.join() as member:
-        first, _ = await member.event(Change.ASSIGNED)
+        first, second = await member.event(Change.ASSIGNED)
         member.consumer.start(first, 0)
+        member.consumer.start(second, 0)  # nothing is paused: polls wait for records
         subject.produce(first, 3)
         await until(lambda: member.offsets(first) == [0, 1, 2])
-        await trio.sleep(0.1)  # a poll is under way, and waits for records
-        member.received.clear()
-        member.consumer.start(first, 1)
-        subject.produce(first, 1)  # for that poll
-        await until(lambda: len(member.received) >= 3)
-        assert member.offsets(first) == [1, 2, 3]
+        for end in range(4, 9):
+            begun = member.begun
+            await until(lambda: member.begun > begun)  # noqa: B023 (a poll is under way)
+            member.received.clear()
+            member.consumer.start(first, 1)
+            subject.produce(first, 1)  # for that poll
+            await until(lambda: len(member.received) >= end - 1)  # noqa: B023
+            assert member.offsets(first) == list(range(1, end))
