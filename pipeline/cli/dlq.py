@@ -77,7 +77,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         _add_places(sub, name)
         if name != "show":
             _add_filters(sub)
-    parser.epilog = "each explains itself: pipeline dlq replay --help"
+    parser.epilog = (
+        "example:\n  pipeline dlq list --config sessions.toml\n\n"
+        "each explains itself: pipeline dlq replay --help"
+    )
 
 
 def _add_places(parser: argparse.ArgumentParser, action: str) -> None:

@@ -1,0 +1,161 @@
+"""The command line as people meet it: help, exit codes, messages; and that the README is current."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from pipeline import config as configuration
+from pipeline.cli import COMMANDS, main
+from pipeline.cli.common import known, messages
+from pipeline.config import load
+from pipeline.settings import fields_by_key
+from pipeline.store import PipelineError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"pipeline {command}" in shown.partition("example")[2]
+
+
+@pytest.mark.parametrize("argv", [[], ["no-such-command"], ["run"], ["demo", "--rate", "0"]])
+def test_wrong_arguments_are_mistakes(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["run", "check", "lag"])
+def test_a_wrong_configuration_is_told_line_by_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('[pipeline]\nnam = "sessions"\n[kafka]\ntopics = []\n')
+    assert main([command, "--config", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert f'{path}: pipeline.nam: unknown key (did you mean "name"?)' in lines
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert len(lines) > 2
+
+
+def test_check_wants_a_configuration_or_ddl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    assert "--config" in capsys.readouterr().err
+
+
+def test_the_ledger_is_printed_without_connecting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--ddl"]) == 0
+    shown = capsys.readouterr().out
+    assert "create table if not exists pipeline.ownership" in shown
+    assert "create table if not exists pipeline.applied" in shown
+
+
+def test_a_group_of_errors_is_told_cause_by_cause_and_each_once() -> None:
+    group = BaseExceptionGroup(
+        "outer",
+        [
+            PipelineError("the table is gone"),
+            ExceptionGroup("inner", [PipelineError("the table is gone"), ValueError("odd")]),
+        ],
+    )
+    assert list(messages(group)) == ["the table is gone", "ValueError: odd"]
+    assert not known(group)
+    assert known(ExceptionGroup("expected", [PipelineError("the table is gone")]))
+
+
+async def test_cancellations_in_a_group_are_not_told() -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            group = BaseExceptionGroup("both", [cancelled, PipelineError("why")])
+            assert list(messages(group)) == ["why"]
+            assert known(group)
+            raise
+
+
+def sections() -> dict[str, set[str]]:
+    """The README's configuration table: section → the keys that it names."""
+    text = README.split("## Configuration", 1)[1].split("\n## ", 1)[0]
+    found: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (.+?) \|", text, re.MULTILINE):
+        if title := re.fullmatch(r"\*\*\[+(\w+)\]+\*\*", row):
+            keys = found.setdefault(title[1], set())
+        elif key := re.fullmatch(r"`(\w+)`", row):
+            keys.add(key[1])
+    return found
+
+
+def configured_keys() -> dict[str, set[str]]:
+    """The keys that the configuration's classes read, a column's among the sink's."""
+    classes: dict[str, list[type[Any]]] = {
+        "pipeline": [configuration.PipelineConfig],
+        "kafka": [configuration.KafkaConfig],
+        "records": [configuration.RecordsConfig],
+        "sink": [configuration.SinkConfig, configuration.ColumnConfig],
+        "shards": [configuration.ShardConfig],
+        "limits": [configuration.LimitsConfig],
+        "errors": [configuration.ErrorsConfig],
+        "http": [configuration._Listen],
+    }
+    return {
+        table: {key for cls in read for key in fields_by_key(cls)}
+        for table, read in classes.items()
+    }
+
+
+def test_the_readme_names_every_key_and_no_other() -> None:
+    assert tuple(configured_keys()) == configuration.TABLES
+    assert sections() == configured_keys()
+
+
+@pytest.mark.parametrize("cls", ["PipelineConfig", "RecordsConfig", "LimitsConfig", "ErrorsConfig"])
+def test_the_readme_has_the_defaults(cls: str) -> None:
+    """Where the table shows a value in TOML, it is the value that the class has."""
+    read = fields_by_key(getattr(configuration, cls))
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
+    shown = {key: tomllib.loads(f"v = {rows[key]}")["v"] for key in read if key in rows}
+    for key, value in shown.items():
+        field = read[key]
+        assert field.metadata["kind"].parse(value) == field.default, key
+    needed = {key for key, f in read.items() if isinstance(f.default, int | float | str)}
+    assert needed <= shown.keys()
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    text = README.split("## Commands", 1)[1].split("\n## ", 1)[0]
+    assert set(re.findall(r"^\| `pipeline (\w+)", text, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_the_quick_start_configuration_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toml,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    monkeypatch.setenv("KAFKA", "127.0.0.1:9092")
+    monkeypatch.setenv("DSN", "postgresql://app@127.0.0.1/app")
+    path = tmp_path / "sessions.toml"
+    path.write_text(re.sub(r"^   ", "", toml, flags=re.MULTILINE))
+    config = load(path)
+    assert attrs.asdict(config.sink)["primary_key"] == ("id",)
+
+
+def test_the_readme_links_to_what_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
