@@ -3,7 +3,7 @@
 The topic holds two kinds of records of ours: dead letters (`pipeline.consumer.deadletters` says what
 their headers are), and markers, which say which dead letters of their own partition were replayed or
 dropped. Reading a partition from its start gives both, so what waits is what no marker names. Why
-markers, and not a consumer group's offsets: ``docs/decisions/dead-letter-markers.md``.
+markers, and not a consumer group's offsets: ``docs/decisions/0009-dead-letter-markers.md``.
 """
 
 from __future__ import annotations
