@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
 from functools import partial
 
 from bench.drain import Drained, Job, drain, filled, servers
@@ -95,7 +94,7 @@ def main() -> int:
     return int(any(run.wrong for run in measured))
 
 
-def shown(runs: Sequence[Drained]) -> Sequence[Drained]:
+def shown(runs: list[Drained]) -> list[Drained]:
     """The runs, printed, and their median."""
     for run in runs:
         print(line(run), flush=True)

@@ -172,15 +172,23 @@ class SinkColumn:
             t=f"{stored}.{quote(self.name)}", e=f"{newer}.{quote(self.name)}"
         )
 
+    def passes(self, found: Sequence[Any]) -> bool:
+        """Whether none of the values that were found needs the conversion."""
+        return _unchanged(self.convert, found)
+
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
         encode = self.encode
-        if encode is None or UNCHANGED.get(encode, _NEVER).issuperset(map(type, converted)):
+        if encode is None or _unchanged(encode, converted):
             return converted
         try:
             return [None if value is None else encode(value) for value in converted]
         except (ValueError, TypeError) as error:
             raise RowError(f"column {self.name}: {error}") from error
+
+
+def _unchanged(change: Convert | None, found: Sequence[Any]) -> bool:
+    return change is None or UNCHANGED.get(change, _NEVER).issuperset(map(type, found))
 
 
 def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:

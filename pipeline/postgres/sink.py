@@ -12,6 +12,8 @@ filling rows does, and arrays by column are what the statement takes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -97,14 +99,8 @@ class Sink:
         if self.mode == "insert":
             return Write("insert", self._arrays(records, None, None), len(records))
         keys = self._keys(records)
-        try:
-            order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: a row's stay in order
-        except TypeError:
-            order = sorted(range(len(keys)), key=lambda place: _sortable(keys[place]))
-        keys = [keys[place] for place in order]
-        ends = _ends(keys)
-        arrays = self._arrays([records[place] for place in order], keys, ends)
-        return Write("upsert", arrays, len(keys) if ends is None else len(ends))
+        layout = _Layout.of(keys)
+        return Write("upsert", self._arrays(records, keys, layout), len(layout.last))
 
     def _keys(self, records: Sequence[Record]) -> list[Any]:
         """The primary keys of records, in their order; each there and a plain value."""
@@ -127,7 +123,7 @@ class Sink:
         return key
 
     def _arrays(
-        self, records: Sequence[Record], keys: list[Any] | None, ends: list[int] | None
+        self, records: Sequence[Record], keys: list[Any] | None, layout: _Layout | None
     ) -> tuple[Sequence[Any], ...]:
         """An array for each column; ``keys`` are the primary key's values where it is one column."""
         arrays, documents = [], [record.document for record in records]
@@ -135,7 +131,7 @@ class Sink:
             known = keys is not None and self.primary_key == (column,)
             values = keys if known else self._values(column, records, documents)
             assert values is not None
-            arrays.append(column.values(_folded(column, values, ends)))
+            arrays.append(column.values(layout.folded(column, values) if layout else values))
         return tuple(arrays)
 
     def _values(
@@ -149,7 +145,7 @@ class Sink:
                 raise RowError("the value is not a JSON object") from None
         else:
             values = column.read(records)
-        if column.convert is not None:
+        if column.convert is not None and not column.passes(values):
             values = [converted(column, value) for value in values]
         return values
 
@@ -173,29 +169,50 @@ def _sortable(key: Any) -> Any:
     return (type(key).__name__, key)
 
 
-def _ends(keys: list[Any]) -> list[int] | None:
-    """Where each run of equal neighbours ends (exclusive); None where no two are equal."""
-    try:
-        if len(set(keys)) == len(keys):
-            return None
-    except TypeError:
-        raise RowError("the primary key is not a plain value") from None
-    ends = [place for place in range(1, len(keys)) if keys[place] != keys[place - 1]]
-    ends.append(len(keys))
-    return ends
+@attrs.frozen
+class _Layout:
+    """Which records make which row, rows in the order of their keys.
 
+    Columns are read in the order that records came in, which is how they lie in memory, and only
+    then laid out: to sort the records first costs a cache miss a value.
+    """
 
-def _folded(column: SinkColumn, values: list[Any], ends: list[int] | None) -> list[Any]:
-    """A column's values, one for each run."""
-    if ends is None:
-        return values
-    if column.merge == "last":
-        return [values[end - 1] for end in ends]
-    fold, folded, start = column.fold, [], 0
-    for end in ends:
-        value = values[start]
-        for newer in values[start + 1 : end]:
-            value = fold(value, newer)
-        folded.append(value)
-        start = end
-    return folded
+    first: list[int]
+    """For each row, the place of its first record in the batch."""
+    last: list[int]
+    repeated: list[tuple[int, list[int]]]
+    """Rows of several records, few as a rule: the row's number, and the places in order."""
+
+    @classmethod
+    def of(cls, keys: list[Any]) -> _Layout:
+        """From the primary keys of the batch's records.
+
+        Raises:
+            RowError: one of them is not a plain value.
+        """
+        try:
+            order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: a row's stay in order
+        except TypeError:
+            order = sorted(range(len(keys)), key=lambda place: _sortable(keys[place]))
+        try:
+            if len(set(keys)) == len(keys):
+                return cls(order, order, [])
+        except TypeError:
+            raise RowError("the primary key is not a plain value") from None
+        ordered = [keys[place] for place in order]
+        ends = [at for at, (key, after) in enumerate(pairwise(ordered), 1) if key != after]
+        runs = list(pairwise([0, *ends, len(keys)]))
+        return cls(
+            [order[start] for start, _ in runs],
+            [order[end - 1] for _, end in runs],
+            [(n, order[start:end]) for n, (start, end) in enumerate(runs) if end - start > 1],
+        )
+
+    def folded(self, column: SinkColumn, values: list[Any]) -> list[Any]:
+        """A column's values, one for each row; ``values`` has one for each record."""
+        if column.merge == "last":
+            return [values[place] for place in self.last]
+        fold, folded = column.fold, [values[place] for place in self.first]
+        for number, places in self.repeated:
+            folded[number] = reduce(fold, [values[place] for place in places])
+        return folded
