@@ -69,7 +69,7 @@ class Display:
 
 
 def line(progress: Progress) -> str:
-    """Progress in one line of at most 73 characters, whatever the numbers (under a billion)."""
+    """Progress in one line that fits beside the time."""
     return (
         f"sent {progress.sent:,}, applied {progress.applied:,} ({progress.rate:,.0f}/s), "
         f"lag {progress.message_lag:,}, {progress.time_lag:.1f} s"
@@ -90,8 +90,8 @@ def picture(progress: Progress) -> Group:
             table.add_row(*_cells(partition), style=_style(partition))
         table.add_row(*_sum_cells(shard, partitions), style="bold", end_section=True)
     total = Text(
-        f"producing {progress.sent_rate:,.0f}/s, applying {progress.rate:,.0f}/s, "
-        f"{progress.message_lag:,} records wait, the oldest {progress.time_lag:.1f} s"
+        f"sending {progress.sent_rate:,.0f}/s, applying {progress.rate:,.0f}/s; "
+        f"{progress.message_lag:,} wait, the oldest for {progress.time_lag:,.0f} s"
     )
     return Group(Text(""), table, Text(""), total)
 

@@ -68,7 +68,6 @@ class Story:
         await self._stop()
         rows = self._producer.model.rows
         found = await compare(self._ledgers.databases, rows)
-        await self._ledgers.close()
         return Verdict(self._producer.sent, len(rows), killed, rescued, found)
 
     async def _start(self) -> None:
@@ -136,6 +135,10 @@ class Story:
             for instance in self._stage.instances:
                 nursery.start_soon(trio.to_thread.run_sync, instance.stop)
 
+    async def close(self) -> None:
+        """Close the connections; bounded by the bridge."""
+        await self._ledgers.close()
+
     # Readings
 
     async def _read(self) -> Progress:
@@ -180,4 +183,10 @@ class Story:
 async def play(stage: Stage, settings: Settings, display: Display) -> Verdict:
     """Play the story on a stage; see `Story.tell`."""
     async with open_bridge():
-        return await Story(stage, settings, display).tell()
+        story = Story(stage, settings, display)
+        try:
+            return await story.tell()
+        finally:
+            # Shielded: a cancelled story must not leave connections to be found broken.
+            with trio.CancelScope(shield=True):
+                await story.close()

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 
 import attrs
 import orjson
 import pytest
+from rich.console import Console
 
+from pipeline.demo.display import line, picture
 from pipeline.demo.events import Model, Row, events, partition_of
+from pipeline.demo.progress import PartitionProgress, Progress
 from pipeline.demo.reading import Ledgers
 from pipeline.demo.stage import SHARDS, TABLE
 from pipeline.demo.verdict import compare
@@ -95,8 +99,8 @@ def test_a_wrong_pipeline_is_found_out(place: Path) -> None:
 def test_ctrl_c_leaves_nothing(place: Path) -> None:
     process = demo(place, seconds=60)
     assert process.stdout is not None
-    for line in process.stdout:
-        if "events a second" in line:
+    for text in process.stdout:
+        if "events a second" in text:
             break
     process.send_signal(signal.SIGINT)
     output = output_of(process)
@@ -109,12 +113,25 @@ def test_ctrl_c_leaves_nothing(place: Path) -> None:
 def test_a_killed_demo_leaves_no_process(place: Path) -> None:
     process = demo(place, seconds=60)
     assert process.stdout is not None
-    for line in process.stdout:
-        if "events a second" in line:
+    for text in process.stdout:
+        if "events a second" in text:
             break
     process.kill()
     process.communicate()
     assert wait_until(lambda: members(place) == [], PATIENCE)
+
+
+def test_what_is_shown_of_millions_fits() -> None:
+    partitions = tuple(
+        PartitionProgress(number, shard, "A", 1_234_567, 234_567, 1_234.5, 12_345.6)
+        for shard, numbers in SHARDS.items()
+        for number in numbers
+    )
+    progress = Progress(partitions, sent=7_407_402, sent_rate=740_740.2)
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(picture(progress))
+    shown = console.export_text().splitlines()
+    assert max(len(text.rstrip()) for text in [*shown, " " * 7 + line(progress)]) <= 80
 
 
 def expected_rows(count: int) -> dict[int, Row]:
