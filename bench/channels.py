@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--records", type=int, default=1_000_000, help="at least (default: 1000000)"
     )
     parser.add_argument("--buffered", type=int, default=20_000, help="(default: 20000)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     options = parser.parse_args(arguments)
     over = False
     print(f"{'keys a record':>13} {'keys':>10} {'µs a record':>12} {'budget':>7}")

@@ -1,7 +1,7 @@
 """Key channels for records that have several keys each.
 
 A record runs when it is first in each of its channels, and none of them is in flight in another
-batch. Within one batch that is enough: a batch is applied in offset order.
+batch. Within one batch it is enough that a record stands behind those that it follows.
 
 A channel is not kept as a list here. Each record has a `_Place`, which knows who follows it: in each
 of its channels at most one. A place that waits counts those in front of it that are not done, at most
@@ -21,7 +21,7 @@ from collections.abc import Hashable, Sequence
 import attrs
 
 from pipeline.consumer.channels import Batch
-from pipeline.records import Record, offset_of
+from pipeline.records import Record
 
 
 @attrs.define(eq=False)
@@ -31,28 +31,28 @@ class _Place:
     Attributes:
         followers: the next place in each of the channels, where there is one.
         waits_for: how many places directly in front are not done; 0 from the moment it is taken.
-        holder: a batch in flight with some of those, if there is one; others may have some too.
-        held: how many of them that batch has, where there is one.
+        batch: the number of the last batch that took one of those, and
+        held: how many of them it took. They are all, where no other batch holds any.
     """
 
     record: Record
     followers: tuple[_Place, ...] = attrs.field(default=(), init=False)
     waits_for: int = attrs.field(default=0, init=False)
-    holder: Batch | None = attrs.field(default=None, init=False)
+    batch: int = attrs.field(default=0, init=False)
     held: int = attrs.field(default=0, init=False)
 
 
 class MultiKeyChannels:
     """Channels of records whose ``ordering`` is a tuple of keys: under 3 µs a record with two.
 
-    The law of one key holds for each: records that share any key apply in offset order. A batch may
-    be smaller than ``limit`` although more is ready, never larger.
+    The law of one key holds for each: records that share any key apply in offset order.
     """
 
     def __init__(self) -> None:
         self._last: dict[Hashable, _Place] = {}  # the last place of each channel, until it is done
         self._ready: deque[_Place] = deque()  # those that wait for nobody, and are not taken
         self._batches: set[Batch] = set()  # those in flight
+        self._taken = 0  # how many batches were ever taken: the number of the last one
         self.waiting = 0
         self.in_flight = 0
 
@@ -81,23 +81,20 @@ class MultiKeyChannels:
     def take(self, limit: int) -> Batch:
         ready = self._ready
         taken: list[_Place] = []
-        batch = Batch([], taken)
+        self._taken = number = self._taken + 1
         chain: list[_Place] = []  # followers that may join this batch
         while (chain or ready) and len(taken) < limit:
             place = chain.pop() if chain else ready.popleft()
-            place.waits_for, place.holder = 0, None
+            place.waits_for = 0
             taken.append(place)
             for follower in place.followers:
-                if follower.holder is batch:
+                if follower.batch == number:
                     follower.held += 1
-                elif follower.holder is None:
-                    follower.holder, follower.held = batch, 1
                 else:
-                    continue
+                    follower.batch, follower.held = number, 1
                 if follower.held == follower.waits_for:
                     chain.append(follower)
-        batch.records += [place.record for place in taken]
-        batch.records.sort(key=offset_of)
+        batch = Batch([place.record for place in taken], taken)
         if taken:
             self._batches.add(batch)
         self.waiting -= len(taken)
@@ -114,8 +111,6 @@ class MultiKeyChannels:
                 if not follower.waits_for:
                     continue  # it was taken in this same batch
                 follower.waits_for -= 1
-                if follower.holder is batch:
-                    follower.holder = None
                 if not follower.waits_for:
                     ready.append(follower)
         self._batches.discard(batch)
