@@ -257,7 +257,7 @@ def test_an_interrupted_replay_loses_nothing_and_repeats_one_chunk_at_most(
     lines = dlq(letters, "replay")
     assert letters.sent() == list("0123453456789")
     assert lines[-2] == "replayed 7 dead letters"
-    assert lines[0] == "replayed 3 of 7"
+    assert "replayed 3 of 7" in lines
     assert dlq(letters, "replay")[0] == "replayed 0 dead letters"
 
 
