@@ -1,0 +1,56 @@
+"""Dead letters made by hand, as the pipeline makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kafka import KafkaProducer
+
+from pipeline.consumer.deadletters import headers_of
+from pipeline.records import Record, TopicPartition
+from pipeline.store import Rejection
+from tests.support.pipelines import Job
+from tests.support.records import Raw
+
+DSN = "postgresql://nobody@127.0.0.1:1/none"
+"""Nothing listens there, and nothing may ask."""
+
+REFUSED = Rejection("value out of range", "NumericValueOutOfRangeError", "22003", 2)
+UNDECODED = Rejection("the value is not JSON: line 1", "DecodeError")
+
+
+class Letters:
+    """A job without instances, and dead letters of it made by hand, as the pipeline makes them."""
+
+    def __init__(self, job: Job, topic: str) -> None:
+        self.job = job
+        self.topic = topic
+        job.write_config({"db0": (DSN, "")}, errors=f'dead_letter_topic = "{topic}"')
+
+    def put(
+        self,
+        source_offset: int,
+        key: str,
+        why: Rejection = REFUSED,
+        *,
+        value: bytes = b'{"n": 1}',
+        source: int = 0,
+        at: int = 0,
+        group: str = "",
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Keep a record as a dead letter, in partition ``at`` of the dead letter topic."""
+        raw = Raw(source_offset, key.encode(), value, headers)
+        record = Record(TopicPartition(self.job.topic, source), source_offset, raw, None, key)
+        added = headers_of(record, why, group or self.job.group.group)
+        producer = KafkaProducer(bootstrap_servers=self.job.bootstrap)
+        producer.send(
+            self.topic, key=raw.key, value=raw.value, headers=[*headers, *added],
+            partition=at, timestamp_ms=raw.timestamp,
+        )  # fmt: skip
+        producer.flush()
+        producer.close()
+
+    def sent(self, partition: int = 0) -> list[str]:
+        """The keys of what is on a partition of the source topic, in order."""
+        return [record.key.decode() for record in self.job.log()[partition]]
