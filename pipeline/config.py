@@ -23,7 +23,6 @@ from pipeline.settings import (
     COUNT,
     DSN,
     DURATION,
-    DURATION_OR_ZERO,
     HANDLER,
     LISTEN,
     PARTITIONS,
@@ -172,7 +171,6 @@ class LimitsConfig:
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))
     statement_timeout: float = field(default=30.0, metadata=by(DURATION))
     lock_timeout: float = field(default=10.0, metadata=by(DURATION))
-    linger: float = field(default=0.0, metadata=by(DURATION_OR_ZERO))
 
 
 @frozen

@@ -134,7 +134,7 @@ class PartitionStore(Protocol):
         """Apply records, in the order given where they share a key; returns when all are decided.
 
         Decided is applied or kept among the rejects. What fails for a while is retried without end.
-        Cancelled, it leaves a batch applied or not, never in part; the ledger knows which.
+        Cancelled, it may leave any part of the batch applied; the ledger knows which.
 
         Raises:
             Fenced: the partition has another owner.

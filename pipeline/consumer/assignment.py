@@ -38,6 +38,7 @@ from pipeline.store import Claim, Store
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 1.0
+CHECKPOINT_SECONDS = 5.0
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
 
@@ -193,6 +194,7 @@ class Supervisor:
             if not moved or not await self._consumer.commit(offsets):
                 return
             self._committed.update({source: state for source, (_, state) in moved.items()})
+        with trio.move_on_after(CHECKPOINT_SECONDS):  # a slow shard must not hold up a drain
             await self._store.checkpoint(
                 [(claim, offset) for claim, (_, offset, _) in moved.values()]
             )

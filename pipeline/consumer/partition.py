@@ -152,9 +152,9 @@ class PartitionTask:
             self._duplicates.inc(max(0, watermark - (position.start if start is None else start)))
             start = watermark
         elif watermark is not None and start is not None and start > watermark:
-            log.warning(
-                "%s: starting at the group's offset %d, above the ledger's %d: the offset was moved "
-                "from outside, and what lies between is not applied",
+            log.info(
+                "%s: starting at the group's offset %d, the ledger knows all below %d: what lies "
+                "between are no records, or the offset was moved on from outside",
                 self.source, start, watermark,
             )  # fmt: skip
         if start is not None and start < position.start:
@@ -252,6 +252,8 @@ class PartitionTask:
 
     def _file(self, raws: Sequence[RawRecord]) -> None:
         self._queued -= len(raws)
+        if self.phase is not Phase.RUNNING:
+            return  # woken before the drain began: start nothing new
         decoded = self._settings.decode(self.source, raws)
         fresh = self.offsets.admit(decoded)
         if len(fresh) < len(decoded):

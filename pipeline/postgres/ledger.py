@@ -61,7 +61,8 @@ create table if not exists pipeline.applied (
     stream      text not null,
     topic_id    uuid not null,
     partition   int not null,
-    offsets     int8multirange not null
+    offsets     int8multirange not null,
+    folded      boolean not null default false
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 create index if not exists applied_by_partition
@@ -92,7 +93,7 @@ select $1, $2, $3, writer, 0, $4 from generate_series(0, $5::int - 1) writer
 on conflict (stream, topic_id, partition, writer) do nothing"""
 _EPOCHS = f"select epoch from pipeline.ownership where {_KEY} and writer < $4 order by writer"
 _APPLIED = f"""\
-select range_agg(r)::text as applied, max(upper(r)) filter (where lower(r) = 0) as folded
+select range_agg(r)::text as applied, max(upper(r)) filter (where folded and lower(r) = 0) as folded
 from pipeline.applied, unnest(offsets) r where {_KEY}"""
 
 RESOLVE = f"""\
@@ -115,8 +116,8 @@ with done as (
     union all
     select stream, topic_id, partition, int8range(0, watermark) from done where watermark > 0
 )
-insert into pipeline.applied (stream, topic_id, partition, offsets)
-select stream, topic_id, partition, range_agg(r) from ranges group by 1, 2, 3"""
+insert into pipeline.applied (stream, topic_id, partition, offsets, folded)
+select stream, topic_id, partition, range_agg(r), true from ranges group by 1, 2, 3"""
 
 
 @attrs.frozen

@@ -138,6 +138,8 @@ class ShardStore:
 
     async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.checkpoint`. What fails is left to the next one: folding only saves space."""
+        if self.shard.breaker.state is not BreakerState.CLOSED:
+            return
         try:
             await self.database.fold(watermarks)
         except Exception as error:  # judged: only what is not for retrying is raised

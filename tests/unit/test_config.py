@@ -281,9 +281,9 @@ COUNT = "expected a whole number above 0, not "
         (document(kafka="group_id = 3"), "kafka.group_id", "expected a string, not 3"),
         (document(kafka='group_id = ""'), "kafka.group_id", "expected a string that is not empty"),
         (
-            document(more='[limits]\nlinger = "10h"'),
-            "limits.linger",
-            'expected 0 or a duration, such as "10s", "500ms" or "2m", not "10h"',
+            document(more='[limits]\nlock_timeout = "10h"'),
+            "limits.lock_timeout",
+            'expected a duration above 0, such as "10s", "500ms" or "2m", not "10h"',
         ),
         (
             document(more="[limits]\nlock_timeout = 0"),
@@ -759,7 +759,7 @@ KEYS = {
     "[records]": ["format", "key", "tenant"],
     "[sink]": ["table", "mode", "primary_key", "columns", "tombstone", "handler", "scope"],
     "[[shards]]": ["name", "dsn", "partitions", "connections"],
-    "[limits]": ["max_buffered", "max_batch", "drain_deadline", "linger"],
+    "[limits]": ["max_buffered", "max_batch", "drain_deadline", "lock_timeout"],
     "[errors]": ["dead_letter_topic", "backoff_initial", "backoff_max"],
     "[http]": ["listen"],
 }
