@@ -121,7 +121,11 @@ class Stage:
         return self.instances[place]
 
     def wait_for_progress(self) -> None:
-        """Wait until more is applied in every partition than is now."""
+        """Wait until both instances have work, and more is done in every partition than is now."""
+        self.job.wait_until(
+            lambda: all("assigned" in instance.output for instance in self.instances),
+            "partitions for both instances",
+        )
         before = self.job.group.committed()
 
         def moved() -> bool:
