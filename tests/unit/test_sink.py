@@ -140,27 +140,26 @@ times = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(
 days = st.dates(datetime(2020, 1, 1).date(), datetime(2030, 1, 1).date()).map(str)
 words = st.sampled_from(["", "a", "B", "b", "é", "😀", "￿", "zz"])
 numbers = st.decimals(allow_nan=False, allow_infinity=False, places=10).map(str)
-documents = st.fixed_dictionaries(
-    {},
-    optional={
-        "latest": st.none() | words,
-        "earliest": st.none() | words,
-        "known": st.none() | st.integers(-100, 100),
-        "total": st.none() | st.integers(-(2**40), 2**40),
-        "amount": st.none() | numbers | st.integers(-5, 5),
-        "most": st.none() | st.integers(-100, 100),
-        "least": st.none() | words,
-        "seen": st.none() | times,
-        "born": st.none() | days,
-        "tags": st.none() | st.dictionaries(words, st.none() | st.integers(0, 3), max_size=3),
-        "a": st.none() | st.integers(0, 1) | st.fixed_dictionaries({"b": st.booleans()}),
-    },
+values: dict[str, st.SearchStrategy[Any]] = {
+    "latest": words,
+    "earliest": words,
+    "known": st.integers(-100, 100),
+    "total": st.integers(-(2**40), 2**40),
+    "amount": numbers | st.integers(-5, 5),
+    "most": st.integers(-100, 100),
+    "least": words,
+    "seen": times,
+    "born": days,
+    "tags": st.dictionaries(words, st.none() | st.integers(0, 3), max_size=3),
+    "a": st.integers(0, 1) | st.fixed_dictionaries({"b": st.booleans()}),
+}
+full = st.fixed_dictionaries(values)
+partial = st.fixed_dictionaries(
+    {}, optional={name: st.none() | strategy for name, strategy in values.items()}
 )
 logs = st.lists(
-    st.tuples(st.sampled_from(["x", "y", "z"]), st.integers(0, 4).flatmap(
-        lambda n: documents if n else st.none())),
-    min_size=1, max_size=12,
-).map(lambda pairs: [document_record(n, key, doc) for n, (key, doc) in enumerate(pairs)])  # fmt: skip
+    st.tuples(st.sampled_from(["x", "y"]), full | partial | st.none()), min_size=1, max_size=12
+).map(lambda pairs: [document_record(n, key, doc) for n, (key, doc) in enumerate(pairs)])
 cuts = st.lists(st.booleans(), min_size=12, max_size=12)
 
 
@@ -205,6 +204,32 @@ def sink_of(
 
 def written(sink: Sink, *documents: Any) -> list[Write]:
     return list(sink.writes([document_record(n, "k", doc) for n, doc in enumerate(documents)]))
+
+
+@pytest.mark.parametrize(
+    ("base", "merge", "older", "newer", "both"),
+    [
+        ("text", "last", "a", "b", "b"),
+        ("text", "last", "a", None, None),
+        ("text", "first", "a", "b", "a"),
+        ("text", "first", None, "b", "b"),
+        ("text", "coalesce", "a", "b", "b"),
+        ("text", "coalesce", "a", None, "a"),
+        ("int4", "add", 1, 2, 3),
+        ("int4", "add", None, 2, 2),
+        ("int4", "max", 1, 2, 2),
+        ("text", "max", "a", "B", "a"),
+        ("int4", "min", 1, 2, 1),
+        ("int4", "min", 1, None, 1),
+        ("jsonb", "jsonb", {"a": 1, "b": {"c": 1}}, {"b": {"d": 2}}, '{"a":1,"b":{"d":2}}'),
+    ],
+)
+def test_what_a_merge_makes_of_two_records(
+    base: str, merge: str, older: Any, newer: Any, both: Any
+) -> None:
+    sink = sink_of({"id": Declared("int8"), "v": Declared(base, merge)})
+    (write,) = written(sink, {"id": 1, "v": older}, {"id": 1, "v": newer})
+    assert write.arrays == ([1], [both])
 
 
 def test_a_thousand_updates_of_one_row_are_one_row() -> None:
