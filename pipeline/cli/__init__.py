@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,4 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == named:
             import_module(f"pipeline.cli.{name}").configure(sub)
     args = parser.parse_args(argv)
-    return int(import_module(f"pipeline.cli.{args.command}").main(args))
+    try:
+        return int(import_module(f"pipeline.cli.{args.command}").main(args))
+    except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
