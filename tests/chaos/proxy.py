@@ -50,7 +50,8 @@ class Proxy:
         self._links: set[_Link] = set()
         self._delay = 0.0
         self._losing: tuple[bytes, int] = (b"", 0)
-        self._loop = asyncio.new_event_loop()
+        # Not asyncio.new_event_loop(): where trio-asyncio is imported, its policy answers that.
+        self._loop = asyncio.SelectorEventLoop()
         self._server: asyncio.Server | None = None
         self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
