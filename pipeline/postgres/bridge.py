@@ -22,6 +22,7 @@ close waits without end; what is left of it here is a list.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -29,6 +30,8 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import asyncpg
 import attrs
 import trio_asyncio
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -42,8 +45,19 @@ CLOSE_SECONDS = 2.0
 @asynccontextmanager
 async def open_bridge() -> AsyncIterator[None]:
     """The asyncio loop that all shards share; everything that crosses happens inside."""
-    async with trio_asyncio.open_loop():
+    async with trio_asyncio.open_loop() as loop:
+        loop.set_exception_handler(_tell)
         yield
+
+
+def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody awaited, such as a connection's that died while it was closed.
+
+    trio-asyncio's own handler would end the program with it. Nothing is hidden here: what a
+    transaction raises is raised by `cross`, and only what no transaction asked for comes this way.
+    """
+    error = context.get("exception")
+    log.warning("asyncio: %s: %r", context.get("message", "an error"), error)
 
 
 async def cross(work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,7 +9,8 @@ written, in the same transaction. Two tables:
   epochs, which waits for the transactions that hold the rows: then nothing of the old owner's is
   running, and nothing of it can start.
 - ``pipeline.applied``: a row for each transaction, with the offsets it applied. Once a second the
-  rows of a partition are folded into one, whose first range ends at the watermark.
+  rows of a partition are folded into one, whose first range ends at the watermark or above: what
+  was applied since the watermark was committed may join it. ``folded`` keeps the watermark itself.
 
 Why ``for share`` and a row for each writer: a weaker lock would let the new owner's update pass the
 old owner's running statement; one row for all writers would be locked by several transactions at
@@ -62,7 +63,7 @@ create table if not exists pipeline.applied (
     topic_id    uuid not null,
     partition   int not null,
     offsets     int8multirange not null,
-    folded      boolean not null default false
+    folded      bigint
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 create index if not exists applied_by_partition
@@ -93,7 +94,7 @@ select $1, $2, $3, writer, 0, $4 from generate_series(0, $5::int - 1) writer
 on conflict (stream, topic_id, partition, writer) do nothing"""
 _EPOCHS = f"select epoch from pipeline.ownership where {_KEY} and writer < $4 order by writer"
 _APPLIED = f"""\
-select range_agg(r)::text as applied, max(upper(r)) filter (where folded and lower(r) = 0) as folded
+select range_agg(r)::text as applied, max(folded) as folded
 from pipeline.applied, unnest(offsets) r where {_KEY}"""
 
 RESOLVE = f"""\
@@ -112,12 +113,13 @@ with done as (
     where a.stream = d.stream and a.topic_id = d.topic_id and a.partition = d.partition
     returning a.*
 ), ranges as (
-    select stream, topic_id, partition, r from old, unnest(offsets) r
+    select stream, topic_id, partition, r, folded from old, unnest(offsets) r
     union all
-    select stream, topic_id, partition, int8range(0, watermark) from done where watermark > 0
+    select stream, topic_id, partition, int8range(0, watermark), watermark
+    from done where watermark > 0
 )
 insert into pipeline.applied (stream, topic_id, partition, offsets, folded)
-select stream, topic_id, partition, range_agg(r), true from ranges group by 1, 2, 3"""
+select stream, topic_id, partition, range_agg(r), max(folded) from ranges group by 1, 2, 3"""
 
 
 @attrs.frozen

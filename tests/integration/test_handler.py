@@ -120,7 +120,7 @@ def test_a_handler_that_fails_ends_the_program_with_one_message(job: Job, histor
         history_dsn,
         "async def apply(tx, records):\n    raise RuntimeError('no such tariff')\n",
     )
-    job.produce(accounts.changes(10, keys=3, seed=4))
+    job.produce(accounts.changes(1, keys=1, seed=4))
     instance = job.start()
     assert instance.wait() == 1
     (message,) = set(instance.errors())
