@@ -286,7 +286,7 @@ class KafkaClient:
             for source, (offset, metadata) in offsets.items()
         }
         try:
-            await trio.to_thread.run_sync(partial(self._consumer.commit, request, timeout_ms=5000))
+            await self._beside(partial(self._consumer.commit, request, timeout_ms=5000))
         except RebalanceInProgressError:
             return False
         except (CommitFailedError, KafkaError) as error:
@@ -297,15 +297,32 @@ class KafkaClient:
             return False
         return True
 
-    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """Run what is safe beside a poll on a thread of its own.
+
+        While the consumer closes, its I/O loop may end under such a call. Then nobody needs the
+        answer any more, and whoever closes ends the task that asked.
+        """
+        try:
+            return await trio.to_thread.run_sync(work)
+        except RuntimeError as error:  # a KafkaError is one too
+            if isinstance(error, KafkaError) or not self._closing:
+                raise
+            return await trio.sleep_forever()
+
+    async def _answered(self, work: Callable[[], T]) -> T:
+        """As `_beside`, again and again until Kafka answers."""
         while True:
             try:
-                return await trio.to_thread.run_sync(self._positions, list(sources))
+                return await self._beside(work)
             except KafkaError as error:
                 if isinstance(error, FATAL):
                     raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
-                log.warning("reading offsets failed, trying again: %s", type(error).__name__)
+                log.warning("asking Kafka failed, trying again: %s", type(error).__name__)
             await trio.sleep(IDLE_POLL_SECONDS)
+
+    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        return await self._answered(partial(self._positions, list(sources)))
 
     def _positions(self, sources: list[TopicPartition]) -> dict[TopicPartition, Position]:
         partitions = [KafkaPartition(*source) for source in sources]
@@ -331,7 +348,7 @@ class KafkaClient:
         if not partitions:
             return {}
         try:
-            ends = await trio.to_thread.run_sync(
+            ends = await self._beside(
                 partial(self._consumer.end_offsets, partitions, timeout_ms=5000)
             )
         except KafkaError as error:
@@ -340,7 +357,7 @@ class KafkaClient:
         return {TopicPartition(*partition): end for partition, end in ends.items()}
 
     async def topic_id(self, topic: str) -> UUID:
-        return await trio.to_thread.run_sync(self._topic_id, topic)
+        return await self._answered(partial(self._topic_id, topic))
 
     def _topic_id(self, topic: str) -> UUID:
         found: UUID | None = self._consumer._cluster.topic_id(topic)
