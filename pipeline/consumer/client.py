@@ -372,6 +372,8 @@ class KafkaClient:
 
     async def close(self) -> None:
         self._closing = True
+        # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
+        logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
         async with self._polling:
             await trio.to_thread.run_sync(
                 partial(self._consumer.close, autocommit=False, timeout_ms=5000)

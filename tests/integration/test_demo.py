@@ -43,6 +43,15 @@ sys.exit(main(sys.argv[1:]))
 """The demo with a pipeline that keeps the last session's count instead of adding them up."""
 
 
+INTERRUPTIBLE = """\
+import signal, sys
+from pipeline.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The demo as a terminal starts it: what runs in the background may inherit an ignored SIGINT."""
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Where the demo puts its directories; the user who runs Postgres can enter it."""
@@ -97,7 +106,7 @@ def test_a_wrong_pipeline_is_found_out(place: Path) -> None:
 
 
 def test_ctrl_c_leaves_nothing(place: Path) -> None:
-    process = demo(place, seconds=60)
+    process = demo(place, "-c", INTERRUPTIBLE, seconds=60)
     assert process.stdout is not None
     for text in process.stdout:
         if "events a second" in text:
