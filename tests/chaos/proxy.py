@@ -67,6 +67,7 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self.refuse()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -107,6 +108,12 @@ class Proxy:
             return function()
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
         if self._server is None:
