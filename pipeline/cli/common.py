@@ -28,18 +28,24 @@ def loaded(path: str) -> Config | None:
 
 
 def messages(error: BaseException) -> Iterator[str]:
-    """The causes in an exception, a line or more each; an exception group is flattened."""
+    """The causes in an exception, each told once; an exception group is flattened."""
+    told = set()
+    for cause in _causes(error):
+        if isinstance(cause, PipelineError):
+            message, alike = str(cause), cause.cause
+        else:
+            message = alike = f"{type(cause).__name__}: {cause}"
+        if alike not in told:
+            told.add(alike)
+            yield message
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        seen = set()
         for cause in error.exceptions:
-            for message in messages(cause):
-                if message not in seen:
-                    seen.add(message)
-                    yield message
-    elif isinstance(error, PipelineError):
-        yield str(error)
+            yield from _causes(cause)
     elif not isinstance(error, trio.Cancelled):
-        yield f"{type(error).__name__}: {error}"
+        yield error
 
 
 def known(error: BaseException) -> bool:

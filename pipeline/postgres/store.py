@@ -167,7 +167,10 @@ class ShardStore:
             return error
         sqlstate = sqlstate_of(error)
         why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
-        return PipelineError(f"shard {self.shard.name}, {doing}: {explain(error)}{why}")
+        return PipelineError(
+            f"shard {self.shard.name}, {doing}: {explain(error)}{why}",
+            cause=f"shard {self.shard.name}: {explain(error)}",
+        )
 
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction."""

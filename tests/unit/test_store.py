@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from pipeline.cli.common import messages
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.ledger import Lease
 from pipeline.postgres.shard import Backoff, Breaker, BreakerState
@@ -390,3 +392,28 @@ def test_the_limit_is_between_one_and_the_largest(
 
 def test_asyncpg_names_what_is_tested_here() -> None:
     assert isinstance(server_error("22003"), asyncpg.NumericValueOutOfRangeError)
+
+
+async def test_partitions_that_meet_one_refusal_at_once_are_told_of_once() -> None:
+    """Each shard is named all the same, and the cause of each."""
+
+    def stopped(shard: str, doing: str, what: str) -> PipelineError:
+        store = ShardStore.__new__(ShardStore)
+        store.shard = SimpleNamespace(name=shard)
+        return store._stop(asyncpg.InsufficientPrivilegeError(what), doing)
+
+    group = ExceptionGroup(
+        "all",
+        [
+            stopped("db0", "applying sessions-2 offset 0", "permission denied for table a"),
+            ExceptionGroup(
+                "inner", [stopped("db0", "applying sessions-3", "permission denied for table a")]
+            ),
+            stopped("db1", "applying sessions-4", "permission denied for table a"),
+            stopped("db1", "applying sessions-5", "permission denied for table b"),
+        ],
+    )
+    told = list(messages(group))
+    assert len(told) == 3
+    assert told[0].startswith("shard db0, applying sessions-2 offset 0: permission denied")
+    assert all(text.startswith("shard db1") for text in told[1:])
