@@ -24,12 +24,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import count
 
 import trio
 
-from pipeline.consumer.client import AssignmentEvent, Change, Consumer
+from pipeline.consumer.client import AssignmentEvent, Change, Consumer, let_go
 from pipeline.consumer.partition import PartitionSettings, PartitionTask
 from pipeline.observe.metrics import Metrics
 from pipeline.records import TopicPartition
@@ -81,14 +80,8 @@ class Supervisor:
                 async for event in self._consumer.events:
                     await self._carry_out(event)
             finally:
-                self._let_go()  # before the nursery waits for a poll that stands in a rebalance
-
-    def _let_go(self) -> None:
-        """Nothing is left to drain: events that wait, or come later, hold up no rebalance."""
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                self._consumer.events.receive_nowait().done()
-        self._consumer.events.close()
+                # Before the nursery waits for a poll, which may stand in a rebalance.
+                let_go(self._consumer.events)
 
     async def stop(self) -> None:
         """Drain everything, commit, leave the group. Returns when all of it is done.

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -87,6 +88,18 @@ class AssignmentEvent:
     partitions: tuple[TopicPartition, ...]
     done: Callable[[], None]
     """Say that it is carried out. Called once, in Trio; never blocks."""
+
+
+def let_go(events: trio.MemoryReceiveChannel[AssignmentEvent]) -> None:
+    """Take no more events: those that wait, or come later, hold up no rebalance.
+
+    A poll stands in the rebalance until its event is carried out, and can't be cancelled: whoever
+    stops receiving must call this. Not a checkpoint.
+    """
+    with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+        while True:
+            events.receive_nowait().done()
+    events.close()
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer.client import Change, Consumer, KafkaClient, Position
+from pipeline.consumer.client import Change, Consumer, KafkaClient, Position, let_go
 from pipeline.local import Servers
 from pipeline.records import TopicPartition
 from tests.simulation.kafka import Broker, Message, SimulatedConsumer
@@ -110,8 +110,10 @@ async def polled(consumer: Consumer) -> AsyncIterator[Member]:
     member = Member(consumer)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(member.polls)
-        yield member
-        consumer.events.close()
+        try:
+            yield member
+        finally:
+            let_go(consumer.events)
         with trio.fail_after(PATIENCE):
             await consumer.close()
         nursery.cancel_scope.cancel()
