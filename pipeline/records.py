@@ -41,6 +41,23 @@ class RawRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
+class RawBatch(Protocol):
+    """Records of one partition that were fetched together, in offset order, not decoded yet.
+
+    This is what waits in the consumer: as compact as it came from the broker, and one object.
+    """
+
+    def __len__(self) -> int:
+        """How many records there are, or a few more where some lie before the start."""
+
+    def records(self) -> Sequence[RawRecord]:
+        """Decode them. Called once.
+
+        Raises:
+            PipelineError: the bytes can't be read.
+        """
+
+
 @attrs.define(eq=False)
 class Record:
     """One Kafka message on its way to Postgres.

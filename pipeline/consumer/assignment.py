@@ -163,10 +163,10 @@ class Supervisor:
 
     async def _polls(self) -> None:
         while True:
-            for source, records in (await self._consumer.poll()).items():
+            for source, batches in (await self._consumer.poll()).items():
                 task = self.tasks.get(source)
                 if task is not None:
-                    task.feed(records)
+                    task.feed(batches)
 
     # Offsets out
 

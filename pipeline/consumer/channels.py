@@ -75,8 +75,8 @@ class Channels(Protocol):
         """How many channels are open."""
 
     @property
-    def ready(self) -> bool:
-        """Whether `take` would give a batch."""
+    def ready(self) -> int:
+        """How many records `take` would start from; each is of another key. 0: it gives nothing."""
 
     def put(self, records: Sequence[Record]) -> None:
         """File records, which are in offset order and above all that were put before."""
@@ -106,8 +106,8 @@ class KeyChannels:
         return len(self._channels)
 
     @property
-    def ready(self) -> bool:
-        return bool(self._ready)
+    def ready(self) -> int:
+        return len(self._ready)
 
     def put(self, records: Sequence[Record]) -> None:
         channels, ready = self._channels, self._ready

@@ -48,7 +48,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
 from pipeline.consumer import decode
-from pipeline.records import RawRecord, TopicPartition
+from pipeline.records import RawBatch, TopicPartition
 from pipeline.store import PipelineError
 
 T = TypeVar("T")
@@ -126,8 +126,8 @@ class Consumer(Protocol):
 
     events: trio.MemoryReceiveChannel[AssignmentEvent]
 
-    async def poll(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
-        """The next records, at most `max_poll_records`, in offset order in each partition."""
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
+        """What has been fetched, in offset order in each partition; empty where nothing came."""
 
     def start(self, source: TopicPartition, offset: int | None) -> None:
         """Fetch an assigned partition from ``offset`` on; None: from wherever Kafka has it."""
@@ -171,9 +171,9 @@ class _Listener(AsyncConsumerRebalanceListener):
 class KafkaClient:
     """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
 
-    def __init__(self, consumer: Any, max_poll_records: int) -> None:
+    def __init__(self, consumer: Any, *, compiled: bool) -> None:
         self._consumer = consumer
-        self._max_poll_records = max_poll_records
+        self._compiled = compiled  # polls give batches, not records
         self._reset_policy = str(consumer.config["auto_offset_reset"])
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
@@ -192,12 +192,13 @@ class KafkaClient:
         """
         try:
             consumer = await trio.to_thread.run_sync(partial(_make_consumer, config, client_id))
+            compiled = decode.install(consumer)
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
             raise PipelineError(
                 f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
             ) from error
-        client = cls(consumer, consumer.config["max_poll_records"])
+        client = cls(consumer, compiled=compiled)
         consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
         return client
 
@@ -239,7 +240,7 @@ class KafkaClient:
 
     # Polling, on a worker thread
 
-    async def poll(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         if self._closing:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
@@ -259,7 +260,9 @@ class KafkaClient:
         await trio.sleep(BUSY_POLL_SECONDS)
         return {}
 
-    def _poll(self, commands: list[Callable[[], None]], seconds: float) -> Mapping[Any, Any]:
+    def _poll(
+        self, commands: list[Callable[[], None]], seconds: float
+    ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         for command in commands:
             try:
                 command()
@@ -267,10 +270,10 @@ class KafkaClient:
                 # The partition has gone since the command was given: so has the need for it.
                 log.debug("a command came too late for its partition", exc_info=True)
         _unpark(self._consumer._fetcher)
-        records: Mapping[Any, Any] = self._consumer.poll(
-            timeout_ms=seconds * 1000, max_records=self._max_poll_records
-        )
-        return records
+        found: Mapping[Any, Any] = self._consumer.poll(timeout_ms=seconds * 1000)
+        if self._compiled:
+            return found
+        return {source: [decode.PlainBatch(records)] for source, records in found.items()}
 
     def start(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
@@ -413,7 +416,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         "metrics_enabled": False,
     }
     options.update(config.options)
-    consumer = KafkaConsumer(
+    return KafkaConsumer(
         bootstrap_servers=list(config.bootstrap_servers),
         group_id=config.group_id,
         client_id=client_id,
@@ -421,5 +424,3 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         partition_assignment_strategy=[CooperativeStickyAssignor],
         **options,
     )
-    decode.install(consumer)
-    return consumer

@@ -61,8 +61,8 @@ class MultiKeyChannels:
         return len(self._last)
 
     @property
-    def ready(self) -> bool:
-        return bool(self._ready)
+    def ready(self) -> int:
+        return len(self._ready)
 
     def put(self, records: Sequence[Record]) -> None:
         channels, ready = self._last, self._ready

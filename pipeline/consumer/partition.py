@@ -1,6 +1,7 @@
 """One assigned partition: its nursery, its cancel scope, and everything that happens to its records.
 
-    intake    lists of records → decoded → key channels; pauses the partition when it is full
+    intake    fetched batches → decoded as writers want them → key channels; pauses the partition
+              when it is full
     writer ×n a turn at the shard → a batch of ready channels → the store → offsets done
 
 It lives as long as the assignment: made when the partition is assigned, drained when it is revoked,
@@ -10,7 +11,6 @@ cancelled when it is lost. What comes back late belongs to an object that is gon
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -18,11 +18,12 @@ from enum import Enum
 import attrs
 import trio
 
+from pipeline.consumer.backlog import Backlog
 from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.client import Consumer, Position
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Decoder, RawRecord, Record, TopicPartition
+from pipeline.records import Decoder, RawBatch, RawRecord, Record, TopicPartition
 from pipeline.store import Claim, Fenced, PartitionStore, PipelineError, Store
 
 log = logging.getLogger(__name__)
@@ -95,8 +96,8 @@ class PartitionTask:
         self._settings = settings
         self._scope = trio.CancelScope()
         self._intake_scope = trio.CancelScope()
-        self._send, self._receive = trio.open_memory_channel[Sequence[RawRecord]](math.inf)
-        self._queued = 0  # records handed over and not yet decoded
+        self._backlog = Backlog()
+        self._wanted = trio.lowlevel.ParkingLot()  # the intake, while nothing is fetched or wanted
         self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
         self._idle = trio.Event()
         self._paused = False
@@ -200,7 +201,7 @@ class PartitionTask:
         else:
             self.phase = Phase.DRAINING
             self._intake_scope.cancel()
-            dropped = self._queued + self.channels.clear()
+            dropped = self._backlog.clear() + self.channels.clear()
             self._wake_if_idle()
             with trio.move_on_at(deadline):
                 await self._idle.wait()
@@ -221,17 +222,17 @@ class PartitionTask:
 
     # Intake
 
-    def feed(self, records: Sequence[RawRecord]) -> None:
-        """Hand over records that were fetched, in offset order. Not a checkpoint."""
+    def feed(self, batches: Sequence[RawBatch]) -> None:
+        """Hand over what was fetched, in offset order. Not a checkpoint."""
         if self.phase is Phase.RUNNING:
-            self._queued += len(records)
-            self._send.send_nowait(records)
+            self._backlog.add(batches)
+            self._wanted.unpark()
             self._balance()
 
     @property
     def buffered(self) -> int:
         """Records held here: not yet decoded, waiting in channels, or in flight."""
-        return self._queued + self.channels.waiting + self.channels.in_flight
+        return self._backlog.records + self.channels.waiting + self.channels.in_flight
 
     def _balance(self) -> None:
         """Pause the partition when it is full, resume it when half of that is gone."""
@@ -245,13 +246,21 @@ class PartitionTask:
 
     async def _intake(self) -> None:
         with self._intake_scope:
-            async for raws in self._receive:
-                for start in range(0, len(raws), DECODE_AT_ONCE):
-                    self._file(raws[start : start + DECODE_AT_ONCE])
-                    await trio.lowlevel.checkpoint()
+            while True:
+                while not self._backlog.records or self._filled:
+                    await self._wanted.park()
+                self._file(self._backlog.take(DECODE_AT_ONCE))
+                await trio.lowlevel.checkpoint()
+
+    @property
+    def _filled(self) -> bool:
+        """Whether a whole batch of keys is ready: what else was fetched may stay as it is.
+
+        Records of keys that are in flight don't count: behind them may be others that could run.
+        """
+        return self.channels.ready >= self._settings.max_batch
 
     def _file(self, raws: Sequence[RawRecord]) -> None:
-        self._queued -= len(raws)
         if self.phase is not Phase.RUNNING:
             return  # woken before the drain began: start nothing new
         decoded = self._settings.decode(self.source, raws)
@@ -270,6 +279,7 @@ class PartitionTask:
                 await self._hungry.park()
             async with store.turn():
                 batch = self.channels.take(min(self._settings.max_batch, store.batch_limit))
+                self._wanted.unpark()
                 self._wake_a_writer()
                 if batch.records:
                     await store.apply(number, batch.records)

@@ -4,8 +4,8 @@ A merge is said twice, once for Python, which folds the records of a batch into 
 Postgres, which merges that row with the stored one. Both must agree, so that the result is the same
 whatever the batches were. They stand beside each other here for that reason.
 
-How values travel: whole numbers, floats, booleans and text as arrays of their own type; everything
-else as text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
+How values travel: whole numbers, floats and booleans must be such in JSON too; everything else is
+text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
 whose values must be compared here (``max`` of a timestamp) are parsed first.
 """
 
@@ -83,6 +83,7 @@ UNCHANGED: Mapping[Convert, frozenset[type]] = {
     values.as_text: frozenset({str, type(None)}),
     values.integer: frozenset({int, type(None)}),
     values.number: frozenset({int, float, type(None)}),
+    values.boolean: frozenset({bool, type(None)}),
 }
 """The encoders that leave values of these types as they are: a look at all types is cheaper."""
 
@@ -124,7 +125,7 @@ class SinkColumn:
         merge: one of `FOLDS`.
         base: its type in the catalog.
         type: the type as SQL writes it.
-        array: the type of the array that carries its values, without ``[]``.
+        array: the type of the array that its values are read into, without ``[]``.
         convert: applied to what is not None before it is folded and sent; None: as it is.
         encode: applied after folding; None: as it is.
     """
@@ -226,7 +227,7 @@ def _transport(
         check = values.integer if base in INTEGERS else values.number
         return NUMBERS[base], check if compared else None, check
     if base == "bool" and not path.is_text:
-        return "boolean", None, None
+        return "boolean", None, values.boolean
     if not (compared or key) or base not in PARSED:
         return "text", None, values.as_text
     return PARSED[base]

@@ -11,6 +11,7 @@ import trio
 from pipeline.postgres import ledger
 from pipeline.postgres.bridge import Connection
 from pipeline.postgres.ledger import Lease, multirange
+from pipeline.postgres.packing import packed
 from pipeline.postgres.shard import Shard
 from pipeline.postgres.sink import Sink, Write
 from pipeline.postgres.statements import Statements
@@ -122,17 +123,17 @@ class SinkApplier:
             if not await self._first(connection, guard, writes[0]):
                 return False
             for write in writes[1:]:
-                await connection.execute(self._statements.plain[write.kind], *write.arrays)
+                await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
         return True
 
     async def _first(
         self, connection: Connection, guard: tuple[Any, ...] | None, write: Write
     ) -> bool:
         if guard is None:
-            await connection.execute(self._statements.plain[write.kind], *write.arrays)
+            await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
             return True
         statement = self._statements.guarded[write.kind]
-        return bool(await connection.fetchval(statement, *guard, *write.arrays))
+        return bool(await connection.fetchval(statement, *guard, *packed(write.arrays)))
 
 
 class HandlerApplier:

@@ -1,7 +1,8 @@
 """The SQL of the declared sink, with and without the ledger around it.
 
 Under exactly-once a statement carries the fence, the data and the ledger's row together: one round
-trip and no explicit BEGIN. Its first five parameters are the fence's, the sixth the offsets.
+trip and no explicit BEGIN. Its first five parameters are the fence's, the sixth the offsets; those
+of the data are as `packing.packed` gives them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.postgres.columns import SinkColumn, quote
 from pipeline.postgres.ledger import FENCE, RECORD_APPLIED
+from pipeline.postgres.packing import unpacked
 from pipeline.postgres.sink import Sink
 
 GUARD_PARAMETERS = 6
@@ -42,7 +44,7 @@ class Statements:
 
 
 def _source(columns: Sequence[SinkColumn], fence: str, first: int) -> str:
-    arrays = ", ".join(f"${n}::{c.array}[]" for n, c in enumerate(columns, first))
+    arrays = unpacked((column.array for column in columns), first)
     return f"{fence}unnest({arrays}) u({_names(columns)})"
 
 

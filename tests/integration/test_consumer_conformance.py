@@ -38,7 +38,8 @@ class Member:
     async def polls(self) -> None:
         while True:
             self.begun += 1
-            for source, records in (await self.consumer.poll()).items():
+            for source, batches in (await self.consumer.poll()).items():
+                records = [record for batch in batches for record in batch.records()]
                 self.received += [(TopicPartition(*source), record.offset) for record in records]
 
     def offsets(self, source: TopicPartition) -> list[int]:

@@ -19,6 +19,7 @@ def produce(servers: Servers, topic: str, partition: int, count: int) -> None:
     producer = KafkaProducer(bootstrap_servers=servers.bootstrap)
     for number in range(count):
         producer.send(topic, value=b"%d" % number, partition=partition)
+        producer.flush()  # a record a batch: a poll gives so many batches
     producer.close()
 
 
@@ -60,5 +61,6 @@ async def poll_until(client: KafkaClient, source: TopicPartition, count: int) ->
     offsets: list[int] = []
     while len(offsets) < count:
         found = await client.poll()
-        offsets += [record.offset for record in found.get(source, ())]
+        batches = found.get(source, ())
+        offsets += [record.offset for batch in batches for record in batch.records()]
     return offsets

@@ -16,6 +16,7 @@ from pipeline.postgres.bridge import Connection, Session
 from pipeline.postgres.catalog import read_table
 from pipeline.postgres.columns import SUITS
 from pipeline.postgres.errors import RowError, Verdict, judge, sqlstate_of
+from pipeline.postgres.packing import packed
 from pipeline.postgres.sink import Sink
 from pipeline.postgres.statements import Statements
 from tests.support.servers import DatabaseFactory
@@ -122,7 +123,9 @@ class Database:
         async def work() -> None:
             async with self.connection.transaction():
                 for write in sink.writes(records):
-                    await self.connection.execute(statements.plain[write.kind], *write.arrays)
+                    await self.connection.execute(
+                        statements.plain[write.kind], *packed(write.arrays)
+                    )
 
         self.run(work)
 

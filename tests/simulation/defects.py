@@ -75,6 +75,7 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
             async with store.turn():
                 batch = task.channels.take(min(task._settings.max_batch, store.batch_limit))
                 task.channels.done(batch)
+                task._wanted.unpark()
                 task._wake_a_writer()
                 if batch.records:
                     await store.apply(number, batch.records)

@@ -16,7 +16,8 @@ import attrs
 import trio
 
 from pipeline.consumer.client import AssignmentEvent, Change, Consumer, Position
-from pipeline.records import RawRecord, TopicPartition
+from pipeline.consumer.decode import PlainBatch
+from pipeline.records import RawBatch, TopicPartition
 from tests.simulation.world import Gate, World
 
 TOPIC_ID = UUID(int=7)
@@ -147,7 +148,7 @@ class SimulatedConsumer:
 
     # Polling
 
-    async def poll(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         if self._closing:
             await trio.sleep_forever()
         async with self._polling:
@@ -160,7 +161,7 @@ class SimulatedConsumer:
 
     async def _poll(
         self, commands: list[Callable[[], None]]
-    ) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         for command in commands:
             command()
         await self._reach()
@@ -222,18 +223,19 @@ class SimulatedConsumer:
         committed = self._broker.committed.get(source)
         return self._broker.starts[source] if committed is None else committed[0]
 
-    def _fetch(self) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    def _fetch(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         if self._killed:
             return {}
         room = self._max_poll_records
         ready = sorted(set(self._position) - self._paused)
         self._world.rng.shuffle(ready)
-        fetched: dict[TopicPartition, Sequence[RawRecord]] = {}
+        fetched: dict[TopicPartition, Sequence[RawBatch]] = {}
         for source in ready:
             position = self._position[source]
             found = [m for m in self._broker.logs[source] if m.offset >= position][:room]
             if found:
-                fetched[source] = found
+                cut = self._world.rng.randrange(len(found) + 1)
+                fetched[source] = [PlainBatch(part) for part in (found[:cut], found[cut:]) if part]
                 self._position[source] = found[-1].offset + 1
                 room -= len(found)
         return fetched

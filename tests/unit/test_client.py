@@ -50,7 +50,7 @@ class Away(Stand):
 
 async def test_what_asks_while_the_consumer_closes_waits_to_be_cancelled() -> None:
     """It ended the program with exit code 1 in the middle of a clean stop."""
-    client = KafkaClient(Closing(), 1)
+    client = KafkaClient(Closing(), compiled=True)
     await client.close()
     for ask in (lambda: client.ends([SOURCE]), lambda: client.commit({SOURCE: (1, "")})):
         with trio.move_on_after(0.2) as scope:
@@ -60,9 +60,9 @@ async def test_what_asks_while_the_consumer_closes_waits_to_be_cancelled() -> No
 
 async def test_the_same_error_is_raised_where_nothing_closes() -> None:
     with pytest.raises(RuntimeError, match="NetworkSelector closed"):
-        await KafkaClient(Closing(), 1).ends([SOURCE])
+        await KafkaClient(Closing(), compiled=True).ends([SOURCE])
 
 
 async def test_a_topics_id_is_asked_for_until_kafka_answers() -> None:
     """A broker that was away just when a partition was assigned ended the program."""
-    assert await KafkaClient(Away(), 1).topic_id("topic") == 7
+    assert await KafkaClient(Away(), compiled=True).topic_id("topic") == 7
