@@ -9,7 +9,6 @@ run
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import sys
@@ -29,6 +28,7 @@ from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multikey import MultiKeyChannels
 from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.observe.cycles import collect_cycles
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
@@ -45,8 +45,6 @@ from pipeline.records import Path, Record, json_decoder
 from pipeline.store import PipelineError, Rejects
 
 log = logging.getLogger(__name__)
-
-COLLECT_SECONDS = 2.0
 
 HANDLER_SECONDS = 0.05
 """How long a handler's transaction should take: see `BatchSizer`."""
@@ -100,20 +98,10 @@ async def _observe(
     supervisor.on_joined = health.joined
     watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
     nursery.start_soon(watch.run)
-    nursery.start_soon(_collect_cycles)
+    nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
     if config.http is not None:
         await nursery.start(serve_http, config.http, metrics, health)
-
-
-async def _collect_cycles() -> None:
-    """Free what kafka-python leaves in cycles, fetched data among it, before it adds up.
-
-    With the thresholds that `pipeline.cli.common.spare_the_collector` sets, nothing else would.
-    """
-    while True:
-        await trio.sleep(COLLECT_SECONDS)
-        gc.collect()
 
 
 async def _tell_tasks_on_signal() -> None:

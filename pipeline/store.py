@@ -137,6 +137,10 @@ class PartitionStore(Protocol):
     def batch_limit(self) -> int:
         """How many records a batch should hold just now, by what they have cost lately."""
 
+    @property
+    def linger(self) -> float:
+        """Seconds that a batch may wait to grow while another of the partition is in flight."""
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait for a turn at the shard, whose limit bounds what runs at once on all partitions."""
 

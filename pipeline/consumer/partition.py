@@ -4,6 +4,9 @@
               when it is full
     writer ×n a turn at the shard → a batch of ready channels → the store → offsets done
 
+A batch goes at once where none is in flight, and waits to grow where one is (Nagle's algorithm): small
+and immediate when there is little to do, large when there is much.
+
 It lives as long as the assignment: made when the partition is assigned, drained when it is revoked,
 cancelled when it is lost. What comes back late belongs to an object that is gone, and changes nothing.
 """
@@ -23,7 +26,7 @@ from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.client import Consumer, Position
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Decoder, RawBatch, RawRecord, Record, TopicPartition
+from pipeline.records import Decoder, RawBatch, RawRecord, TopicPartition
 from pipeline.store import Claim, Fenced, PartitionStore, PipelineError, Store
 
 log = logging.getLogger(__name__)
@@ -99,6 +102,8 @@ class PartitionTask:
         self._backlog = Backlog()
         self._wanted = trio.lowlevel.ParkingLot()  # the intake, while nothing is fetched or wanted
         self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
+        self._grown = trio.lowlevel.ParkingLot()  # the one writer whose batch waits to grow
+        self._batches = 0  # in flight
         self._idle = trio.Event()
         self._paused = False
         labels = (source.topic, str(source.partition))
@@ -254,11 +259,11 @@ class PartitionTask:
 
     @property
     def _filled(self) -> bool:
-        """Whether a whole batch of keys is ready: what else was fetched may stay as it is.
+        """Whether there is enough for a writer to see: what else was fetched may stay as it is.
 
         Records of keys that are in flight don't count: behind them may be others that could run.
         """
-        return self.channels.ready >= self._settings.max_batch
+        return self.channels.ready >= DECODE_AT_ONCE
 
     def _file(self, raws: Sequence[RawRecord]) -> None:
         if self.phase is not Phase.RUNNING:
@@ -275,37 +280,61 @@ class PartitionTask:
 
     async def _writer(self, store: PartitionStore, number: int) -> None:
         while True:
-            while not self.channels.ready:
+            while not self.channels.ready or self._grown:
                 await self._hungry.park()
+            await self._gather(store)
             async with store.turn():
-                batch = self.channels.take(min(self._settings.max_batch, store.batch_limit))
+                await self._top_up(store)
+                batch = self.channels.take(self._limit(store))
                 self._wanted.unpark()
                 self._wake_a_writer()
                 if batch.records:
-                    await store.apply(number, batch.records)
-            if batch.records:
-                self._finish(batch)
+                    await self._apply(store, number, batch)
+
+    async def _gather(self, store: PartitionStore) -> None:
+        """Wait for a full batch, for the end of those in flight, or for as long as it may linger."""
+        with trio.move_on_after(store.linger):
+            while self._batches and not self._full(store):
+                await self._grown.park()
+
+    def _full(self, store: PartitionStore) -> bool:
+        return self.channels.ready + self._backlog.records >= self._limit(store)
+
+    async def _top_up(self, store: PartitionStore) -> None:
+        """Decode what makes the batch full, now that it goes: fresh records are in the caches."""
+        while self._backlog.records and self.channels.ready < self._limit(store):
+            self._file(self._backlog.take(DECODE_AT_ONCE))
+            await trio.lowlevel.checkpoint()
+
+    def _limit(self, store: PartitionStore) -> int:
+        return min(self._settings.max_batch, store.batch_limit)
+
+    async def _apply(self, store: PartitionStore, number: int, batch: Batch) -> None:
+        self._batches += 1
+        try:
+            await store.apply(number, batch.records)
+        finally:
+            self._batches -= 1
+        self._finish(batch)
 
     def _wake_a_writer(self) -> None:
         """One is enough: having taken its batch, it wakes the next if anything is left."""
-        if self.channels.ready:
+        if self._grown:
+            self._grown.unpark()
+        elif self.channels.ready:
             self._hungry.unpark()
 
     def _finish(self, batch: Batch) -> None:
         self.offsets.done(batch.records)
         self.channels.done(batch)
+        self._wake_a_writer()
         self._records_applied.inc(len(batch.records))
-        now = time.time()
-        self._end_to_end.observe_many(_ages(batch.records, now))
+        self._end_to_end.observe_ages(
+            [record.raw.timestamp for record in batch.records], time.time()
+        )
         self._balance()
         self._wake_if_idle()
 
     def _wake_if_idle(self) -> None:
         if self.phase is Phase.DRAINING and not self.channels.in_flight:
             self._idle.set()
-
-
-def _ages(records: Sequence[Record], now: float) -> list[float]:
-    """Seconds from each record's timestamp until now, in ascending order."""
-    stamps = sorted([record.raw.timestamp for record in records], reverse=True)
-    return [now - stamp / 1000 if stamp >= 0 else 0.0 for stamp in stamps]

@@ -56,6 +56,29 @@ class Series:
                     return
             self._counts[-1] += count - start
 
+    def observe_ages(self, stamps: list[int], now: float) -> None:
+        """Add the ages, at ``now`` in seconds since the epoch, of timestamps in milliseconds.
+
+        As `observe_many` of the ages, without making them: the bounds become timestamps instead.
+        A timestamp below 0, which is none, counts as an age of 0.
+        """
+        newest = int(now * 1000)
+        ordered = sorted(stamps)
+        if not ordered:
+            return
+        if ordered[0] < 0 or ordered[-1] > newest:
+            ordered = sorted([newest if not 0 <= stamp < newest else stamp for stamp in stamps])
+        with self._lock:
+            self._sum += (newest * len(ordered) - sum(ordered)) / 1000
+            end = len(ordered)
+            for bucket, bound in enumerate(self._bounds):
+                start = bisect_left(ordered, newest - bound * 1000, 0, end)
+                self._counts[bucket] += end - start
+                end = start
+                if not end:
+                    return
+            self._counts[-1] += end
+
     def read(self) -> tuple[list[int], float]:
         """How many values lie at or below each bound (last, all of them), and the sum."""
         with self._lock:
@@ -106,6 +129,10 @@ class Histogram(Collector):
     def observe_many(self, values: Iterable[float]) -> None:
         """Add values to a histogram without labels: `Series.observe_many`."""
         self.labels().observe_many(values)
+
+    def observe_ages(self, stamps: list[int], now: float) -> None:
+        """Add the ages of timestamps to a histogram without labels: `Series.observe_ages`."""
+        self.labels().observe_ages(stamps, now)
 
     def describe(self) -> list[HistogramMetricFamily]:
         """The family without its series: the registry asks for the names it takes."""

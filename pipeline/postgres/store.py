@@ -50,6 +50,9 @@ class Transactions(Protocol):
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None: ...
 
 
+LINGER_SECONDS = 0.02
+
+
 class BatchSizer:
     """How many records a transaction should hold, so that it takes about ``target`` seconds.
 
@@ -62,6 +65,8 @@ class BatchSizer:
         self._largest = largest
         self._target = target
         self.limit = largest if target is None else 1
+        self.linger = LINGER_SECONDS if target is None else 0.0
+        """Seconds; a handler's records cost the same however they are batched."""
 
     def observe(self, records: int, seconds: float) -> None:
         """A transaction of so many records took so long."""
@@ -198,6 +203,11 @@ class OwnedPartition:
     def batch_limit(self) -> int:
         """See `PartitionStore.batch_limit`."""
         return self._store.sizer.limit
+
+    @property
+    def linger(self) -> float:
+        """See `PartitionStore.linger`."""
+        return self._store.sizer.linger
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """See `PartitionStore.turn`."""

@@ -73,7 +73,7 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
             while not task.channels.ready:
                 await task._hungry.park()
             async with store.turn():
-                batch = task.channels.take(min(task._settings.max_batch, store.batch_limit))
+                batch = task.channels.take(task._limit(store))
                 task.channels.done(batch)
                 task._wanted.unpark()
                 task._wake_a_writer()

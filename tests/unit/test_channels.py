@@ -124,7 +124,7 @@ class Laws(RuleBasedStateMachine):
 
     @invariant()
     def ready_tells_the_truth(self) -> None:
-        assert self.channels.ready == bool(self.runnable(self.held))
+        assert bool(self.channels.ready) == bool(self.runnable(self.held))
 
     @invariant()
     def channels_are_those_of_the_active_keys(self) -> None:

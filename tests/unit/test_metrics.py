@@ -139,6 +139,19 @@ def test_the_histogram_agrees_with_the_one_of_prometheus_client(batches: list[li
         assert ours.get_sample_value(name) == pytest.approx(theirs.get_sample_value("h_sum"))
 
 
+@given(st.lists(st.integers(-2, 200_000), max_size=40))
+def test_ages_count_as_the_values_they_are(stamps: list[int]) -> None:
+    now = 150.0
+    registry = CollectorRegistry()
+    by_stamp = Histogram("a", "help", buckets=BOUNDS, registry=registry)
+    by_value = Histogram("b", "help", buckets=BOUNDS, registry=registry)
+    by_stamp.observe_ages(stamps, now)
+    by_value.observe_many([now - stamp / 1000 if stamp >= 0 else 0.0 for stamp in stamps])
+    (counts, total), (expected, expected_total) = by_stamp.labels().read(), by_value.labels().read()
+    assert counts == expected
+    assert total == pytest.approx(expected_total)
+
+
 def test_a_labelled_histogram_renders_as_the_one_of_prometheus_client() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     Histogram("h", "help", ("shard",), buckets=BOUNDS, registry=ours).labels("db0").observe(1)
