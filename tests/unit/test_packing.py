@@ -16,7 +16,7 @@ def split(text: str, separator: str, null: str) -> list[str | None]:
     return [None if part == null else part for part in text.split(separator)]
 
 
-_tricky = st.text(alphabet=[SEPARATOR, NULL, "a", ""], max_size=4)
+_tricky = st.text(alphabet=[SEPARATOR, NULL, "a"], max_size=4)
 
 
 @given(st.integers(1, 5).flatmap(
