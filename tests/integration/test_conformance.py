@@ -268,6 +268,20 @@ async def test_folding_keeps_what_is_applied(open_subject: Open) -> None:
         assert not (await database.resolve((await own(database))[0], records(43)))[1]
 
 
+async def test_what_was_applied_after_the_commit_does_not_look_set_back(
+    open_subject: Open,
+) -> None:
+    """Folding joins the watermark's range with what was applied since; the watermark stays known."""
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        for offsets in (range(10), range(10, 15), range(20, 22)):
+            await database.write(lease, records(*offsets))
+        await database.fold([(CLAIM, 10)])
+        await database.fold([(CLAIM, 0)])
+        assert await applied(database) == AppliedOffsets(15, ((20, 22),), 10)
+
+
 async def test_claims_have_nothing_in_common(open_subject: Open) -> None:
     async with open_subject() as subject:
         database = subject.transactions
