@@ -187,11 +187,15 @@ class KafkaClient:
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
         """Connect and subscribe; the group is joined by the first polls.
 
+        Cancelled, it returns at once; a connection that is made nevertheless ends with the process.
+
         Raises:
             PipelineError: no broker answers, or an option is wrong.
         """
         try:
-            consumer = await trio.to_thread.run_sync(partial(_make_consumer, config, client_id))
+            consumer = await trio.to_thread.run_sync(
+                partial(_make_consumer, config, client_id), abandon_on_cancel=True
+            )
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
             raise PipelineError(

@@ -61,13 +61,15 @@ class DeadLetterTopic:
     async def open(
         cls, kafka: KafkaConfig, topic: str, client_id: str, max_per_minute: int
     ) -> DeadLetterTopic:
-        """Connect a producer.
+        """Connect a producer; cancelled, it returns at once.
 
         Raises:
             PipelineError: no broker answers.
         """
         try:
-            producer = await trio.to_thread.run_sync(partial(make_producer, kafka, client_id))
+            producer = await trio.to_thread.run_sync(
+                partial(make_producer, kafka, client_id), abandon_on_cancel=True
+            )
         except (KafkaError, OSError) as error:
             raise PipelineError(f"Kafka can't be used for dead letters: {error}") from error
         return cls(producer, topic, kafka.group_id, max_per_minute)
