@@ -72,6 +72,13 @@ def number(value: Any) -> float:
     raise ValueError(f"expected a number, not {shown(value)}")
 
 
+def boolean(value: Any) -> bool:
+    """True or false, nothing that could stand for them."""
+    if type(value) is bool:
+        return value
+    raise ValueError(f"expected true or false, not {shown(value)}")
+
+
 def finite(value: Any) -> float:
     """A number written as text. NaN is refused: Python and Postgres order it differently."""
     found = float(value)
