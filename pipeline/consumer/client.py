@@ -48,6 +48,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
 from pipeline.consumer import decode
+from pipeline.consumer.contact import Contact
 from pipeline.records import RawRecord, TopicPartition
 from pipeline.store import PipelineError
 
@@ -181,6 +182,7 @@ class KafkaClient:
         self._starting: set[TopicPartition] = set()  # their seek waits for the next poll
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._closing = False
+        self._contact = Contact()
         self._polling = trio.Lock()
 
     @classmethod
@@ -369,8 +371,9 @@ class KafkaClient:
                 partial(self._consumer.end_offsets, partitions, timeout_ms=5000)
             )
         except KafkaError as error:
-            log.debug("the ends of the logs can't be read: %s", error)
+            self._contact.failed(error)
             return {}
+        self._contact.answered()
         return {TopicPartition(*partition): end for partition, end in ends.items()}
 
     async def topic_id(self, topic: str) -> UUID:
