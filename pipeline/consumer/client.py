@@ -61,6 +61,12 @@ BUSY_POLL_SECONDS = 0.025
 """While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
 
 
+RECONNECT_MS = 1000
+"""How often at least a broker that is away is tried again: what Kafka's own client does.
+
+kafka-python's default is 30 s, for which partitions would stand still after the broker is back.
+"""
+
 FATAL = (
     AuthorizationError,
     CorruptRecordError,
@@ -418,6 +424,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         "fetch_max_bytes": 16 * 1024 * 1024,
         "max_poll_records": 2000,
         "metrics_enabled": False,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
     }
     options.update(config.options)
     consumer = KafkaConsumer(

@@ -18,6 +18,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config import KafkaConfig
+from pipeline.consumer.client import RECONNECT_MS
 from pipeline.records import Record
 from pipeline.store import PipelineError, Rejection
 
@@ -163,5 +164,6 @@ def make_producer(kafka: KafkaConfig, client_id: str) -> Any:
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
+        reconnect_backoff_max_ms=RECONNECT_MS,
         **shared,
     )
