@@ -5,7 +5,6 @@ What the simulation proves holds of Postgres only as far as both keep the same c
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +16,7 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+import trio_asyncio
 
 from pipeline.config import load
 from pipeline.local.postgres import psql
@@ -357,8 +357,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
                 found, _ = await ledger.take_over(connection, CLAIM, "first", 2)
                 epochs.append(found)
                 taken.set()
-                while not go_on.is_set():  # noqa: ASYNC110 (Trio's event, seen from asyncio)
-                    await asyncio.sleep(0.01)
+                await trio_asyncio.trio_as_aio(go_on.wait)()
 
         async def second() -> None:
             epochs.append((await subject.transactions.take_over(CLAIM, 2))[0])
