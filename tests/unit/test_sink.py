@@ -7,6 +7,7 @@ is said a second time, straight from the documents, without the sink.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from fractions import Fraction
@@ -211,7 +212,7 @@ spoilt: dict[str, st.SearchStrategy[Any]] = {
 """Values that do not fit: of the wrong kind, or of none that is compared."""
 bad = st.one_of(
     *(
-        st.tuples(full, wrong).map(lambda pair, name=name: pair[0] | {name: pair[1]})
+        st.builds(operator.or_, full, st.fixed_dictionaries({name: wrong}))
         for name, wrong in spoilt.items()
     )
 )
