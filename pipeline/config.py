@@ -122,7 +122,10 @@ class KafkaConfig:
 
 @frozen
 class RecordsConfig:
-    """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant."""
+    """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant.
+
+    Only `pipeline check` looks at the tenant: a record's partition is its producer's choice.
+    """
 
     format: Literal["json"] = field(default="json", metadata=by(choice("json")))
     keys: tuple[str, ...] = field(default=("@key",), metadata=by(PATHS, key="key"))

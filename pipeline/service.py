@@ -4,7 +4,7 @@ run
 ├── shard …      connections and breaker of each database
 ├── supervisor   assignment, partition tasks, commits
 ├── http         /metrics /livez /readyz
-└── signals      SIGTERM, SIGINT: drain, commit, leave; a second one: cancel
+└── signals      SIGTERM, SIGINT: drain, commit, leave; a second one, or one too early: cancel
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from inspect import iscoroutinefunction
 
+import attrs
 import trio
 
+from pipeline import signals
 from pipeline.config import Config
 from pipeline.consumer import metadata
 from pipeline.consumer.assignment import Supervisor
@@ -46,6 +49,9 @@ from pipeline.store import PipelineError, Rejects
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 10.0
+"""What leaving the group may take, and no more: longer than the consumer's own deadline."""
+
 HANDLER_SECONDS = 0.05
 """How long a handler's transaction should take: see `BatchSizer`."""
 
@@ -53,36 +59,30 @@ HANDLER_SECONDS = 0.05
 async def run(
     config: Config, *, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Consume until SIGTERM or SIGINT, or until a task fails.
+    """Consume until SIGTERM or SIGINT, or until a task fails. On the main thread.
 
     Raises:
         PipelineError: a person must mend something; perhaps several, in an exception group.
     """
     metrics = Metrics()
-    async with open_bridge(), trio.open_nursery() as nursery:
-        rejects = await _open_rejects(config)
-        store = make_store(config, metrics, rejects, nursery)
-        consumer = await KafkaClient.open(config.kafka, config.pipeline.name)
-        supervisor = Supervisor(
-            consumer, store, partition_settings(config, consumer, store, metrics), metrics,
-            drain_deadline=config.limits.drain_deadline,
-            describe=None if exactly_once(config) else lambda task: metadata.describe(task.offsets),
-        )  # fmt: skip
-        try:
-            async with trio.open_nursery() as inner:
-                inner.start_soon(_stop_on_signal, supervisor, inner.cancel_scope)
-                await _observe(config, consumer, supervisor, store, metrics, inner)
-                task_status.started(supervisor)
-                await supervisor.run()
-                inner.cancel_scope.cancel()
-        finally:
-            # Shielded: the group must be left, so that its partitions move at once and not when the
-            # session times out. Bounded by the consumer's own deadline.
-            with trio.CancelScope(shield=True), trio.move_on_after(10):
-                await consumer.close()
-                if isinstance(rejects, DeadLetterTopic):
-                    await rejects.close()
-        nursery.cancel_scope.cancel()
+    with signals.received() as received:
+        async with open_bridge(), trio.open_nursery() as nursery:
+            stop = _Stop(nursery.cancel_scope)
+            nursery.start_soon(stop.carry_out, received)
+            async with _open_rejects(config) as rejects, _open_consumer(config) as consumer:
+                store = make_store(config, metrics, rejects, nursery)
+                supervisor = Supervisor(
+                    consumer, store, partition_settings(config, consumer, store, metrics), metrics,
+                    drain_deadline=config.limits.drain_deadline,
+                    describe=None if exactly_once(config) else lambda task: metadata.describe(task.offsets),
+                )  # fmt: skip
+                async with trio.open_nursery() as inner:
+                    await _observe(config, consumer, supervisor, store, metrics, inner)
+                    task_status.started(supervisor)
+                    with stop.draining_by(supervisor.stop):
+                        await supervisor.run()
+                    inner.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
 
 async def _observe(
@@ -111,18 +111,33 @@ async def _tell_tasks_on_signal() -> None:
             log.warning("every task:\n%s", describe_tasks())
 
 
-async def _stop_on_signal(supervisor: Supervisor, everything: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        first = True
+@attrs.define
+class _Stop:
+    """What a signal does: the first drains, once there is something to drain; any other cancels."""
+
+    _everything: trio.CancelScope
+    _drain: Callable[[], Awaitable[None]] | None = None
+
+    @contextmanager
+    def draining_by(self, drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """While this lasts there is something to drain."""
+        self._drain = drain
+        try:
+            yield
+        finally:
+            self._drain = None
+
+    async def carry_out(self, received: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
-            async for number in signals:
-                if first:
-                    log.warning("%s: draining", signal.Signals(number).name)
-                    nursery.start_soon(supervisor.stop)
-                    first = False
+            async for number in received:
+                name, drain = signal.Signals(number).name, self._drain
+                if drain is None:
+                    log.warning("%s: cancelling", name)
+                    self._everything.cancel()
                 else:
-                    log.warning("%s again: cancelling", signal.Signals(number).name)
-                    everything.cancel()
+                    log.warning("%s: draining", name)
+                    self._drain = None
+                    nursery.start_soon(drain)
 
 
 def partition_settings(
@@ -149,13 +164,35 @@ def exactly_once(config: Config) -> bool:
     return config.pipeline.delivery == "exactly-once"
 
 
-async def _open_rejects(config: Config) -> Rejects:
+@asynccontextmanager
+async def _open_rejects(config: Config) -> AsyncIterator[Rejects]:
     topic = config.errors.dead_letter_topic
     if topic is None:
-        return NoDeadLetters()
-    return await DeadLetterTopic.open(
+        yield NoDeadLetters()
+        return
+    rejects = await DeadLetterTopic.open(
         config.kafka, topic, config.pipeline.name, config.errors.max_dead_letters_per_minute
     )
+    try:
+        yield rejects
+    finally:
+        await _within(CLOSE_SECONDS, rejects.close)
+
+
+@asynccontextmanager
+async def _open_consumer(config: Config) -> AsyncIterator[KafkaClient]:
+    consumer = await KafkaClient.open(config.kafka, config.pipeline.name)
+    try:
+        yield consumer
+    finally:
+        # The group must be left, so that its partitions move at once and not when the session times out.
+        await _within(CLOSE_SECONDS, consumer.close)
+
+
+async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:
+    """Close, whatever is cancelled around it, for so long at most."""
+    with trio.move_on_after(seconds, shield=True):
+        await close()
 
 
 def session(config: Config) -> Session:

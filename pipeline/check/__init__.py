@@ -3,6 +3,7 @@
 ::
 
     brokers     topics and their partitions, as Kafka tells them
+    tenants     the newest records, and whose they are
     databases   each shard: reachable, what it allows, the sink's table, the ledger
     rules       configuration and facts → mistakes and warnings
     plan        what will be done, for a person, in 80 columns
@@ -18,6 +19,7 @@ import trio
 from pipeline.check.brokers import KafkaFacts, ask_kafka
 from pipeline.check.databases import ShardFacts, ask_shards
 from pipeline.check.rules import mistakes, warnings
+from pipeline.check.tenants import TenantFacts, ask_tenants, scattered_tenants
 from pipeline.config import Config
 from pipeline.postgres.bridge import open_bridge
 from pipeline.settings import Mistake
@@ -33,6 +35,8 @@ class Findings:
     shards: tuple[ShardFacts, ...]
     mistakes: tuple[Mistake, ...]
     warnings: tuple[Mistake, ...]
+    tenants: TenantFacts | None = None
+    """None where the configuration names no tenant."""
 
 
 async def inspect(config: Config) -> Findings:
@@ -42,13 +46,21 @@ async def inspect(config: Config) -> Findings:
     reached is a mistake on the list, never an exception.
     """
     kafka: list[KafkaFacts] = []
+    tenants: list[TenantFacts | None] = []
     shards: list[ShardFacts] = []
 
     async def look_at_kafka() -> None:
         kafka.append(await ask_kafka(config))
 
+    async def look_at_tenants() -> None:
+        tenants.append(await ask_tenants(config))
+
     async with open_bridge(), trio.open_nursery() as nursery:
         nursery.start_soon(look_at_kafka)
+        nursery.start_soon(look_at_tenants)
         shards.extend(await ask_shards(config))
     found = (config, kafka[0], shards)
-    return Findings(kafka[0], tuple(shards), tuple(mistakes(*found)), tuple(warnings(*found)))
+    wrong, warned = list(mistakes(*found)), list(warnings(*found))
+    if tenants[0] is not None and not wrong:  # otherwise the mistakes say why they can't be read
+        warned.extend(scattered_tenants(config, tenants[0]))
+    return Findings(kafka[0], tuple(shards), tuple(wrong), tuple(warned), tenants[0])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.check import Findings
 from pipeline.check.databases import ShardFacts
 from pipeline.check.rules import counted, room, shown
+from pipeline.check.tenants import TenantFacts
 from pipeline.config import Config
 from pipeline.postgres.ledger import VERSION
 
@@ -22,6 +23,7 @@ def plan(config: Config, findings: Findings) -> str:
     sections = (
         ("Kafka", _kafka(config)),
         ("Partitions", _partitions(config, findings)),
+        *([("Tenants", _tenants(config, findings.tenants))] if findings.tenants else []),
         ("Sink", _sink(config, findings.shards[0])),
         ("Order", _order(config)),
         ("Connections", _connections(findings)),
@@ -73,6 +75,23 @@ def _partitions(config: Config, findings: Findings) -> list[str]:
 
 def _version(shard: ShardFacts) -> str:
     return f"{shard.version // 10_000}.{shard.version % 10_000}"
+
+
+def _tenants(config: Config, facts: TenantFacts) -> Iterator[str]:
+    yield from paragraph(
+        f"by {config.records.tenant}; the producer must place a tenant's records in one partition, "
+        "the consumer takes them as they are"
+    )
+    known, alone = len(facts.places), len(facts.places) - len(facts.scattered())
+    if not known:
+        yield from paragraph("no record tells yet whether it does")
+        return
+    default = "where Kafka's default partitioner puts its tenant"
+    elsewhere = f"{facts.elsewhere} not {default}" if facts.elsewhere else f"each {default}"
+    yield from paragraph(
+        f"of {known} tenants in the {facts.records} newest records {alone} are in one partition; "
+        f"of the records, {elsewhere}"
+    )
 
 
 def _sink(config: Config, shard: ShardFacts) -> Iterator[str]:

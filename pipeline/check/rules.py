@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from kafka.record.util import crc32c_c
 
@@ -42,7 +42,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
         )  # fmt: skip
 
 
-def shown(partitions: Sequence[int] | frozenset[int] | range) -> str:
+def shown(partitions: Collection[int]) -> str:
     """Partition numbers as the configuration writes them: ``0-2,5``."""
     return ",".join(
         str(start) if end == start + 1 else f"{start}-{end - 1}"

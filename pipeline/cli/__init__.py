@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from pipeline import __version__
+from pipeline.signals import held
 
 COMMANDS = {
     "run": "consume Kafka and write Postgres",
@@ -27,6 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Each command is ``pipeline.cli.NAME`` with ``configure(parser)`` and ``main(args) -> int``.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    with held() if argv[:1] == ["run"] else nullcontext():
+        parser = make_parser(argv[0] if argv and argv[0] in COMMANDS else None)
+        args = parser.parse_args(argv)
+        try:
+            return int(import_module(f"pipeline.cli.{args.command}").main(args))
+        except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+def make_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of the command line; of ``command`` alone it knows the options."""
     parser = argparse.ArgumentParser(
         prog="pipeline",
         description="Kafka to Postgres, in order by key, at the pace that Postgres can bear.",
@@ -34,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    named = argv[0] if argv and argv[0] in COMMANDS else None
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -42,11 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == named:
+        if name == command:
             import_module(f"pipeline.cli.{name}").configure(sub)
-    args = parser.parse_args(argv)
-    try:
-        return int(import_module(f"pipeline.cli.{args.command}").main(args))
-    except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return parser

@@ -25,28 +25,28 @@ EXAMPLES = {
 example:
   pipeline dlq list --config sessions.toml
   pipeline dlq list --config sessions.toml --error 23 --since 2h
-  pipeline dlq list --config sessions.toml --error NumericValueOutOfRangeError --key user-1
+  pipeline dlq list --config sessions.toml --error CheckViolationError --key a-1
 """,
     "show": """\
 example:
   pipeline dlq show 17 --config sessions.toml
-  pipeline dlq show 2:17 --config sessions.toml     # offset 17 of the topic's partition 2
+  pipeline dlq show 2:17 --config sessions.toml   # offset 17 of partition 2
 """,
     "replay": f"""\
 Sends dead letters back to the topic and partition that they came from, as they
-were, each partition's in the order that they had there. They apply after whatever
-has come since. What was sent is marked on the dead letter topic, so that the
-command can be repeated; interrupted, the next one sends at most {CHUNK} of them
-again. Don't run two at once.
+were, each partition's in the order that they had there. They apply after
+whatever has come since. What was sent is marked on the dead letter topic, so
+that the command can be repeated; interrupted, the next one sends at most
+{CHUNK} of them again. Don't run two at once.
 
 example:
   pipeline dlq replay --config sessions.toml
   pipeline dlq replay 17 18 --config sessions.toml
-  pipeline dlq replay --config sessions.toml --error 23503 --until 2026-05-01T12:00
+  pipeline dlq replay --config sessions.toml --error 23503 --until 2026-05-01
 """,
     "drop": """\
-Dropped dead letters stay on their topic until its retention removes them; list and
-replay pass them over. To get them back: pipeline dlq replay --again.
+Dropped dead letters stay on their topic until its retention removes them; list
+and replay pass them over. To get them back: pipeline dlq replay --again.
 
 example:
   pipeline dlq drop 17 --config sessions.toml --yes

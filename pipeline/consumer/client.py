@@ -48,6 +48,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
 from pipeline.consumer import decode
+from pipeline.consumer.contact import Contact
 from pipeline.records import RawBatch, TopicPartition
 from pipeline.store import PipelineError
 
@@ -59,6 +60,12 @@ IDLE_POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.025
 """While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
 
+
+RECONNECT_MS = 1000
+"""How often at least a broker that is away is tried again: what Kafka's own client does.
+
+kafka-python's default is 30 s, for which partitions would stand still after the broker is back.
+"""
 
 FATAL = (
     AuthorizationError,
@@ -181,17 +188,22 @@ class KafkaClient:
         self._starting: set[TopicPartition] = set()  # their seek waits for the next poll
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._closing = False
+        self._contact = Contact()
         self._polling = trio.Lock()
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
         """Connect and subscribe; the group is joined by the first polls.
 
+        Cancelled, it returns at once; a connection that is made nevertheless ends with the process.
+
         Raises:
             PipelineError: no broker answers, or an option is wrong.
         """
         try:
-            consumer = await trio.to_thread.run_sync(partial(_make_consumer, config, client_id))
+            consumer = await trio.to_thread.run_sync(
+                partial(_make_consumer, config, client_id), abandon_on_cancel=True
+            )
             compiled = decode.install(consumer)
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
@@ -368,8 +380,9 @@ class KafkaClient:
                 partial(self._consumer.end_offsets, partitions, timeout_ms=5000)
             )
         except KafkaError as error:
-            log.debug("the ends of the logs can't be read: %s", error)
+            self._contact.failed(error)
             return {}
+        self._contact.answered()
         return {TopicPartition(*partition): end for partition, end in ends.items()}
 
     async def topic_id(self, topic: str) -> UUID:
@@ -414,6 +427,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
         "fetch_max_bytes": 16 * 1024 * 1024,
         "max_poll_records": 2000,
         "metrics_enabled": False,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
     }
     options.update(config.options)
     return KafkaConsumer(

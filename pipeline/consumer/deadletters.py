@@ -18,6 +18,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config import KafkaConfig
+from pipeline.consumer.client import RECONNECT_MS
 from pipeline.records import Record
 from pipeline.store import PipelineError, Rejection
 
@@ -61,13 +62,15 @@ class DeadLetterTopic:
     async def open(
         cls, kafka: KafkaConfig, topic: str, client_id: str, max_per_minute: int
     ) -> DeadLetterTopic:
-        """Connect a producer.
+        """Connect a producer; cancelled, it returns at once.
 
         Raises:
             PipelineError: no broker answers.
         """
         try:
-            producer = await trio.to_thread.run_sync(partial(make_producer, kafka, client_id))
+            producer = await trio.to_thread.run_sync(
+                partial(make_producer, kafka, client_id), abandon_on_cancel=True
+            )
         except (KafkaError, OSError) as error:
             raise PipelineError(f"Kafka can't be used for dead letters: {error}") from error
         return cls(producer, topic, kafka.group_id, max_per_minute)
@@ -75,7 +78,7 @@ class DeadLetterTopic:
     async def put(self, record: Record, rejection: Rejection) -> None:
         """See `Rejects.put`. A checkpoint; cancelled, the record may be kept or not."""
         self._check_rate(rejection)
-        value, headers = _sendable(record)
+        value, headers = without_nulls(record)
         headers += headers_of(record, rejection, self._group)
         attempt = 0
         while True:
@@ -116,14 +119,15 @@ class DeadLetterTopic:
         await trio.to_thread.run_sync(partial(self._producer.close, timeout=5))
 
 
-def _sendable(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
+def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
     """A record's value and headers, as kafka-python's producer takes them.
 
     It takes no null header, and no record whose key and value are both null. Their places are taken
-    by empty bytes, and `NULLS` lists them: ``value``, and ``header:NAME`` for each such header.
+    by empty bytes, and `NULLS` lists them: ``value``, and ``header:PLACE:NAME`` for each such header,
+    counted from 0. `pipeline dlq replay` makes nulls of them again.
     """
     headers = list(record.headers or ())
-    nulls = [f"header:{name}" for name, value in headers if value is None]
+    nulls = [f"header:{n}:{name}" for n, (name, value) in enumerate(headers) if value is None]
     value = record.value
     if record.key is None and value is None:
         nulls.append("value")
@@ -149,8 +153,11 @@ def headers_of(record: Record, rejection: Rejection, group: str) -> list[tuple[s
     return [(name, text.encode()) for name, text in texts.items()]
 
 
-def make_producer(kafka: KafkaConfig, client_id: str) -> Any:
-    """A producer with the consumer's connection options; acknowledged by all replicas."""
+def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> Any:
+    """A producer with the consumer's connection options; acknowledged by all replicas.
+
+    ``options`` are more of `kafka.KafkaProducer`'s.
+    """
     shared = {
         name: value
         for name, value in kafka.options.items()
@@ -161,5 +168,7 @@ def make_producer(kafka: KafkaConfig, client_id: str) -> Any:
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
+        reconnect_backoff_max_ms=RECONNECT_MS,
         **shared,
+        **options,
     )

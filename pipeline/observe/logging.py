@@ -8,8 +8,13 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from pipeline.observe.condense import Condense
+
 QUIET = ("kafka", "hypercorn")
 """Libraries that tell at INFO what is only of use to their own authors."""
+
+REPETITIVE = ("kafka", "pipeline.consumer.client")
+"""Loggers that repeat themselves while Kafka is away, the library's and what tells of its errors."""
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """Levels and the syslog priorities that systemd takes (sd-daemon(3)); what is lower is 7."""
@@ -20,7 +25,8 @@ def configure_logging(level: int | str, *, stream: TextIO | None = None) -> None
 
     ``2026-11-24T16:00:00.123Z WARNING pipeline.consumer.assignment message``; in the journal, which
     knows the time, ``<4>pipeline.consumer.assignment message``. A record of several lines (a
-    traceback) goes on in indented lines, so that no message can pass for a record of its own.
+    traceback) goes on in indented lines, so that no message can pass for a record of its own. What
+    the loggers in `REPETITIVE` repeat is condensed, unless the level is DEBUG.
 
     Raises:
         ValueError: there is no such level.
@@ -31,6 +37,8 @@ def configure_logging(level: int | str, *, stream: TextIO | None = None) -> None
     logging.basicConfig(
         level=level.upper() if isinstance(level, str) else level, handlers=[handler], force=True
     )
+    if logging.getLogger().level > logging.DEBUG:
+        handler.addFilter(Condense(*REPETITIVE))
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.captureWarnings(True)

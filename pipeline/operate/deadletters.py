@@ -16,7 +16,7 @@ from uuid import uuid4
 import attrs
 import orjson
 
-from pipeline.consumer.deadletters import CONNECT, OURS
+from pipeline.consumer.deadletters import CONNECT, NULLS, OURS
 from pipeline.operate.cluster import Cluster
 from pipeline.records import RawRecord, TopicPartition
 from pipeline.store import ranges_of
@@ -37,7 +37,8 @@ class DeadLetter:
         offset: its offset there.
         source: topic and partition that the record was on.
         source_offset: its offset there.
-        key, value, timestamp: the record's own; ``headers`` are all, those added to it too.
+        key, value, timestamp: the record's own, nulls where it had nulls; ``headers`` are all, those
+            added to it too.
         error: the name of the exception's class.
         reason: a sentence.
         sqlstate: five characters; empty where the record never reached Postgres.
@@ -83,15 +84,19 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
     )
     if not (topic and partition.isdecimal() and offset.isdecimal()):
         return None
+    nulls = _nulls(texts.get(NULLS, ""))
     return DeadLetter(
         place=place,
         offset=raw.offset,
         source=TopicPartition(topic, int(partition)),
         source_offset=int(offset),
         key=raw.key,
-        value=raw.value,
+        value=None if "value" in nulls else raw.value,
         timestamp=raw.timestamp,
-        headers=list(raw.headers),
+        headers=[
+            (name, None if f"header:{n}:{name}" in nulls else value)
+            for n, (name, value) in enumerate(raw.headers)
+        ],
         error=texts.get(CONNECT + "exception.class.name", ""),
         reason=texts.get(CONNECT + "exception.message", ""),
         sqlstate=texts.get(OURS + "sqlstate", ""),
@@ -99,6 +104,14 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
         attempts=texts.get(OURS + "attempts", ""),
         failed_at=_moment(texts.get(OURS + "failed-at", ""), raw.timestamp),
     )
+
+
+def _nulls(text: str) -> set[str]:
+    """What was null in the record, and could not be kept so: see `pipeline.consumer.deadletters`."""
+    try:
+        return {name for name in orjson.loads(text) if isinstance(name, str)}
+    except (ValueError, TypeError):
+        return set()
 
 
 def _moment(text: str, millis: int) -> datetime:

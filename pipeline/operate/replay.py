@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 from pipeline.consumer.deadletters import make_producer
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
+from pipeline.operate.nulls import PutNullsBack, sendable
 from pipeline.store import PipelineError
 
 CHUNK = 100
@@ -89,7 +90,7 @@ def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
 
 @contextmanager
 def _producer(cluster: Cluster) -> Iterator[Any]:
-    producer = make_producer(cluster.kafka, cluster.client_id)
+    producer = make_producer(cluster.kafka, cluster.client_id, value_serializer=PutNullsBack())
     try:
         yield producer
     finally:
@@ -136,8 +137,7 @@ def _start(producer: Any, letter: DeadLetter) -> Any:
         letter.source.topic,
         partition=letter.source.partition,
         key=letter.key,
-        value=letter.value,
-        headers=[*letter.own_headers, origin],
+        **sendable(letter.value, [*letter.own_headers, origin]),
         timestamp_ms=letter.timestamp if letter.timestamp >= 0 else None,
     )
 

@@ -7,6 +7,10 @@ whatever the batches were. They stand beside each other here for that reason.
 How values travel: whole numbers, floats and booleans must be such in JSON too; everything else is
 text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
 whose values must be compared here (``max`` of a timestamp) are parsed first.
+
+Numbers and booleans are checked before they are folded, so that a wrong one is found also where a newer
+record of the batch would have covered it. What Postgres casts, it can only judge in the folded row
+(docs/design/exactly-once.md says what follows).
 """
 
 from __future__ import annotations
@@ -85,7 +89,7 @@ UNCHANGED: Mapping[Convert, frozenset[type]] = {
     values.number: frozenset({int, float, type(None)}),
     values.boolean: frozenset({bool, type(None)}),
 }
-"""The encoders that leave values of these types as they are: a look at all types is cheaper."""
+"""The conversions that leave values of these types as they are: a look at all types is cheaper."""
 
 FOLDS: Mapping[str, Fold] = {
     "last": lambda _, newer: newer,
@@ -225,9 +229,10 @@ def _transport(
         return "text", None, values.as_array
     if base in NUMBERS and not path.is_text:
         check = values.integer if base in INTEGERS else values.number
-        return NUMBERS[base], check if compared else None, check
+        # A key's values are all there after folding, and are looked at one by one before it.
+        return (NUMBERS[base], None, check) if key else (NUMBERS[base], check, None)
     if base == "bool" and not path.is_text:
-        return "boolean", None, values.boolean
+        return "boolean", values.boolean, None
     if not (compared or key) or base not in PARSED:
         return "text", None, values.as_text
     return PARSED[base]

@@ -73,7 +73,7 @@ def number(value: Any) -> float:
 
 
 def boolean(value: Any) -> bool:
-    """True or false of JSON."""
+    """True or false, nothing that could stand for them."""
     if type(value) is bool:
         return value
     raise ValueError(f"expected true or false, not {shown(value)}")

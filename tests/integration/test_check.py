@@ -30,6 +30,7 @@ topics = ["{topic}"]
 
 [records]
 key = "id"
+{records}
 
 {sink}
 
@@ -66,7 +67,7 @@ def writer(dsn: str) -> Iterator[str]:
 
 def write_config(directory: Path, bootstrap: str, topic: str, dsn: str, **parts: str) -> Path:
     path = directory / "pipeline.toml"
-    given = {"name": topic, "sink": accounts.SINK, "errors": "", **parts}
+    given = {"name": topic, "sink": accounts.SINK, "errors": "", "records": "", **parts}
     path.write_text(CONFIG.format(bootstrap=bootstrap, topic=topic, dsn=dsn, **given))
     return path
 
@@ -164,6 +165,31 @@ def test_a_role_is_told_which_rights_it_needs(
     done = check("--config", config)
     assert (done.returncode, done.stderr) == (0, "")
     assert "db0: is there" in done.stdout
+
+
+def test_tenants_are_looked_for_where_the_records_are(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(6)
+    records = 'tenant = "app_id"'
+    config = write_config(tmp_path, servers.bootstrap, name, dsn, records=records)
+    assert "no record tells yet" in check("--config", config).stdout
+    tenants = [f"app-{n % 12}" for n in range(48)]
+    accounts.produce(
+        servers.bootstrap, name, [(t.encode(), b'{"app_id": "%b"}' % t.encode()) for t in tenants]
+    )
+    done = check("--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "of 12 tenants in the 48 newest records 12 are in one partition" in done.stdout
+    assert "each where Kafka's default partitioner" in " ".join(done.stdout.split())
+    assert "Warnings" not in done.stdout
+    for partition in range(6):
+        accounts.produce(servers.bootstrap, name, [(b"k", b'{"app_id": "app-1"}')], partition)
+    accounts.produce(servers.bootstrap, name, [(b"k", b"not JSON")], 0)
+    told = " ".join(check("--config", config).stdout.split())
+    assert "1 of 12 tenants have records in several partitions (such as 'app-1'" in told
+    assert "1 of the 55 newest records have no app_id" in told
+    assert "of the records, 5 not where Kafka's default partitioner" in told
 
 
 def test_a_broken_configuration_is_told_without_connecting(tmp_path: Path) -> None:

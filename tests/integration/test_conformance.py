@@ -5,7 +5,6 @@ What the simulation proves holds of Postgres only as far as both keep the same c
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +16,7 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+import trio_asyncio
 
 from pipeline.config import load
 from pipeline.local.postgres import psql
@@ -268,6 +268,20 @@ async def test_folding_keeps_what_is_applied(open_subject: Open) -> None:
         assert not (await database.resolve((await own(database))[0], records(43)))[1]
 
 
+async def test_what_was_applied_after_the_commit_does_not_look_set_back(
+    open_subject: Open,
+) -> None:
+    """Folding joins the watermark's range with what was applied since; the watermark stays known."""
+    async with open_subject() as subject:
+        database = subject.transactions
+        (lease,) = await own(database, 1)
+        for offsets in (range(10), range(10, 15), range(20, 22)):
+            await database.write(lease, records(*offsets))
+        await database.fold([(CLAIM, 10)])
+        await database.fold([(CLAIM, 0)])
+        assert await applied(database) == AppliedOffsets(15, ((20, 22),), 10)
+
+
 async def test_claims_have_nothing_in_common(open_subject: Open) -> None:
     async with open_subject() as subject:
         database = subject.transactions
@@ -343,8 +357,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
                 found, _ = await ledger.take_over(connection, CLAIM, "first", 2)
                 epochs.append(found)
                 taken.set()
-                while not go_on.is_set():  # noqa: ASYNC110 (Trio's event, seen from asyncio)
-                    await asyncio.sleep(0.01)
+                await trio_asyncio.trio_as_aio(go_on.wait)()
 
         async def second() -> None:
             epochs.append((await subject.transactions.take_over(CLAIM, 2))[0])

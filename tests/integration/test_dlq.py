@@ -92,6 +92,24 @@ def test_what_is_sent_back_is_the_record_as_it_was(letters: Letters, dlq: Dlq) -
     ]  # fmt: skip
 
 
+def test_nulls_are_sent_back_as_nulls(letters: Letters, dlq: Dlq) -> None:
+    """Some of them a dead letter can't hold: a value without a key, a header."""
+    headers = [("trace", b""), ("trace", None), ("other", None), ("last", b"x")]
+    letters.put(1, "tombstone", value=None, headers=headers)
+    letters.put(2, None, value=None, headers=[("a", b"")])
+    letters.put(3, None, value=b"", headers=[("a", None)])
+    assert "  (null: a tombstone)" in dlq(letters, "show", "1")
+    dlq(letters, "replay")
+    records = letters.job.log()[0]
+    assert [(record.key, record.value) for record in records] == [
+        (b"tombstone", None), (None, None), (None, b"")
+    ]  # fmt: skip
+    assert [record.headers[:-1] for record in records] == [
+        headers, [("a", b"")], [("a", None)]
+    ]  # fmt: skip
+    assert all(name == "pipeline.replayed-from" for *_, (name, _) in (r.headers for r in records))
+
+
 def test_filters(letters: Letters, dlq: Dlq) -> None:
     letters.put(1, "a", REFUSED)
     letters.put(2, "b", UNDECODED)

@@ -23,7 +23,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import Path, TopicPartition, json_decoder
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
-from tests.simulation.laws import CommitLaw, Expected, check_end
+from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer, State
 from tests.simulation.world import Gate, World, waiting_tasks
 
@@ -126,6 +126,8 @@ class History:
             }
             law = CommitLaw(self.world, self.broker, server_of)
             self.broker.on_commit = law.check
+            for server in self.servers.values():
+                server.on_fold = FoldLaw(self.world, self.broker).check
             self._prepare()
             async with trio.open_nursery() as actors:
                 actors.start_soon(self._produce)

@@ -52,6 +52,20 @@ class CommitLaw:
         self._applied.update((source, offset) for source, _, offset in fresh)
 
 
+class FoldLaw:
+    """Watermarks folded into a ledger: Kafka has them already, so neither looks set back."""
+
+    def __init__(self, world: World, broker: Broker) -> None:
+        self._world = world
+        self._broker = broker
+
+    def check(self, source: TopicPartition, watermark: int) -> None:
+        """Called for every watermark that a database folds."""
+        committed, _ = self._broker.committed.get(source, (0, ""))
+        if watermark > committed:
+            self._world.violated(f"{source}: {watermark} was folded, {committed} is committed")
+
+
 def check_end(
     world: World, broker: Broker, server_of: Mapping[int, SimulatedServer], expected: Expected
 ) -> None:

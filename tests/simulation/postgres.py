@@ -12,7 +12,7 @@ write whose answer was lost can land long after its client was told of an error.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -24,13 +24,12 @@ import trio
 from pipeline.postgres.ledger import Lease, key_of
 from pipeline.postgres.store import Transactions
 from pipeline.records import Record, TopicPartition, offset_of
-from pipeline.store import AppliedOffsets, Claim, Fenced, ranges_of
+from pipeline.store import AppliedOffsets, Claim, Fenced
+from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.locks import RowLocks
 from tests.simulation.world import Gate, World
 
 T = TypeVar("T")
-
-Ranges = list[tuple[int, int]]
 
 ROLLED_BACK = ("40001", "40P01", "53300", "55P03", "57014", "57P03", "XX000", "26000")
 IN_DOUBT = ("08006", "57P01", "57P02", "40003")
@@ -49,17 +48,6 @@ class State(Enum):
     """The process is gone: connections are refused, running transactions were rolled back."""
     SILENT = "silent"
     """The network is gone: nothing arrives and no answer leaves; what runs, runs on."""
-
-
-def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Ranges as Postgres's range_agg gives them: sorted, disjoint, not touching."""
-    result: Ranges = []
-    for start, end in sorted(ranges):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
 
 
 @attrs.define(eq=False)
@@ -102,11 +90,12 @@ class SimulatedServer:
         self.world = world
         self.state = State.UP
         self.epochs: dict[Hashable, dict[int, int]] = {}
-        self.ledger: dict[Hashable, list[Ranges]] = {}
+        self.ledger = SimulatedLedger()
         self.counters: Counter[str] = Counter()
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
         """Source, ordering key and offset of every record applied, in the order of commits."""
+        self.on_fold: Callable[[TopicPartition, int], None] = lambda _source, _watermark: None
         self.locks = RowLocks()
         self.running: set[Request] = set()
         self._nursery = nursery
@@ -254,17 +243,11 @@ class SimulatedDatabase:
         epochs = self.server.epochs.setdefault(key, {})
         for writer in range(max(writers, len(epochs))):
             epochs[writer] = epochs.get(writer, 0) + 1
-        rows = self.server.ledger.get(key, [])
-        folded = [end for row in rows for start, end in row if start == 0]
-        ranges = merged(pair for row in rows for pair in row)
         epochs_now = sorted(epochs.values())
         self.server.world.journal.note(
             "%s: partition %s taken over, epochs %s", self.server.name, key[-1], epochs_now
         )
-        return (
-            [epochs[writer] for writer in range(writers)],
-            AppliedOffsets.from_ranges(ranges, max(folded, default=None)),
-        )
+        return [epochs[writer] for writer in range(writers)], self.server.ledger.known(key)
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         return await self._guarded("write", lease, partial(self.commit_write, lease, records))
@@ -292,8 +275,7 @@ class SimulatedDatabase:
         )
 
     def note_applied(self, claim: Claim, records: Sequence[Record]) -> None:
-        rows = self.server.ledger.setdefault(key_of(claim), [])
-        rows.append(ranges_of(map(offset_of, records)))
+        self.server.ledger.note(key_of(claim), map(offset_of, records))
 
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
         await self._guarded("mark", lease, partial(self._mark, lease, records))
@@ -316,8 +298,7 @@ class SimulatedDatabase:
         self.check_fence(lease)
         key = key_of(lease.claim)
         self.server.epochs[key][lease.writer] += 1
-        ranges = merged(pair for row in self.server.ledger.get(key, []) for pair in row)
-        found = all(any(s <= offset < e for s, e in ranges) for offset in offsets)
+        found = self.server.ledger.has(key, offsets)
         return self.server.epochs[key][lease.writer], found
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
@@ -325,10 +306,9 @@ class SimulatedDatabase:
 
     def _fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         for claim, watermark in watermarks:
-            rows = self.server.ledger.get(key_of(claim), [])
-            pairs = [pair for row in rows for pair in row]
-            pairs += [(0, watermark)] if watermark > 0 else []
-            self.server.ledger[key_of(claim)] = [merged(pairs)] if pairs else []
+            if watermark > 0:
+                self.server.on_fold(claim.source, watermark)
+            self.server.ledger.fold(key_of(claim), watermark)
 
 
 def _conforms(database: SimulatedDatabase) -> Transactions:

@@ -12,12 +12,14 @@ from tests.simulation.test_histories import SEEDS
 
 TWICE = r"applied [23] times"
 DISORDER = r"key .*: \d+ after \d+"
+SET_BACK = r"was folded, \d+ is committed"
 TOO_EARLY = r"was committed, but not applied"
 
 FINDS = {
     "fence_dropped": f"{TWICE}|{DISORDER}",
     "ledger_in_another_transaction": f"{TWICE}|{DISORDER}",
     "commit_before_apply": TOO_EARLY,
+    "fold_before_commit": SET_BACK,
     "channel_freed_early": DISORDER,
     "retry_without_looking": f"{TWICE}|{DISORDER}",
 }

@@ -215,10 +215,11 @@ async def test_a_commit_that_waited_while_its_partition_was_lost_is_not_made() -
         stage.produce(4)
         await until(lambda: len(stage.applied) == 8)
         instance.awake.close()
-        await trio.sleep(2.0)  # a commit is under way, and will be refused
+        committing = instance.supervisor._committing
+        await until(committing.locked)  # a commit is under way, and will be refused
         async with trio.open_nursery() as nursery:
             nursery.start_soon(instance.supervisor.stop)  # drains, and waits to commit 8
-            await trio.sleep(1.0)
+            await until(lambda: committing.statistics().tasks_waiting == 1)
             stage.expel(instance)
             stage.broker.committed[SOURCE] = (20, "")  # another owner's, meanwhile
             instance.awake.open()

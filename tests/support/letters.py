@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kafka import KafkaProducer
 
-from pipeline.consumer.deadletters import headers_of
+from pipeline.consumer.deadletters import headers_of, without_nulls
 from pipeline.records import Record, TopicPartition
 from pipeline.store import Rejection
 from tests.support.pipelines import Job
@@ -30,22 +30,23 @@ class Letters:
     def put(
         self,
         source_offset: int,
-        key: str,
+        key: str | None,
         why: Rejection = REFUSED,
         *,
-        value: bytes = b'{"n": 1}',
+        value: bytes | None = b'{"n": 1}',
         source: int = 0,
         at: int = 0,
         group: str = "",
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         """Keep a record as a dead letter, in partition ``at`` of the dead letter topic."""
-        raw = Raw(source_offset, key.encode(), value, headers)
+        raw = Raw(source_offset, None if key is None else key.encode(), value, headers)
         record = Record(TopicPartition(self.job.topic, source), source_offset, raw, None, key)
         added = headers_of(record, why, group or self.job.group.group)
+        kept, own = without_nulls(record)
         producer = KafkaProducer(bootstrap_servers=self.job.bootstrap)
         producer.send(
-            self.topic, key=raw.key, value=raw.value, headers=[*headers, *added],
+            self.topic, key=raw.key, value=kept, headers=[*own, *added],
             partition=at, timestamp_ms=raw.timestamp,
         )  # fmt: skip
         producer.flush()

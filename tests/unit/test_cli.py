@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import trio
 
 from pipeline import config as configuration
-from pipeline.cli import COMMANDS, main
+from pipeline.cli import COMMANDS, main, make_parser
 from pipeline.cli.common import known, messages
 from pipeline.config import load
 from pipeline.settings import fields_by_key
@@ -32,6 +34,28 @@ def test_every_command_has_help_with_an_example(
     shown = capsys.readouterr().out
     assert "example" in shown
     assert f"pipeline {command}" in shown.partition("example")[2]
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its commands, at any depth."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from parsers(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_fits_a_terminal_of_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {parser.prog: parser.format_help() for parser in parsers(make_parser(command))}
+    assert f"pipeline {command}" in shown
+    wide = [
+        (prog, line) for prog, text in shown.items() for line in text.splitlines() if len(line) > 80
+    ]
+    assert wide == []
 
 
 @pytest.mark.parametrize("argv", [[], ["no-such-command"], ["run"], ["demo", "--rate", "0"]])

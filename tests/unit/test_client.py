@@ -9,8 +9,11 @@ import trio
 import trio.testing
 from kafka.errors import KafkaConnectionError
 
+from pipeline.config import KafkaConfig
+from pipeline.consumer import client as client_module
 from pipeline.consumer.client import KafkaClient
 from pipeline.records import TopicPartition
+from pipeline.store import PipelineError
 
 SOURCE = TopicPartition("topic", 0)
 
@@ -66,3 +69,20 @@ async def test_the_same_error_is_raised_where_nothing_closes() -> None:
 async def test_a_topics_id_is_asked_for_until_kafka_answers() -> None:
     """A broker that was away just when a partition was assigned ended the program."""
     assert await KafkaClient(Away(), compiled=True).topic_id("topic") == 7
+
+
+async def test_a_broker_that_is_back_is_found_within_a_second_or_as_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By kafka-python's default it took up to 30 s more than the broker did."""
+    given: list[dict[str, Any]] = []
+
+    def refuse(**options: Any) -> None:
+        given.append(options)
+        raise KafkaConnectionError("away")
+
+    monkeypatch.setattr(client_module, "KafkaConsumer", refuse)
+    for options in ({}, {"reconnect_backoff_max_ms": 9000}):
+        with pytest.raises(PipelineError):
+            await KafkaClient.open(KafkaConfig(("b:1",), ("t",), "g", options), "name")
+    assert [options["reconnect_backoff_max_ms"] for options in given] == [1000, 9000]

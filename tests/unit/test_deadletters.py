@@ -95,12 +95,12 @@ async def test_the_record_is_kept_as_it_was() -> None:
 
 async def test_nulls_that_can_not_be_sent_are_listed() -> None:
     producer = FakeProducer()
-    record = letter(key=None, value=None, headers=[("none", None)], timestamp=-1)
+    record = letter(key=None, value=None, headers=[("one", b""), ("none", None)], timestamp=-1)
     await topic(producer).put(record, REJECTION)
     (sent,) = producer.sent
     headers = dict(sent["headers"])
     assert (sent["key"], sent["value"], headers["none"]) == (None, b"", b"")
-    assert set(orjson.loads(headers["pipeline.nulls"])) == {"value", "header:none"}
+    assert set(orjson.loads(headers["pipeline.nulls"])) == {"value", "header:1:none"}
     assert sent["timestamp_ms"] is None
 
 

@@ -7,6 +7,7 @@ is said a second time, straight from the documents, without the sink.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from fractions import Fraction
@@ -29,6 +30,8 @@ COLUMNS = {
     "id": Declared("text", source="@key"),
     "latest": Declared("text"),
     "earliest": Declared("text", "first"),
+    "count": Declared("int4"),
+    "ratio": Declared("float8", "first"),
     "known": Declared("int4", "coalesce"),
     "total": Declared("int8", "add"),
     "amount": Declared("numeric", "add"),
@@ -143,6 +146,8 @@ numbers = st.decimals(allow_nan=False, allow_infinity=False, places=10).map(str)
 values: dict[str, st.SearchStrategy[Any]] = {
     "latest": words,
     "earliest": words,
+    "count": st.integers(-100, 100),
+    "ratio": st.floats(-1, 1) | st.integers(-1, 1),
     "known": st.integers(-100, 100),
     "total": st.integers(-(2**40), 2**40),
     "amount": numbers | st.integers(-5, 5),
@@ -194,6 +199,53 @@ def test_any_split_gives_the_result_of_one_record_at_a_time(
         for write in sink.writes(batch):
             model.apply(write)
     assert model.rows == one_at_a_time(mode, tombstone, rows, records)
+
+
+misfits = st.sampled_from(["seven", [7], {"n": 7}])
+spoilt: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(
+        ["count", "ratio", "known", "total", "amount", "most", "seen", "born"], misfits
+    ),
+    "tags": st.sampled_from(["seven", [7]]),
+    "a": st.fixed_dictionaries({"b": misfits}),
+}
+"""Values that do not fit: of the wrong kind, or of none that is compared."""
+bad = st.one_of(
+    *(
+        st.builds(operator.or_, full, st.fixed_dictionaries({name: wrong}))
+        for name, wrong in spoilt.items()
+    )
+)
+spoilt_logs = st.lists(
+    st.tuples(st.sampled_from(["x", "y"]), full | partial | bad), min_size=1, max_size=8
+).map(lambda pairs: [document_record(n, key, doc) for n, (key, doc) in enumerate(pairs)])
+
+
+def applied(sink: Sink, model: Model, records: list[Record]) -> list[int]:
+    """Apply a batch as the store does, halving what is refused; the offsets refused for good."""
+    try:
+        writes = list(sink.writes(records))
+    except RowError:
+        if len(records) == 1:
+            return [records[0].offset]
+        middle = len(records) // 2
+        return applied(sink, model, records[:middle]) + applied(sink, model, records[middle:])
+    for write in writes:
+        model.apply(write)
+    return []
+
+
+@settings(max_examples=200, deadline=None)
+@given(records=spoilt_logs, cut=cuts, mode=st.sampled_from(["insert", "upsert", "update"]))
+def test_what_is_refused_does_not_depend_on_the_batches(
+    records: list[Record], cut: list[bool], mode: str
+) -> None:
+    """A wrong value is found also where a newer record of the batch covers it."""
+    sink = Sink(sink_config(COLUMNS, mode=mode), table_of(COLUMNS))
+    model, alone = Model(mode, [stored_row("x")]), Model(mode, [stored_row("x")])
+    refused = [offset for batch in split(records, cut) for offset in applied(sink, model, batch)]
+    assert refused == [offset for record in records for offset in applied(sink, alone, [record])]
+    assert model.rows == alone.rows
 
 
 def sink_of(

@@ -1,0 +1,145 @@
+"""Where tenants are: the newest records of each partition, and whose they are.
+
+The consumer takes a record's shard from its partition, and its partition is the producer's choice. So
+that a tenant's records are in one partition can only be seen on the topics themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+import attrs
+import orjson
+import trio
+from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
+
+from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
+from pipeline.check.rules import shown
+from pipeline.config import Config
+from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.postgres.values import as_text
+from pipeline.records import Path, RawRecord, Record, TopicPartition
+from pipeline.settings import Mistake
+from pipeline.store import PipelineError
+
+NEWEST = 20
+"""Records looked at in each partition: offsets below its end, some of which may hold none."""
+SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
+
+Tenant = tuple[str, str]
+"""A topic, and the tenant as text."""
+
+
+@attrs.define
+class TenantFacts:
+    """What the newest records say.
+
+    Attributes:
+        records: how many were looked at.
+        without: how many of them have no tenant where the configuration looks for it.
+        places: tenant → the partitions of its topic that hold records of it.
+        elsewhere: how many are not where Kafka's default partitioner puts their tenant.
+        problem: why they could not be read.
+    """
+
+    records: int = 0
+    without: int = 0
+    places: dict[Tenant, set[int]] = attrs.field(factory=dict)
+    elsewhere: int = 0
+    problem: str | None = None
+
+    def scattered(self) -> dict[Tenant, set[int]]:
+        """The tenants that are in several partitions."""
+        return {tenant: found for tenant, found in self.places.items() if len(found) > 1}
+
+    def count(self, source: TopicPartition, tenant: str | None, partitions: int) -> None:
+        """Take one record into account; its topic has so many partitions."""
+        self.records += 1
+        if tenant is None:
+            self.without += 1
+            return
+        self.places.setdefault((source.topic, tenant), set()).add(source.partition)
+        self.elsewhere += source.partition != default_partition(tenant.encode(), partitions)
+
+
+def default_partition(key: bytes, partitions: int) -> int:
+    """Where every language's default partitioner puts a message with this key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+async def ask_tenants(config: Config) -> TenantFacts | None:
+    """Look at the newest records; None where the configuration names no tenant.
+
+    A checkpoint; at most `SECONDS`. The thread is left behind when the time is over.
+    """
+    if config.records.tenant is None:
+        return None
+    with trio.move_on_after(SECONDS):
+        try:
+            return await trio.to_thread.run_sync(partial(_look, config), abandon_on_cancel=True)
+        except (PipelineError, KafkaError, OSError, ValueError) as error:
+            return TenantFacts(problem=str(error))
+    return TenantFacts(problem=f"no answer within {SECONDS:.0f} s")
+
+
+def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
+    """What a person should know of where tenants are. A sample can show what is wrong, not that all is
+    well."""
+    if facts.problem is not None:
+        yield Mistake("records.tenant", f"the newest records can't be read: {facts.problem}")
+    if facts.without:
+        yield Mistake(
+            "records.tenant",
+            f"{facts.without} of the {facts.records} newest records have no "
+            f"{config.records.tenant}: nobody can tell which partition they belong to",
+        )
+    scattered = facts.scattered()
+    if scattered:
+        (topic, tenant), found = min(scattered.items())
+        shards = sorted({config.shard_for(partition).name for partition in found})
+        where = f"shards {', '.join(shards)}" if len(shards) > 1 else f"shard {shards[0]}"
+        yield Mistake(
+            "records.tenant",
+            f"{len(scattered)} of {len(facts.places)} tenants have records in several partitions "
+            f"(such as {tenant!r}: {topic} {shown(found)}, {where}): the producer must place "
+            "records by their tenant",
+        )
+
+
+def _look(config: Config) -> TenantFacts:
+    assert config.records.tenant is not None, "asked only where it is named"
+    tenant_of = _tenant_getter(config.records.tenant)
+    facts = TenantFacts()
+    with open_cluster(config) as cluster:
+        counts = {topic: len(cluster.partitions(topic)) for topic in config.kafka.topics}
+        for source, raws in cluster.read(_newest(cluster, config.kafka.topics)):
+            for raw in raws:
+                facts.count(source, tenant_of(source, raw), counts[source.topic])
+    return facts
+
+
+def _newest(cluster: Cluster, topics: Iterable[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+    sources = [source for topic in topics for source in cluster.partitions(topic)]
+    return {
+        source: (max(start, end - NEWEST), end)
+        for source, (start, end) in cluster.bounds(sources).items()
+    }
+
+
+def _tenant_getter(path: str) -> Callable[[TopicPartition, RawRecord], str | None]:
+    parsed = Path.parse(path)
+    get = parsed.getter()
+
+    def tenant_of(source: TopicPartition, raw: RawRecord) -> str | None:
+        document = None
+        if parsed.in_value and raw.value is not None:
+            try:
+                document = orjson.loads(raw.value)
+            except orjson.JSONDecodeError:
+                return None
+        found = get(Record(source, raw.offset, raw, document, None))
+        return None if found is None else as_text(found)
+
+    return tenant_of

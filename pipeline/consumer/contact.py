@@ -1,0 +1,32 @@
+"""Whether Kafka answers: one line in the log when it stops, and one when it does so again."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+log = logging.getLogger(__name__)
+
+
+class Contact:
+    """Told of every question that Kafka answers or not. In Trio; no method is a checkpoint."""
+
+    def __init__(self) -> None:
+        self._lost_at: float | None = None
+
+    def failed(self, error: Exception) -> None:
+        """A question was not answered."""
+        if self._lost_at is None:
+            self._lost_at = trio.current_time()
+            name, text = type(error).__name__, str(error)
+            log.error(
+                "Kafka does not answer: what was read is still applied, the rest waits (%s)",
+                text if name in text else f"{name}: {text}",
+            )
+
+    def answered(self) -> None:
+        """A question was answered."""
+        if self._lost_at is not None:
+            log.warning("Kafka answers again, after %.0f s", trio.current_time() - self._lost_at)
+            self._lost_at = None

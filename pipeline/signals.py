@@ -1,0 +1,42 @@
+"""The signals that end a program: SIGTERM, from whoever supervises it, and SIGINT, from a terminal.
+
+A signal that comes before anything can carry it out would kill the process at once, with an exit code
+that reads as a crash. So they are held back from the first line on (`held`), wait in the kernel, and
+are delivered when the receiver is there (`received`), which may be long before the work has begun.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold the signals back. Those that still wait at the end are dropped: it has ended by itself.
+
+    Children that are started meanwhile have them held back too.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(STOP, 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def received() -> Iterator[AsyncIterator[int]]:
+    """The signals as they come, those that were held back first. In Trio, on the main thread."""
+    import trio  # only here: `held` must not come later than it has to
+
+    with trio.open_signal_receiver(*STOP) as signals:
+        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        try:
+            yield signals
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

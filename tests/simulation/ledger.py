@@ -1,0 +1,66 @@
+"""``pipeline.applied`` of a simulated server: rows of applied ranges, folded as Postgres folds them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+import attrs
+
+from pipeline.store import AppliedOffsets, ranges_of
+
+Ranges = list[tuple[int, int]]
+
+
+@attrs.frozen
+class Applied:
+    """A row: applied ranges, and the watermark that folding knew where it made the row."""
+
+    ranges: Ranges
+    folded: int | None = None
+
+
+class SimulatedLedger:
+    """The rows by partition (`ledger.key_of`). Whoever changes them does it as one step."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, list[Applied]] = {}
+
+    def note(self, key: Hashable, offsets: Iterable[int]) -> None:
+        """One transaction's row."""
+        self._rows.setdefault(key, []).append(Applied(ranges_of(offsets)))
+
+    def known(self, key: Hashable) -> AppliedOffsets:
+        """What a new owner learns."""
+        row = _folded(self._rows.get(key, []))
+        return AppliedOffsets.from_ranges(row.ranges, row.folded)
+
+    def has(self, key: Hashable, offsets: Iterable[int]) -> bool:
+        """Whether all of these are applied."""
+        ranges = _folded(self._rows.get(key, [])).ranges
+        return all(any(start <= offset < end for start, end in ranges) for offset in offsets)
+
+    def fold(self, key: Hashable, watermark: int) -> None:
+        """Make one row of a partition's, and of the watermark."""
+        rows = self._rows.get(key, [])
+        if watermark > 0:
+            rows = [*rows, Applied([(0, watermark)], watermark)]
+        if rows:
+            self._rows[key] = [_folded(rows)]
+
+
+def _folded(rows: Iterable[Applied]) -> Applied:
+    """Rows as one: ``range_agg`` of the ranges, ``max`` of the watermarks."""
+    rows = list(rows)
+    folded = max((row.folded for row in rows if row.folded is not None), default=None)
+    return Applied(_merged(pair for row in rows for pair in row.ranges), folded)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Ranges as Postgres's range_agg gives them: sorted, disjoint, not touching."""
+    result: Ranges = []
+    for start, end in sorted(ranges):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
