@@ -115,6 +115,11 @@ class Shard:
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
 
+    @property
+    def busy(self) -> bool:
+        """Whether all turns are taken."""
+        return self._turns.available_tokens == 0
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn: first come, first served, as many at once as the limit allows."""

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.store import OwnedPartition
+from pipeline.postgres.owned import OwnedPartition
 from pipeline.records import Record
 from pipeline.store import PartitionStore
 from tests.simulation.history import MakeDatabase
