@@ -181,11 +181,12 @@ def make_store(
 ) -> ShardedStore:
     """The stores of all shards. Each connects when its first partition is taken over."""
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
+    handled = config.sink.handler is not None
     stores = {}
     for shard_config in config.shards:
-        shard = Shard(shard_config, session(config), metrics, waits)
+        shard = Shard(shard_config, session(config), metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
-        sizer = BatchSizer(config.limits.max_batch, bounded=config.sink.handler is not None)
+        sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)
         stores[shard.name] = ShardStore(shard, connect, rejects, sizer, waits)
     return ShardedStore(stores, partial(shard_name, config))

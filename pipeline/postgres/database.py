@@ -109,7 +109,7 @@ class SinkApplier:
                 await shard.run(partial(_mark, lease=lease, records=records))
             return 0
         guard = None if lease is None else _guard(lease, records)
-        applied = await shard.run(partial(self._apply, guard=guard, writes=writes))
+        applied = await shard.transact(partial(self._apply, guard=guard, writes=writes))
         if not applied:
             assert lease is not None, "only a fence answers no"
             raise _fenced(lease)
@@ -172,7 +172,7 @@ class HandlerApplier:
             nursery.start_soon(self._call, transaction, records)
             try:
                 await transaction.wanted.wait()
-                failure = transaction.failed or await shard.run(
+                failure = transaction.failed or await shard.transact(
                     partial(_transact, lease=lease, records=records, transaction=transaction)
                 )
             except Exception as error:  # raised below, outside the group that a nursery makes

@@ -53,7 +53,7 @@ class Turns(Protocol):
     """What the store asks of a shard beside its transactions."""
 
     name: str
-    connections: int
+    turns: int
     breaker: Breaker
     metrics: Metrics
 
@@ -94,7 +94,7 @@ class ShardStore:
 
     async def open(self, claim: Claim) -> OwnedPartition:
         """See `Store.open`."""
-        writers = self.shard.connections
+        writers = self.shard.turns
         attempt = 0
         while True:
             await self.shard.breaker.closed()

@@ -85,7 +85,7 @@ class FakeShard:
     """A shard whose breaker closes again by itself, as a probe would close it."""
 
     name = "db0"
-    connections = 2
+    turns = 2
     busy = False
 
     def __init__(self, nursery: trio.Nursery) -> None:

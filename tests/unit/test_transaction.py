@@ -73,8 +73,8 @@ class World:
         self.crossings = 0
         self.called: list[tuple[int, float]] = []
 
-    async def run(self, work: Callable[[FakeConnection], Awaitable[Any]]) -> Any:
-        """As `Shard.run`."""
+    async def transact(self, work: Callable[[FakeConnection], Awaitable[Any]]) -> Any:
+        """As `Shard.transact`."""
         self.crossings += 1
         return await cross(work, self.connection)
 
