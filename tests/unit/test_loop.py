@@ -1,5 +1,7 @@
 """trio-asyncio's main loop in larger steps: as the loop's own, but for how many at once."""
 
+# ruff: noqa: ARG001 (the loop is asked for to be open)
+
 from __future__ import annotations
 
 import asyncio
@@ -40,8 +42,7 @@ async def test_callbacks_run_in_the_order_in_which_they_were_asked_for(loop: Any
     assert seen == list(range(count))
 
 
-@pytest.mark.usefixtures("loop")
-async def test_callbacks_that_wait_take_few_turns_and_others_get_theirs() -> None:
+async def test_callbacks_that_wait_take_few_turns_and_others_get_theirs(loop: Any) -> None:
     turns = [0]
 
     async def count_turns() -> None:
@@ -100,8 +101,7 @@ async def test_cancelled_timers_do_not_add_up(loop: Any) -> None:
     assert kept == ["kept"]
 
 
-@pytest.mark.usefixtures("loop")
-async def test_what_runs_knows_that_it_is_in_asyncio() -> None:
+async def test_what_runs_knows_that_it_is_in_asyncio(loop: Any) -> None:
     names: list[str] = []
 
     async def work() -> None:
