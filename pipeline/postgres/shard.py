@@ -100,8 +100,8 @@ class Shard:
     """One database. Its `run` is the only way to it.
 
     A batch has a `turn` from when it is taken until it is decided, and `transact` runs what it writes;
-    of those there are as many at once as ``connections``. ``handled`` by a user's function, there are
-    twice as many turns: half of the batches can be with the handler while the others are written.
+    of those there are as many at once as ``connections``. ``handled`` by a slow function of a user's,
+    there may be twice as many turns: half of the batches are with the handler, the others are written.
     """
 
     def __init__(
@@ -114,12 +114,13 @@ class Shard:
         handled: bool = False,
     ) -> None:
         self.name = config.name
+        self._connections = config.connections
         self.turns = config.connections * (2 if handled else 1)
-        """How many batches may be in flight at once."""
+        """How many batches may be in flight at once, at most."""
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
         self._pool = Connections(config.dsn, session)
-        self._turns = trio.CapacityLimiter(self.turns)
+        self._turns = trio.CapacityLimiter(config.connections)
         self._transactions = trio.CapacityLimiter(config.connections)
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
@@ -127,7 +128,11 @@ class Shard:
     @property
     def busy(self) -> bool:
         """Whether all turns are taken."""
-        return self._turns.available_tokens == 0
+        return self._turns.available_tokens <= 0
+
+    def widen(self, *, slow: bool) -> None:
+        """Give out all turns, or only as many as there are connections. Not a checkpoint."""
+        self._turns.total_tokens = self.turns if slow else self._connections
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

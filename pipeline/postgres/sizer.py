@@ -5,13 +5,16 @@ from __future__ import annotations
 CALLING_SECONDS = 0.05
 """How long a handler's calls in one transaction may take, one after another.
 
-A slow handler so gets small batches: its records run on all connections at once, and no record waits
-long for those that it shares a transaction with. At 20 times what a transaction costs by itself (2 to
+A slow handler so gets small batches: its records run in all turns at once, and no record waits long
+for those that it shares a transaction with. At 20 times what a transaction costs by itself (2 to
 3 ms), that cost is 5 %.
 """
 
 SPREADING_SECONDS = 0.005
-"""The same while connections are free: better to use them than to save transactions."""
+"""The same while turns are free: better to use them than to save transactions."""
+
+SLOW_SECONDS = 0.001
+"""From so many seconds a record on, a handler's calls gain by having more turns than connections."""
 
 WHOLE_SECONDS = 0.5
 """How long a handler's transaction may take from beginning to end.
@@ -26,29 +29,44 @@ class BatchSizer:
     """The size of batches, by what the last transactions took.
 
     The declared sink is not bounded: the larger the batch, the cheaper the record. A handler is, by
-    the time its calls take and by the time the transaction takes. Sizes grow step by step, for one
-    quick transaction proves little, and shrink at once.
+    the time its calls take and by the time the transaction takes. The first is in proportion to the
+    records; the second is not, so it bounds only what was seen to be too much, and batches grow to
+    twice of what was seen to be well.
     """
 
     def __init__(self, largest: int, *, bounded: bool) -> None:
         self._largest = largest
         self._bounded = bounded
-        self._calling = 0.0  # seconds a record
-        self.limit = 1 if bounded else largest
-        """How many records a transaction should hold while all connections are in use."""
-        self.spreading = self.limit
+        self._proven = 1 if bounded else largest
+        self._calling = 1e-9  # seconds a record
+
+    @property
+    def limit(self) -> int:
+        """How many records a transaction should hold while all turns are taken."""
+        return self._within(CALLING_SECONDS)
+
+    @property
+    def spreading(self) -> int:
         """The same while some are free."""
+        return self._within(SPREADING_SECONDS)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a handler's calls are worth more turns than there are connections."""
+        return self._calling >= SLOW_SECONDS
+
+    def _within(self, seconds: float) -> int:
+        return max(1, min(self._proven, int(seconds / self._calling)))
 
     def called(self, records: int, seconds: float) -> None:
         """A handler's calls for so many records took so long."""
-        self._calling = seconds / records
+        self._calling = max(seconds / records, 1e-9)
 
     def observe(self, records: int, seconds: float) -> None:
         """A transaction of so many records took so long, from beginning to end."""
         if not self._bounded:
             return
-        fitting = records * WHOLE_SECONDS / max(seconds, 1e-6)
-        calling = max(self._calling, 1e-9)
-        largest = min(fitting, CALLING_SECONDS / calling, self.limit * 2, self._largest)
-        self.limit = max(1, int(largest))
-        self.spreading = max(1, min(int(SPREADING_SECONDS / calling), self.limit))
+        if seconds <= WHOLE_SECONDS:
+            self._proven = max(self._proven, min(2 * records, self._largest))
+        else:
+            self._proven = max(1, min(self._proven, int(records * WHOLE_SECONDS / seconds)))

@@ -61,6 +61,7 @@ class Turns(Protocol):
     def busy(self) -> bool:
         """Whether all turns are taken."""
 
+    def widen(self, *, slow: bool) -> None: ...
     def turn(self) -> AbstractAsyncContextManager[None]: ...
     def drop_idle(self) -> None: ...
 
@@ -169,6 +170,7 @@ class ShardStore:
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction."""
         self.sizer.observe(records, seconds)
+        self.shard.widen(slow=self.sizer.slow)
         self._apply_seconds.observe(seconds)
         self._batch_records.observe(records)
         self._rows_written.inc(rows)

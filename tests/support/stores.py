@@ -94,6 +94,9 @@ class FakeShard:
         self.dropped = 0
         nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
 
+    def widen(self, *, slow: bool) -> None:
+        """There are as many turns as are asked for."""
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 

@@ -24,8 +24,8 @@ def settled(sizer: BatchSizer, calling: float, whole: float) -> list[int]:
     limits = []
     for _ in range(12):
         limits.append(sizer.limit)
-        sizer.called(sizer.limit, sizer.limit * calling)
-        sizer.observe(sizer.limit, sizer.limit * whole)
+        sizer.called(limits[-1], limits[-1] * calling)
+        sizer.observe(limits[-1], limits[-1] * whole)
     return limits
 
 
@@ -34,23 +34,40 @@ def test_a_handlers_batches_grow_step_by_step() -> None:
     assert limits == [1, 2, 4, 8, 16, 32, 50, 50, 50, 50, 50, 50]
 
 
-def test_they_shrink_at_once() -> None:
+def test_they_shrink_at_once_when_calls_get_slow() -> None:
     sizer = BatchSizer(1000, bounded=True)
     settled(sizer, 1e-6, 1e-5)
+    assert (sizer.limit, sizer.spreading, sizer.slow) == (1000, 1000, False)
     sizer.called(1000, 1000 * CALLING_SECONDS)
-    sizer.observe(1000, 1000 * CALLING_SECONDS)
-    assert (sizer.limit, sizer.spreading) == (1, 1)
+    assert (sizer.limit, sizer.spreading, sizer.slow) == (1, 1, True)
+
+
+def test_they_shrink_at_once_when_a_transaction_took_too_long() -> None:
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    sizer.observe(1000, 4 * WHOLE_SECONDS)
+    assert sizer.limit == 250
 
 
 def test_waiting_for_postgres_does_not_make_the_batches_of_a_quick_handler_small() -> None:
-    """Sixteen transactions at once share what Postgres gets through: each of them takes long."""
-    sizer = BatchSizer(5000, bounded=True)
-    settled(sizer, 1e-6, WHOLE_SECONDS / 700)
-    assert sizer.limit == 700
-    assert sizer.spreading == 700, "to cut them smaller would use no more of anything"
+    """Many transactions at once share what Postgres gets through: a small one takes long, too."""
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    sizer.called(10, 1e-5)
+    sizer.observe(10, 0.9 * WHOLE_SECONDS)
+    assert (sizer.limit, sizer.spreading) == (1000, 1000)
 
 
-def test_while_connections_are_free_a_slow_handlers_batches_are_smaller() -> None:
+def test_small_transactions_prove_nothing_for_large_ones() -> None:
+    """A burst after a quiet hour must not become one transaction that runs into its timeout."""
+    sizer = BatchSizer(1000, bounded=True)
+    for _ in range(100):
+        sizer.called(1, 1e-6)
+        sizer.observe(1, 0.01)
+    assert sizer.limit == 2
+
+
+def test_while_turns_are_free_a_slow_handlers_batches_are_smaller() -> None:
     sizer = BatchSizer(5000, bounded=True)
     settled(sizer, SPREADING_SECONDS / 2, SPREADING_SECONDS / 2)
     assert sizer.spreading == 2
