@@ -41,8 +41,10 @@ from pipeline.postgres.bridge import Session, open_bridge
 from pipeline.postgres.catalog import read_table
 from pipeline.postgres.database import Applier, Database, Handler, HandlerApplier, SinkApplier
 from pipeline.postgres.shard import Backoff, Shard
+from pipeline.postgres.sharded import ShardedStore
 from pipeline.postgres.sink import Sink
-from pipeline.postgres.store import BatchSizer, ShardedStore, ShardStore
+from pipeline.postgres.sizer import BatchSizer
+from pipeline.postgres.store import ShardStore
 from pipeline.postgres.validate import mistakes_of
 from pipeline.records import Path, Record, json_decoder
 from pipeline.store import PipelineError, Rejects
@@ -51,9 +53,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 10.0
 """What leaving the group may take, and no more: longer than the consumer's own deadline."""
-
-HANDLER_SECONDS = 0.05
-"""How long a handler's transaction should take: see `BatchSizer`."""
 
 
 async def run(
@@ -207,18 +206,14 @@ def make_store(
 ) -> ShardedStore:
     """The stores of all shards. Each connects when its first partition is taken over."""
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
-    target = HANDLER_SECONDS if config.sink.handler is not None else None
+    handled = config.sink.handler is not None
     stores = {}
     for shard_config in config.shards:
-        shard = Shard(shard_config, session(config), metrics, waits)
+        shard = Shard(shard_config, session(config), metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
-        stores[shard.name] = ShardStore(
-            shard,
-            partial(make_database, config, shard),
-            rejects,
-            BatchSizer(config.limits.max_batch, target),
-            waits,
-        )
+        sizer = BatchSizer(config.limits.max_batch, bounded=handled)
+        connect = partial(make_database, config, shard, sizer)
+        stores[shard.name] = ShardStore(shard, connect, rejects, sizer, waits)
     return ShardedStore(stores, partial(shard_name, config))
 
 
@@ -234,7 +229,7 @@ def shard_name(config: Config, partition: int) -> str:
         raise PipelineError(str(error)) from error
 
 
-async def make_database(config: Config, shard: Shard) -> Database:
+async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Database:
     """Create or upgrade the ledger's schema, read the sink's table, prepare its statements.
 
     Raises:
@@ -242,15 +237,20 @@ async def make_database(config: Config, shard: Shard) -> Database:
     """
     if exactly_once(config):
         await shard.run(ledger.migrate)
-    applier = await make_applier(config, shard)
+    applier = await make_applier(config, shard, sizer)
     return Database(shard, applier, config.pipeline.owner, exactly_once=exactly_once(config))
 
 
-async def make_applier(config: Config, shard: Shard) -> Applier:
+async def make_applier(config: Config, shard: Shard, sizer: BatchSizer) -> Applier:
     """What the configuration says is done with records on a shard."""
     if config.sink.handler is not None:
-        split = runs if config.sink.scope == "key" else _whole
-        return HandlerApplier(load_handler(config.sink.handler), split)
+        by_key = config.sink.scope == "key"
+        return HandlerApplier(
+            load_handler(config.sink.handler),
+            runs if by_key else _whole,
+            apart=by_key and len(config.records.keys) == 1,
+            called=sizer.called,
+        )
     assert config.sink.table is not None, "the configuration has a table or a handler"
     table = await shard.run(partial(read_table, name=config.sink.table))
     mistakes = mistakes_of(config.sink, table)

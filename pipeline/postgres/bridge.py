@@ -31,6 +31,8 @@ import asyncpg
 import attrs
 import trio_asyncio
 
+from pipeline.postgres.loop import take_larger_steps
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -47,6 +49,7 @@ async def open_bridge() -> AsyncIterator[None]:
     """The asyncio loop that all shards share; everything that crosses happens inside."""
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_tell)
+        take_larger_steps(loop)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import trio
 
 from pipeline.postgres import ledger
 from pipeline.postgres.bridge import Connection
+from pipeline.postgres.errors import HandlerFailed
 from pipeline.postgres.ledger import Lease, multirange
 from pipeline.postgres.packing import packed
 from pipeline.postgres.shard import Shard
@@ -108,7 +110,7 @@ class SinkApplier:
                 await shard.run(partial(_mark, lease=lease, records=records))
             return 0
         guard = None if lease is None else _guard(lease, records)
-        applied = await shard.run(partial(self._apply, guard=guard, writes=writes))
+        applied = await shard.transact(partial(self._apply, guard=guard, writes=writes))
         if not applied:
             assert lease is not None, "only a fence answers no"
             raise _fenced(lease)
@@ -137,19 +139,41 @@ class SinkApplier:
 
 
 class HandlerApplier:
-    """Applies records by a user's function, called once for each run that ``split`` gives."""
+    """Applies records by a user's function, called once for each run that ``split`` gives.
 
-    def __init__(self, handler: Handler, split: Split) -> None:
+    Args:
+        handler: the function.
+        split: records → runs of neighbours, in order.
+        apart: no two runs share a key, so their statements may be sent in any order.
+        called: told of so many records, and how many seconds their calls took.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        split: Split,
+        *,
+        apart: bool,
+        called: Callable[[int, float], None],
+    ) -> None:
         self._handler = handler
         self._split = split
+        self._apart = apart
+        self._called = called
 
     async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
+        """See `Applier.write`.
+
+        Raises:
+            HandlerFailed: the handler's own code raised; nothing was written.
+        """
         transaction = Transaction()
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._call, transaction, records)
             try:
-                await shard.run(
+                await transaction.wanted.wait()
+                failure = transaction.failed or await shard.transact(
                     partial(_transact, lease=lease, records=records, transaction=transaction)
                 )
             except Exception as error:  # raised below, outside the group that a nursery makes
@@ -161,12 +185,17 @@ class HandlerApplier:
 
     async def _call(self, transaction: Transaction, records: Sequence[Record]) -> None:
         """The handler's calls, one after another; what it raises ends the transaction."""
+        run: Sequence[Record] = ()
+        started = time.perf_counter()
         try:
             for run in self._split(records):
+                if self._apart:
+                    transaction.next_call()
                 await self._handler(transaction, run)
         except Exception as error:  # for the transaction to raise, after it has rolled back
-            transaction.finish(error)
+            transaction.finish(HandlerFailed(run, error))
         else:
+            self._called(len(records), time.perf_counter() - started)
             transaction.finish()
 
 
@@ -175,8 +204,16 @@ async def _transact(
     lease: Lease | None,
     records: Sequence[Record],
     transaction: Transaction,
-) -> None:
-    async with connection.transaction():
-        if lease is not None:
-            await _mark(connection, lease, records)
-        await transaction.serve(connection)
+) -> HandlerFailed | None:
+    """One handler's transaction. On asyncio.
+
+    A handler's own failure is returned: it was rolled back for, and its connection is clean.
+    """
+    try:
+        async with connection.transaction():
+            if lease is not None:
+                await _mark(connection, lease, records)
+            await transaction.serve(connection)
+    except HandlerFailed as failure:
+        return failure
+    return None

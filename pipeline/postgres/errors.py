@@ -1,17 +1,24 @@
-"""What an error of Postgres means for the records that met it: a verdict for each SQLSTATE class.
+"""What an error means for the records that met it: a verdict.
 
-The classes are PostgreSQL's (documentation, appendix A, "PostgreSQL Error Codes"). The longest prefix
-that is listed decides.
+For Postgres's errors, one for each SQLSTATE class; the classes are PostgreSQL's (documentation,
+appendix A, "PostgreSQL Error Codes"), and the longest prefix that is listed decides. For what a
+handler's own code raises, one by its class; that is no sign of the state of the shard, be it the same
+`ConnectionResetError` that a lost connection to Postgres gives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import traceback
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 import asyncpg
 import attrs
+import trio
+
+from pipeline.records import Record
 
 
 class Verdict(Enum):
@@ -36,6 +43,25 @@ class RowError(Exception):
 
 class HandlerReject(Exception):
     """Raised by a handler for a record that must go to the dead letters."""
+
+
+class HandlerRetry(Exception):
+    """Raised by a handler for what may succeed later: it is called again, without end."""
+
+
+class HandlerFailed(Exception):
+    """A handler's own code raised, as against a statement of its transaction.
+
+    Attributes:
+        records: what it was called with.
+        error: what it raised; of a nursery's group, the one that weighs most.
+    """
+
+    def __init__(self, records: Sequence[Record], error: Exception) -> None:
+        self.records = records
+        self.error = max(_leaves(error), key=lambda leaf: _WEIGHTS.index(_judge_own(leaf)))
+        shown = f"{type(self.error).__name__}: {self.error}".replace("\n", " ")
+        super().__init__(f"the handler raised {shown}{_place(error)}")
 
 
 @attrs.frozen
@@ -95,6 +121,18 @@ def sqlstate_of(error: BaseException) -> str | None:
     return getattr(error, "sqlstate", None)
 
 
+_OF_FILES = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What `OSError` is raised for beside networks: to try again would not help."""
+
+_WEIGHTS = (Verdict.RETRY, Verdict.REJECT, Verdict.STOP)
+
+
 def judge(error: Exception) -> Verdict:
     """The verdict on an exception raised by a transaction.
 
@@ -103,7 +141,9 @@ def judge(error: Exception) -> Verdict:
     `OSError`; its own deadline, a `TimeoutError`. A wrong number of arguments is an `InterfaceError`
     too, told apart by its text alone: a handler's mistake, which would be retried for ever.
     """
-    if isinstance(error, RowError | HandlerReject | asyncpg.DataError):
+    if isinstance(error, HandlerFailed):
+        return _judge_own(error.error)
+    if isinstance(error, RowError | asyncpg.DataError):
         return Verdict.REJECT
     if isinstance(error, asyncpg.PostgresError):
         return rule_for(error.sqlstate or "").verdict
@@ -116,8 +156,35 @@ def judge(error: Exception) -> Verdict:
     return Verdict.STOP
 
 
+def _judge_own(error: Exception) -> Verdict:
+    if isinstance(error, HandlerReject):
+        return Verdict.REJECT
+    if isinstance(error, HandlerRetry | trio.TooSlowError):
+        return Verdict.RETRY
+    if isinstance(error, OSError) and not isinstance(error, _OF_FILES):
+        return Verdict.RETRY  # ConnectionError and TimeoutError are OSErrors
+    return Verdict.STOP
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _place(error: Exception) -> str:
+    """For people: the innermost line of the handler's own module that an exception passed."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is the call of the handler
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
 def explain(error: BaseException) -> str:
     """One line: what Postgres said, its SQLSTATE, its detail and its hint."""
+    if isinstance(error, HandlerFailed):
+        return str(error)
     # asyncpg puts detail and hint on lines of their own; `message` is what comes before them.
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     text = " ".join(text.split("\n"))

@@ -97,7 +97,12 @@ class Breaker:
 
 
 class Shard:
-    """One database. Its `run` is the only way to it; how many run at once is `turn`'s to say."""
+    """One database. Its `run` is the only way to it.
+
+    A batch has a `turn` from when it is taken until it is decided, and `transact` runs what it writes;
+    of those there are as many at once as ``connections``. ``handled`` by a slow function of a user's,
+    there may be twice as many turns: half of the batches are with the handler, the others are written.
+    """
 
     def __init__(
         self,
@@ -105,23 +110,42 @@ class Shard:
         session: Session,
         metrics: Metrics,
         backoff: Backoff = Backoff(),
+        *,
+        handled: bool = False,
     ) -> None:
         self.name = config.name
-        self.connections = config.connections
+        self._connections = config.connections
+        self.turns = config.connections * (2 if handled else 1)
+        """How many batches may be in flight at once, at most."""
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
         self._pool = Connections(config.dsn, session)
         self._turns = trio.CapacityLimiter(config.connections)
+        self._transactions = trio.CapacityLimiter(config.connections)
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
 
+    @property
+    def busy(self) -> bool:
+        """Whether all turns are taken."""
+        return self._turns.available_tokens <= 0
+
+    def widen(self, *, slow: bool) -> None:
+        """Give out all turns, or only as many as there are connections. Not a checkpoint."""
+        self._turns.total_tokens = self.turns if slow else self._connections
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn: first come, first served, as many at once as the limit allows."""
+        """Wait for a turn: first come, first served."""
         async with self._turns:
+            yield
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Write a batch: as `run`, when fewer than ``connections`` batches are being written."""
+        async with self._transactions:
             self._in_flight.inc()
             try:
-                yield
+                return await self.run(work)
             finally:
                 self._in_flight.dec()
 

@@ -1,20 +1,14 @@
-"""The store: every record of a batch is decided, whatever Postgres says.
+"""The store of one shard: what its partitions share.
 
-This is where an error becomes a verdict (see `errors`), the same for a real database and for a
-simulated one:
-
-- retried without end, while the shard is away or busy;
-- settled by the ledger first, where an answer was lost;
-- halved until the guilty record stands alone, where a row was refused;
-- raised, where retrying can't help.
-
-Halves are applied one after the other, so records of one key stay in order.
+How a batch of one partition is decided, whatever Postgres says of it, is told in ``owned.py``; which
+shard a partition belongs to, in ``sharded.py``.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -22,19 +16,24 @@ from typing import Protocol
 import trio
 
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.errors import Verdict, explain, judge, rule_for, sqlstate_of
+from pipeline.postgres.errors import (
+    HandlerFailed,
+    Verdict,
+    explain,
+    judge,
+    rule_for,
+    sqlstate_of,
+)
 from pipeline.postgres.ledger import Lease
+from pipeline.postgres.owned import OwnedPartition, described
 from pipeline.postgres.shard import Backoff, Breaker, BreakerState
+from pipeline.postgres.sizer import BatchSizer
 from pipeline.records import Record, TopicPartition
 from pipeline.store import (
     AppliedOffsets,
     Claim,
-    Fenced,
-    PartitionStore,
     PipelineError,
-    Rejection,
     Rejects,
-    Store,
 )
 
 log = logging.getLogger(__name__)
@@ -50,41 +49,19 @@ class Transactions(Protocol):
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None: ...
 
 
-LINGER_SECONDS = 0.02
-
-
-class BatchSizer:
-    """How many records a transaction should hold, so that it takes about ``target`` seconds.
-
-    The declared sink has no target: the larger the batch, the cheaper the record. A handler's calls
-    run one after another in their transaction, so a slow handler gets small batches: its records
-    then run on all connections at once, and neither locks nor drains wait for a long transaction.
-    """
-
-    def __init__(self, largest: int, target: float | None = None) -> None:
-        self._largest = largest
-        self._target = target
-        self.limit = largest if target is None else 1
-        self.linger = LINGER_SECONDS if target is None else 0.0
-        """Seconds; a handler's records cost the same however they are batched."""
-
-    def observe(self, records: int, seconds: float) -> None:
-        """A transaction of so many records took so long."""
-        if self._target is None:
-            return
-        fitting = int(records * self._target / max(seconds, 1e-6))
-        # Grow step by step, for one quick transaction proves little; shrink at once.
-        self.limit = max(1, min(fitting, self.limit * 2, self._largest))
-
-
 class Turns(Protocol):
     """What the store asks of a shard beside its transactions."""
 
     name: str
-    connections: int
+    turns: int
     breaker: Breaker
     metrics: Metrics
 
+    @property
+    def busy(self) -> bool:
+        """Whether all turns are taken."""
+
+    def widen(self, *, slow: bool) -> None: ...
     def turn(self) -> AbstractAsyncContextManager[None]: ...
     def drop_idle(self) -> None: ...
 
@@ -109,6 +86,8 @@ class ShardStore:
         self.sizer = sizer
         self._backoff = backoff
         self._clock = clock
+        self.put_off_now: Counter[TopicPartition] = Counter()
+        """How many batches wait for a handler to be called again."""
         metrics, name = shard.metrics, shard.name
         self._apply_seconds = metrics.apply_seconds.labels(name)
         self._batch_records = metrics.batch_records.labels(name)
@@ -116,7 +95,7 @@ class ShardStore:
 
     async def open(self, claim: Claim) -> OwnedPartition:
         """See `Store.open`."""
-        writers = self.shard.connections
+        writers = self.shard.turns
         attempt = 0
         while True:
             await self.shard.breaker.closed()
@@ -167,6 +146,17 @@ class ShardStore:
         else:
             await trio.sleep(self._backoff.seconds(attempt))
 
+    async def put_off(self, failed: HandlerFailed, attempt: int) -> None:
+        """Wait before a handler is called again for what it could not do."""
+        source, name = failed.records[0].source, type(failed.error).__name__
+        self.shard.metrics.retries.labels(self.shard.name, f"handler: {name}").inc()
+        log.warning("%s will be tried again: %s", described(failed.records), failed)
+        self.put_off_now[source] += 1
+        try:
+            await trio.sleep(self._backoff.seconds(attempt))
+        finally:
+            self.put_off_now[source] -= 1
+
     def _stop(self, error: Exception, doing: str) -> PipelineError:
         if isinstance(error, PipelineError):
             return error
@@ -180,145 +170,10 @@ class ShardStore:
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction."""
         self.sizer.observe(records, seconds)
+        self.shard.widen(slow=self.sizer.slow)
         self._apply_seconds.observe(seconds)
         self._batch_records.observe(records)
         self._rows_written.inc(rows)
 
     def now(self) -> float:
         return self._clock()
-
-
-class OwnedPartition:
-    """One partition's share of a shard, while it is ours: a lease for each writer."""
-
-    def __init__(
-        self, store: ShardStore, claim: Claim, epochs: Sequence[int], applied: AppliedOffsets
-    ) -> None:
-        self.applied = applied
-        self.writers = len(epochs)
-        self._store = store
-        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
-
-    @property
-    def batch_limit(self) -> int:
-        """See `PartitionStore.batch_limit`."""
-        return self._store.sizer.limit
-
-    @property
-    def linger(self) -> float:
-        """See `PartitionStore.linger`."""
-        return self._store.sizer.linger
-
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """See `PartitionStore.turn`."""
-        return self._store.shard.turn()
-
-    async def apply(self, writer: int, records: Sequence[Record]) -> None:
-        """See `PartitionStore.apply`."""
-        misfits = [record for record in records if record.error is not None]
-        if misfits:
-            records = [record for record in records if record.error is None]
-            for record in misfits:
-                assert record.error is not None
-                await self._reject(writer, record, Rejection(record.error, "DecodeError"))
-        if records:
-            await self._apply(writer, records, 1)
-
-    async def _apply(self, writer: int, records: Sequence[Record], attempts: int) -> None:
-        attempt, in_doubt = 0, False
-        while True:
-            await self._store.shard.breaker.closed()
-            try:
-                if in_doubt and await self._was_committed(writer, records):
-                    return
-                in_doubt = False
-                started = self._store.now()
-                rows = await self._store.database.write(self._leases[writer], records)
-                self._store.applied(len(records), rows, self._store.now() - started)
-                return
-            except (Fenced, PipelineError):
-                raise
-            except Exception as error:  # judged below: rejected, retried, or raised
-                verdict = judge(error)
-                if verdict is Verdict.REJECT:
-                    await self._refused(writer, records, error, attempts + attempt)
-                    return
-                in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
-                await self._store.failed(error, attempt, f"applying {_described(records)}")
-                attempt += 1
-
-    async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
-        lease = self._leases[writer]
-        epoch, committed = await self._store.database.resolve(lease, records)
-        self._leases[writer] = Lease(lease.claim, writer, epoch)
-        log.info(
-            "%s: the ledger says %s", _described(records), "applied" if committed else "not applied"
-        )
-        return committed
-
-    async def _refused(
-        self, writer: int, records: Sequence[Record], error: Exception, attempts: int
-    ) -> None:
-        """Postgres refused a row: halve until it stands alone, and set it aside."""
-        if len(records) > 1:
-            middle = len(records) // 2
-            await self._apply(writer, records[:middle], attempts + 1)
-            await self._apply(writer, records[middle:], attempts + 1)
-            return
-        rejection = Rejection(explain(error), type(error).__name__, sqlstate_of(error), attempts)
-        await self._reject(writer, records[0], rejection)
-
-    async def _reject(self, writer: int, record: Record, rejection: Rejection) -> None:
-        await self._store.rejects.put(record, rejection)
-        self._store.shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
-        attempt = 0
-        while True:
-            await self._store.shard.breaker.closed()
-            try:
-                # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._store.database.mark(self._leases[writer], [record])
-                return
-            except (Fenced, PipelineError):
-                raise
-            except Exception as error:  # judged: what is not for retrying is raised
-                await self._store.failed(error, attempt, f"marking {record} as a dead letter")
-                attempt += 1
-
-
-def _described(records: Sequence[Record]) -> str:
-    first, last = records[0], records[-1]
-    if len(records) == 1:
-        return str(first)
-    return f"{len(records)} records of {first.source} (offsets {first.offset} … {last.offset})"
-
-
-class ShardedStore:
-    """The stores of all shards, each partition with the one that its number belongs to."""
-
-    def __init__(self, stores: dict[str, ShardStore], shard_of: Callable[[int], str]) -> None:
-        self._stores = stores
-        self._shard_of = shard_of
-
-    async def open(self, claim: Claim) -> PartitionStore:
-        """See `Store.open`; other shards' partitions do not wait for this one's."""
-        return await self._stores[self._shard_of(claim.source.partition)].open(claim)
-
-    def answers(self, source: TopicPartition) -> bool:
-        """Whether a partition's shard can be reached, as far as is known."""
-        shard = self._stores[self._shard_of(source.partition)].shard
-        return shard.breaker.state is BreakerState.CLOSED
-
-    async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """See `Store.checkpoint`; shards are asked at once, so a slow one delays no other."""
-        by_shard: dict[str, list[tuple[Claim, int]]] = {}
-        for claim, watermark in watermarks:
-            by_shard.setdefault(self._shard_of(claim.source.partition), []).append(
-                (claim, watermark)
-            )
-        async with trio.open_nursery() as nursery:
-            for name, share in by_shard.items():
-                nursery.start_soon(self._stores[name].checkpoint, share)
-
-
-def _conforms(sharded: ShardedStore) -> Store:
-    return sharded

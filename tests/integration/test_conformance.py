@@ -26,6 +26,7 @@ from pipeline.postgres.bridge import Connection, open_bridge
 from pipeline.postgres.errors import Verdict, judge
 from pipeline.postgres.ledger import Lease
 from pipeline.postgres.shard import Shard
+from pipeline.postgres.sizer import BatchSizer
 from pipeline.postgres.store import Transactions
 from pipeline.records import Record, TopicPartition
 from pipeline.service import make_database, session
@@ -116,7 +117,7 @@ async def real(dsn: str, directory: Path) -> AsyncIterator[Subject]:
         shard = Shard(config.shards[0], session(config), Metrics())
         nursery.start_soon(shard.serve)
         yield Subject(
-            await make_database(config, shard),
+            await make_database(config, shard, BatchSizer(100, bounded=False)),
             lambda: _rows(dsn),
             lambda: psql(dsn, asleep).strip() == "t",
         )

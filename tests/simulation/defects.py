@@ -15,7 +15,7 @@ from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.store import OwnedPartition
+from pipeline.postgres.owned import OwnedPartition
 from pipeline.records import Record
 from pipeline.store import PartitionStore
 from tests.simulation.history import MakeDatabase

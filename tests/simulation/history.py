@@ -111,7 +111,7 @@ class History:
             max_buffered=rng.choice([5, 20, 60]),
             max_poll_records=rng.choice([5, 20, 50]),
             drain_deadline=rng.choice([0.2, 1.0, 3.0]),
-            target_seconds=rng.choice([None, None, 0.05]),
+            handler=rng.choice([False, False, True]),
             make_database=make_database,
             metrics=Metrics(),
         )

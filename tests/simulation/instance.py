@@ -15,7 +15,9 @@ from pipeline.consumer.partition import BufferLimit, PartitionSettings
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.bridge import Session
 from pipeline.postgres.shard import Backoff, Shard
-from pipeline.postgres.store import BatchSizer, ShardedStore, ShardStore, Transactions
+from pipeline.postgres.sharded import ShardedStore
+from pipeline.postgres.sizer import BatchSizer
+from pipeline.postgres.store import ShardStore, Transactions
 from pipeline.records import Decoder, Record
 from pipeline.store import Rejection
 from tests.simulation.kafka import Broker, SimulatedConsumer
@@ -36,8 +38,8 @@ class Setup:
     max_buffered: int
     max_poll_records: int
     drain_deadline: float
-    target_seconds: float | None
-    """For the batch sizer: None for a declared sink, seconds for a handler."""
+    handler: bool
+    """Whether batches are sized as a handler's are."""
     make_database: Callable[[SimulatedServer, Gate], SimulatedDatabase]
     metrics: Metrics
 
@@ -100,7 +102,7 @@ class Instance:
                 shard,
                 partial(self._connect, setup, servers[shard.name]),
                 rejects,
-                BatchSizer(setup.max_batch, setup.target_seconds),
+                BatchSizer(setup.max_batch, bounded=setup.handler),
                 BACKOFF,
                 trio.current_time,
             )

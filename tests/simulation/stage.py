@@ -82,7 +82,7 @@ class Stage:
             max_buffered=max_buffered,
             max_poll_records=POLL_AT_ONCE,
             drain_deadline=DRAIN_SECONDS,
-            target_seconds=None,
+            handler=False,
             make_database=SimulatedDatabase,
             metrics=self.metrics,
         )

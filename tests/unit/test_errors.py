@@ -11,7 +11,6 @@ from asyncpg.exceptions import PostgresError
 
 from pipeline.postgres.errors import (
     RULES,
-    HandlerReject,
     RowError,
     Verdict,
     explain,
@@ -62,7 +61,6 @@ def test_verdict_of_the_server(sqlstate: str, verdict: Verdict) -> None:
     ("error", "verdict"),
     [
         (RowError("the primary key (id) is missing or null"), REJECT),
-        (HandlerReject("not for us"), REJECT),
         (asyncpg.DataError("invalid input for query argument $1"), REJECT),
         (asyncpg.InterfaceError("connection is closed"), IN_DOUBT),
         (asyncpg.ConnectionDoesNotExistError("closed in the middle of operation"), IN_DOUBT),
@@ -73,7 +71,7 @@ def test_verdict_of_the_server(sqlstate: str, verdict: Verdict) -> None:
         (TimeoutError(), IN_DOUBT),
         (asyncio.IncompleteReadError(b"", 5), IN_DOUBT),
         (EOFError(), IN_DOUBT),
-        (ValueError("a handler's own mistake"), STOP),
+        (ValueError("nobody knows"), STOP),
         (KeyError("id"), STOP),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.value,

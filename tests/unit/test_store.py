@@ -1,161 +1,32 @@
 """The store: every record of a batch is decided, whatever the database says."""
 
-# ruff: noqa: ARG001, ARG002, ARG005 (the clock is asked for to be in force; fakes ignore much)
+# ruff: noqa: ARG001 (the clock is asked for to be in force; fakes ignore much)
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 import trio
-from asyncpg.exceptions import PostgresError
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from pipeline.cli.common import messages
-from pipeline.observe.metrics import Metrics
-from pipeline.postgres.ledger import Lease
-from pipeline.postgres.shard import Backoff, Breaker, BreakerState
-from pipeline.postgres.store import BatchSizer, OwnedPartition, ShardedStore, ShardStore
+from pipeline.postgres.shard import BreakerState
+from pipeline.postgres.sharded import ShardedStore
+from pipeline.postgres.store import ShardStore
 from pipeline.records import Record, TopicPartition
-from pipeline.store import AppliedOffsets, Claim, Fenced, PipelineError, Rejection
-from tests.support.records import SOURCE, record
-
-CLAIM = Claim("group", SOURCE, UUID(int=1))
-
-
-def server_error(sqlstate: str) -> PostgresError:
-    return PostgresError.new({"C": sqlstate, "M": "no", "S": "ERROR", "V": "ERROR"})
-
-
-Answer = Callable[[Sequence[Record]], None]
-"""What the database does with a batch before it applies it: nothing, or raise."""
-
-
-class FakeDatabase:
-    """Applies to a list. ``answers`` are used up, one a write; then ``always`` answers."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.always: Answer = lambda records: None
-        self.applied: list[int] = []
-        self.marked: list[int] = []
-        self.calls: list[str] = []
-        self.folded: list[Any] = []
-        self.committed: set[int] = set()
-        self.epoch = 1
-        self.mark_errors: list[Exception] = []
-        self.take_over_errors: list[Exception] = []
-        self.fold_error: Exception | None = None
-
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
-        self.calls.append("take_over")
-        if self.take_over_errors:
-            raise self.take_over_errors.pop(0)
-        return [self.epoch] * writers, AppliedOffsets(5)
-
-    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
-        self.calls.append("write")
-        assert records, "no transaction for nothing"
-        if lease.epoch != self.epoch:
-            raise Fenced("lost the epoch")
-        (self.answers.pop(0) if self.answers else self.always)(records)
-        self.applied += [record.offset for record in records]
-        return len(records)
-
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
-        self.calls.append("mark")
-        if self.mark_errors:
-            raise self.mark_errors.pop(0)
-        self.marked += [record.offset for record in records]
-
-    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
-        self.calls.append("resolve")
-        self.epoch += 1
-        return self.epoch, {record.offset for record in records} <= self.committed
-
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        if self.fold_error is not None:
-            raise self.fold_error
-        self.folded += watermarks
-
-
-class FakeShard:
-    """A shard whose breaker closes again by itself, as a probe would close it."""
-
-    name = "db0"
-    connections = 2
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.metrics = Metrics()
-        self.breaker = Breaker("db0", self.metrics, Backoff())
-        self.dropped = 0
-        nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
-
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-    def drop_idle(self) -> None:
-        self.dropped += 1
-
-
-class FakeRejects:
-    def __init__(self) -> None:
-        self.kept: list[tuple[int, Rejection]] = []
-
-    async def put(self, record: Record, rejection: Rejection) -> None:
-        self.kept.append((record.offset, rejection))
-
-
-class World:
-    """A store over a fake database, opened for one partition."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.database = FakeDatabase()
-        self.shard = FakeShard(nursery)
-        self.rejects = FakeRejects()
-        self.store = ShardStore(
-            self.shard, self._connect, self.rejects, BatchSizer(100), clock=trio.current_time
-        )
-
-    async def _connect(self) -> FakeDatabase:
-        return self.database
-
-    async def open(self) -> OwnedPartition:
-        return await self.store.open(CLAIM)
+from pipeline.store import Claim, Fenced, PipelineError, Rejection
+from tests.support.records import record
+from tests.support.stores import CLAIM, World, raising, records, refusing, server_error
 
 
 @pytest.fixture
 async def world(nursery: trio.Nursery) -> World:
     return World(nursery)
-
-
-def records(count: int) -> list[Record]:
-    return [record(offset, "k") for offset in range(count)]
-
-
-def raising(error: Exception) -> Answer:
-    def answer(records: Sequence[Record]) -> None:
-        raise error
-
-    return answer
-
-
-def refusing(*guilty: int) -> Answer:
-    """As Postgres: a batch with a bad row in it is refused as a whole."""
-
-    def answer(records: Sequence[Record]) -> None:
-        if any(record.offset in guilty for record in records):
-            raise server_error("22003")
-
-    return answer
 
 
 # Halving.
@@ -355,39 +226,6 @@ async def test_each_shard_gets_its_own_partitions(
     await store.checkpoint([(claim, 9) for claim in claims])
     for place, world in enumerate(worlds.values()):
         assert [claim.source.partition for claim, _ in world.database.folded] == [place, place + 2]
-
-
-# The size of batches.
-
-
-def test_the_declared_sink_takes_all_it_may() -> None:
-    sizer = BatchSizer(1000)
-    sizer.observe(1000, 60.0)
-    assert sizer.limit == 1000
-
-
-def test_a_handlers_batches_grow_step_by_step_and_shrink_at_once() -> None:
-    sizer = BatchSizer(1000, 0.05)
-    limits = []
-    for _ in range(8):
-        limits.append(sizer.limit)
-        sizer.observe(sizer.limit, sizer.limit * 0.001)
-    assert limits == [1, 2, 4, 8, 16, 32, 50, 50]
-    sizer.observe(50, 5.0)
-    assert sizer.limit == 1
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 100)), max_size=20),
-    st.integers(1, 1000),
-)
-def test_the_limit_is_between_one_and_the_largest(
-    observed: list[tuple[int, float]], largest: int
-) -> None:
-    sizer = BatchSizer(largest, 0.05)
-    for count, seconds in observed:
-        sizer.observe(count, seconds)
-        assert 1 <= sizer.limit <= largest
 
 
 def test_asyncpg_names_what_is_tested_here() -> None:

@@ -1,19 +1,29 @@
-"""A handler's transaction: what is queued, when it is sent, and where an error comes out."""
+"""A handler's transaction: when it begins, what is sent in which order, where an error comes out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import asyncpg
 import pytest
 import trio
 import trio_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipeline.consumer.channels import runs
 from pipeline.postgres.bridge import cross
-from pipeline.postgres.transaction import Transaction
+from pipeline.postgres.database import HandlerApplier
+from pipeline.postgres.errors import HandlerFailed
+from pipeline.postgres.shard import Shard
+from pipeline.postgres.transaction import StatementQueue, Transaction
+from pipeline.records import Record
+from tests.support.records import record
 
 Handler = Callable[[Transaction], Awaitable[None]]
+Call = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
 
 
 class FakeConnection:
@@ -21,6 +31,17 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Any, ...]] = []
+        self.transactions: list[str] = []
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        self.transactions.append("begin")
+        try:
+            yield
+        except BaseException:
+            self.transactions.append("rollback")
+            raise
+        self.transactions.append("commit")
 
     async def execute(self, query: str, *args: Any) -> None:
         self._send("execute", query, args)
@@ -44,57 +65,122 @@ class FakeConnection:
         return f"answer to {query}"
 
 
+class World:
+    """An applier over one fake connection."""
+
+    def __init__(self) -> None:
+        self.connection = FakeConnection()
+        self.crossings = 0
+        self.called: list[tuple[int, float]] = []
+
+    async def transact(self, work: Callable[[FakeConnection], Awaitable[Any]]) -> Any:
+        """As `Shard.transact`."""
+        self.crossings += 1
+        return await cross(work, self.connection)
+
+    async def apply(self, call: Call, *keys: str, apart: bool = True) -> None:
+        """Apply a record of each of ``keys``, at-least-once."""
+        records = [record(offset, key) for offset, key in enumerate(keys or ("k",))]
+
+        def called(count: int, seconds: float) -> None:
+            self.called.append((count, seconds))
+
+        applier = HandlerApplier(call, runs, apart=apart, called=called)
+        with trio.fail_after(5):
+            assert await applier.write(cast("Shard", self), None, records) == len(records)
+
+    async def call(self, handler: Handler) -> None:
+        """Apply one record by a handler that does not look at it."""
+        await self.apply(lambda tx, _: handler(tx))
+
+
 @pytest.fixture
-async def connection() -> AsyncIterator[FakeConnection]:
+async def world() -> AsyncIterator[World]:
     async with trio_asyncio.open_loop():
-        yield FakeConnection()
+        yield World()
 
 
-async def run(connection: FakeConnection, handler: Handler) -> None:
-    """The handler on Trio, the transaction on asyncio, as `database.HandlerApplier` joins them."""
-    transaction = Transaction()
-
-    async def call() -> None:
-        try:
-            await handler(transaction)
-        except Exception as error:
-            transaction.finish(error)
-        else:
-            transaction.finish()
-
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call)
-            failure = None
-            try:
-                await cross(transaction.serve, connection)  # type: ignore[arg-type]
-            except Exception as error:
-                failure = error
-                nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-async def test_neighbours_of_one_text_are_pipelined_and_order_holds(
-    connection: FakeConnection,
-) -> None:
+async def test_neighbours_of_one_text_are_pipelined_and_order_holds(world: World) -> None:
     async def handler(tx: Transaction) -> None:
         for number in range(3):
             await tx.execute("insert", number)
         await tx.execute("update", 1)
         await tx.executemany("insert", [(7,), (8,)])
-        assert connection.sent == []
 
-    await run(connection, handler)
-    assert connection.sent == [
+    await world.call(handler)
+    assert world.connection.sent == [
         ("executemany", "insert", [(0,), (1,), (2,)]),
         ("execute", "update", (1,)),
         ("executemany", "insert", [(7,), (8,)]),
     ]
 
 
+async def test_the_same_statements_of_several_calls_are_sent_together(world: World) -> None:
+    async def call(tx: Transaction, records: Sequence[Record]) -> None:
+        for each in records:
+            await tx.execute("insert", each.offset)
+            await tx.execute("update", each.offset)
+
+    await world.apply(call, "a", "b", "b", "c")
+    assert world.connection.sent == [
+        ("executemany", "insert", [(0,), (1,), (3,)]),
+        ("executemany", "update", [(0,), (1,), (3,)]),
+        ("execute", "insert", (2,)),
+        ("execute", "update", (2,)),
+    ]
+
+
+async def test_where_calls_may_share_a_key_their_statements_stay_in_order(world: World) -> None:
+    async def call(tx: Transaction, records: Sequence[Record]) -> None:
+        await tx.execute("insert", records[0].offset)
+        await tx.execute("update", records[0].offset)
+
+    await world.apply(call, "a", "b", apart=False)
+    assert [(query, args) for _, query, args in world.connection.sent] == [
+        ("insert", (0,)), ("update", (0,)), ("insert", (1,)), ("update", (1,)),
+    ]  # fmt: skip
+
+
+async def test_statements_without_arguments_are_sent_one_by_one(world: World) -> None:
+    """Such a text may hold several statements, which a prepared one may not."""
+
+    async def handler(tx: Transaction) -> None:
+        await tx.execute("select 1; select 2")
+        await tx.execute("select 1; select 2")
+
+    await world.call(handler)
+    assert world.connection.sent == [("execute", "select 1; select 2", ())] * 2
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=6), max_size=8))
+def test_each_calls_statements_run_in_its_own_order(calls: list[list[tuple[str, bool]]]) -> None:
+    """Whatever the calls queue, and wherever a fetch (True) sends what is queued so far."""
+    connection = FakeConnection()
+
+    async def run() -> None:
+        queue = StatementQueue()
+        for number, call in enumerate(calls):
+            queue.restart()
+            for place, (query, fetches) in enumerate(call):
+                queue.add(query, (number, place))
+                if fetches:
+                    await queue.flush(cast("Any", connection))
+        await queue.flush(cast("Any", connection))
+
+    trio.run(run)
+    sent = [
+        (query, args)
+        for how, query, many in connection.sent
+        for args in (many if how == "executemany" else [many])
+    ]
+    for number, call in enumerate(calls):
+        own = [(query, args[1]) for query, args in sent if args[0] == number]
+        assert own == [(query, place) for place, (query, _) in enumerate(call)]
+    assert len(sent) == sum(map(len, calls))
+
+
 @pytest.mark.parametrize("call", ["fetch", "fetchrow", "fetchval"])
-async def test_a_fetch_sends_what_is_queued_first(connection: FakeConnection, call: str) -> None:
+async def test_a_fetch_sends_what_is_queued_first(world: World, call: str) -> None:
     answers = []
 
     async def handler(tx: Transaction) -> None:
@@ -102,27 +188,69 @@ async def test_a_fetch_sends_what_is_queued_first(connection: FakeConnection, ca
         answers.append(await getattr(tx, call)("select", 2))
         await tx.execute("insert", 3)
 
-    await run(connection, handler)
-    assert connection.sent == [
+    await world.call(handler)
+    assert world.connection.sent == [
         ("execute", "insert", (1,)),
         (call, "select", (2,)),
         ("execute", "insert", (3,)),
     ]
     assert answers == [["answer to select"] if call == "fetch" else "answer to select"]
+    assert world.crossings == 1
 
 
-async def test_an_error_of_a_queued_statement_comes_out_of_the_transaction(
-    connection: FakeConnection,
-) -> None:
+# When it begins.
+
+
+async def test_it_begins_when_something_is_asked_for(world: World) -> None:
+    seen = []
+
+    async def handler(tx: Transaction) -> None:
+        await tx.execute("insert", 1)
+        await trio.sleep(0.01)
+        seen.append(list(world.connection.transactions))
+        await tx.fetchval("select")
+        seen.append(list(world.connection.transactions))
+
+    await world.call(handler)
+    assert seen == [[], ["begin"]]
+    assert world.connection.transactions == ["begin", "commit"]
+
+
+async def test_a_handler_that_asks_for_nothing_holds_no_connection(world: World) -> None:
+    async def handler(tx: Transaction) -> None:
+        await tx.execute("insert", 1)
+        await trio.sleep(0.01)
+        assert world.crossings == 0
+
+    await world.call(handler)
+    assert (world.crossings, world.connection.transactions) == (1, ["begin", "commit"])
+
+
+async def test_how_long_the_calls_took_is_told(world: World) -> None:
+    async def call(tx: Transaction, records: Sequence[Record]) -> None:
+        del tx, records
+        await trio.sleep(0.01)
+
+    await world.apply(call, "a", "b")
+    ((count, seconds),) = world.called
+    assert count == 2
+    assert seconds > 0.01, "by a clock that goes on while the calls wait"
+
+
+# Errors of statements.
+
+
+async def test_an_error_of_a_queued_statement_comes_out_of_the_transaction(world: World) -> None:
     async def handler(tx: Transaction) -> None:
         await tx.execute("bad")
 
     with pytest.raises(asyncpg.DataError, match="bad"):
-        await run(connection, handler)
+        await world.call(handler)
+    assert world.connection.transactions == ["begin", "rollback"]
 
 
 async def test_an_error_comes_out_of_the_fetch_that_met_it_and_of_the_transaction(
-    connection: FakeConnection,
+    world: World,
 ) -> None:
     caught = []
 
@@ -135,12 +263,25 @@ async def test_an_error_comes_out_of_the_fetch_that_met_it_and_of_the_transactio
             raise
 
     with pytest.raises(asyncpg.DataError, match="bad insert") as raised:
-        await run(connection, handler)
+        await world.call(handler)
     assert caught == [raised.value]
-    assert connection.sent == [("execute", "bad insert", ())]
+    assert world.connection.sent == [("execute", "bad insert", ())]
 
 
-async def test_a_handler_that_swallows_an_error_does_not_commit(connection: FakeConnection) -> None:
+async def test_an_error_of_a_statement_stays_one_whatever_the_handler_makes_of_it(
+    world: World,
+) -> None:
+    async def handler(tx: Transaction) -> None:
+        try:
+            await tx.fetch("bad select")
+        except asyncpg.DataError as error:
+            raise ConnectionError("mine") from error
+
+    with pytest.raises(asyncpg.DataError, match="bad select"):
+        await world.call(handler)
+
+
+async def test_a_handler_that_swallows_an_error_does_not_commit(world: World) -> None:
     async def handler(tx: Transaction) -> None:
         with pytest.raises(asyncpg.DataError):
             await tx.fetch("bad select")
@@ -148,13 +289,12 @@ async def test_a_handler_that_swallows_an_error_does_not_commit(connection: Fake
             await tx.execute("insert")
 
     with pytest.raises(asyncpg.DataError, match="bad select"):
-        await run(connection, handler)
-    assert [query for _, query, _ in connection.sent] == ["bad select"]
+        await world.call(handler)
+    assert [query for _, query, _ in world.connection.sent] == ["bad select"]
+    assert world.connection.transactions == ["begin", "rollback"]
 
 
-async def test_a_fetch_after_an_error_that_was_swallowed_fails_too(
-    connection: FakeConnection,
-) -> None:
+async def test_a_fetch_after_an_error_that_was_swallowed_fails_too(world: World) -> None:
     """Nobody answers any more; it must not wait for ever."""
     seen = []
 
@@ -165,20 +305,36 @@ async def test_a_fetch_after_an_error_that_was_swallowed_fails_too(
             except asyncpg.DataError as error:
                 seen.append(str(error))
 
-    transaction = Transaction()
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(handler, transaction)
-            with pytest.raises(asyncpg.DataError):
-                await cross(transaction.serve, connection)  # type: ignore[arg-type]
+    with pytest.raises(asyncpg.DataError):
+        await world.call(handler)
     assert seen == ["bad select", "bad select"]
 
 
-async def test_what_the_handler_raises_the_transaction_raises(connection: FakeConnection) -> None:
+# Errors of the handler's own.
+
+
+async def test_what_the_handler_raises_is_told_with_the_records_of_the_call(world: World) -> None:
+    async def call(tx: Transaction, records: Sequence[Record]) -> None:
+        await tx.execute("insert")
+        if records[0].offset == 1:
+            raise ConnectionRefusedError("not Postgres")
+
+    with pytest.raises(HandlerFailed, match="not Postgres") as raised:
+        await world.apply(call, "a", "b", "b", "c")
+    assert [each.offset for each in raised.value.records] == [1, 2]
+    assert isinstance(raised.value.error, ConnectionRefusedError)
+    assert f"{__file__}, line" in str(raised.value)
+    assert world.crossings == 0, "there was nothing to roll back"
+
+
+async def test_what_the_handler_raises_after_a_fetch_is_rolled_back_for(world: World) -> None:
     async def handler(tx: Transaction) -> None:
+        await tx.fetch("select")
         await tx.execute("insert")
         raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        await run(connection, handler)
-    assert connection.sent == [], "what was queued is not sent: it is rolled back anyway"
+    with pytest.raises(HandlerFailed, match="KeyError: 'mine'"):
+        await world.call(handler)
+    assert [query for _, query, _ in world.connection.sent] == ["select"]
+    assert world.connection.transactions == ["begin", "rollback"]
+    assert world.called == [], "how long a call took that failed says nothing"

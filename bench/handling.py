@@ -1,0 +1,78 @@
+"""The handlers that `bench.handlers` measures, as a user would write them.
+
+A call may be repeated after a rollback, so a handler changes neither its records nor their documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import orjson
+import trio
+
+from bench.peers.upsert import STATEMENT, columns
+from pipeline.postgres.transaction import Transaction
+from pipeline.records import Record
+
+UPSERT = """\
+insert into sessions as t (id, app_id, last_seen, session_count, tags)
+values ($1, $2, $3::text::timestamptz, $4, $5::text::jsonb)
+on conflict (id) do update set
+    app_id = excluded.app_id, last_seen = excluded.last_seen,
+    session_count = t.session_count + excluded.session_count, tags = excluded.tags"""
+
+INSERT = """\
+insert into sessions (id, app_id, session_count) values ($1, $2, 0) on conflict (id) do nothing"""
+UPDATE = """\
+update sessions set app_id = $2, last_seen = $3::text::timestamptz,
+    session_count = session_count + $4, tags = $5::text::jsonb
+where id = $1"""
+
+
+def row(document: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of one record's row."""
+    return (
+        document["id"], document["app_id"], document["last_seen"], document["session_count"],
+        orjson.dumps(document["tags"]).decode(),
+    )  # fmt: skip
+
+
+async def upsert(tx: Transaction, records: Sequence[Record]) -> None:
+    """One upsert a record."""
+    for record in records:
+        await tx.execute(UPSERT, *row(record.document))
+
+
+async def two(tx: Transaction, records: Sequence[Record]) -> None:
+    """Two statements a record, in turn."""
+    for record in records:
+        values = row(record.document)
+        await tx.execute(INSERT, *values[:2])
+        await tx.execute(UPDATE, *values)
+
+
+async def batch(tx: Transaction, records: Sequence[Record]) -> None:
+    """The rows of a whole batch as one ``unnest`` upsert, as the declared sink writes them."""
+    rows: dict[int, dict[str, Any]] = {}
+    for record in records:
+        newer = record.document
+        older = rows.get(newer["id"])
+        if older is not None:
+            newer = {**newer, "session_count": older["session_count"] + newer["session_count"]}
+        rows[newer["id"]] = newer
+    await tx.execute(STATEMENT, *columns(sorted(rows.values(), key=itemgetter("id"))))
+
+
+def _slow(seconds: float) -> Callable[[Transaction, Sequence[Record]], Awaitable[None]]:
+    async def slow(tx: Transaction, records: Sequence[Record]) -> None:
+        for record in records:
+            await trio.sleep(seconds)
+            await tx.execute(UPSERT, *row(record.document))
+
+    return slow
+
+
+slow_10_ms = _slow(0.01)
+slow_100_ms = _slow(0.1)

@@ -1,0 +1,155 @@
+"""A store over a fake database, for what is decided without Postgres."""
+
+# ruff: noqa: ARG001, ARG002, ARG005 (fakes ignore much)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+from uuid import UUID
+
+import trio
+from asyncpg.exceptions import PostgresError
+
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.ledger import Lease
+from pipeline.postgres.owned import OwnedPartition
+from pipeline.postgres.shard import Backoff, Breaker
+from pipeline.postgres.sizer import BatchSizer
+from pipeline.postgres.store import ShardStore
+from pipeline.records import Record
+from pipeline.store import AppliedOffsets, Claim, Fenced, Rejection
+from tests.support.records import SOURCE, record
+
+CLAIM = Claim("group", SOURCE, UUID(int=1))
+
+
+def server_error(sqlstate: str) -> PostgresError:
+    return PostgresError.new({"C": sqlstate, "M": "no", "S": "ERROR", "V": "ERROR"})
+
+
+Answer = Callable[[Sequence[Record]], None]
+"""What the database does with a batch before it applies it: nothing, or raise."""
+
+
+class FakeDatabase:
+    """Applies to a list. ``answers`` are used up, one a write; then ``always`` answers."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.always: Answer = lambda records: None
+        self.applied: list[int] = []
+        self.marked: list[int] = []
+        self.calls: list[str] = []
+        self.folded: list[Any] = []
+        self.committed: set[int] = set()
+        self.epoch = 1
+        self.mark_errors: list[Exception] = []
+        self.take_over_errors: list[Exception] = []
+        self.fold_error: Exception | None = None
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        self.calls.append("take_over")
+        if self.take_over_errors:
+            raise self.take_over_errors.pop(0)
+        return [self.epoch] * writers, AppliedOffsets(5)
+
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        self.calls.append("write")
+        assert records, "no transaction for nothing"
+        if lease.epoch != self.epoch:
+            raise Fenced("lost the epoch")
+        (self.answers.pop(0) if self.answers else self.always)(records)
+        self.applied += [record.offset for record in records]
+        return len(records)
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        self.calls.append("mark")
+        if self.mark_errors:
+            raise self.mark_errors.pop(0)
+        self.marked += [record.offset for record in records]
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        self.calls.append("resolve")
+        self.epoch += 1
+        return self.epoch, {record.offset for record in records} <= self.committed
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        if self.fold_error is not None:
+            raise self.fold_error
+        self.folded += watermarks
+
+
+class FakeShard:
+    """A shard whose breaker closes again by itself, as a probe would close it."""
+
+    name = "db0"
+    turns = 2
+    busy = False
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.metrics = Metrics()
+        self.breaker = Breaker("db0", self.metrics, Backoff())
+        self.dropped = 0
+        nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
+
+    def widen(self, *, slow: bool) -> None:
+        """There are as many turns as are asked for."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def drop_idle(self) -> None:
+        self.dropped += 1
+
+
+class FakeRejects:
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, Rejection]] = []
+
+    async def put(self, record: Record, rejection: Rejection) -> None:
+        self.kept.append((record.offset, rejection))
+
+
+class World:
+    """A store over a fake database, opened for one partition."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.database = FakeDatabase()
+        self.shard = FakeShard(nursery)
+        self.rejects = FakeRejects()
+        self.store = ShardStore(
+            self.shard,
+            self._connect,
+            self.rejects,
+            BatchSizer(100, bounded=False),
+            clock=trio.current_time,
+        )
+
+    async def _connect(self) -> FakeDatabase:
+        return self.database
+
+    async def open(self) -> OwnedPartition:
+        return await self.store.open(CLAIM)
+
+
+def records(count: int) -> list[Record]:
+    return [record(offset, "k") for offset in range(count)]
+
+
+def raising(error: Exception) -> Answer:
+    def answer(records: Sequence[Record]) -> None:
+        raise error
+
+    return answer
+
+
+def refusing(*guilty: int) -> Answer:
+    """As Postgres: a batch with a bad row in it is refused as a whole."""
+
+    def answer(records: Sequence[Record]) -> None:
+        if any(record.offset in guilty for record in records):
+            raise server_error("22003")
+
+    return answer

@@ -1,0 +1,88 @@
+"""How many records a transaction holds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.postgres.sizer import (
+    CALLING_SECONDS,
+    SPREADING_SECONDS,
+    WHOLE_SECONDS,
+    BatchSizer,
+)
+
+
+def test_the_declared_sink_takes_all_it_may() -> None:
+    sizer = BatchSizer(1000, bounded=False)
+    sizer.observe(1000, 60.0)
+    assert (sizer.limit, sizer.spreading) == (1000, 1000)
+
+
+def settled(sizer: BatchSizer, calling: float, whole: float) -> list[int]:
+    """The limits while each record's call takes ``calling`` and its transaction ``whole`` seconds."""
+    limits = []
+    for _ in range(12):
+        limits.append(sizer.limit)
+        sizer.called(limits[-1], limits[-1] * calling)
+        sizer.observe(limits[-1], limits[-1] * whole)
+    return limits
+
+
+def test_a_handlers_batches_grow_step_by_step() -> None:
+    limits = settled(BatchSizer(1000, bounded=True), CALLING_SECONDS / 50, CALLING_SECONDS / 50)
+    assert limits == [1, 2, 4, 8, 16, 32, 50, 50, 50, 50, 50, 50]
+
+
+def test_they_shrink_at_once_when_calls_get_slow() -> None:
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    assert (sizer.limit, sizer.spreading, sizer.slow) == (1000, 1000, False)
+    sizer.called(1000, 1000 * CALLING_SECONDS)
+    assert (sizer.limit, sizer.spreading, sizer.slow) == (1, 1, True)
+
+
+def test_they_shrink_at_once_when_a_transaction_took_too_long() -> None:
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    sizer.observe(1000, 4 * WHOLE_SECONDS)
+    assert sizer.limit == 250
+
+
+def test_waiting_for_postgres_does_not_make_the_batches_of_a_quick_handler_small() -> None:
+    """Many transactions at once share what Postgres gets through: a small one takes long, too."""
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    sizer.called(10, 1e-5)
+    sizer.observe(10, 0.9 * WHOLE_SECONDS)
+    assert (sizer.limit, sizer.spreading) == (1000, 1000)
+
+
+def test_small_transactions_prove_nothing_for_large_ones() -> None:
+    """A burst after a quiet hour must not become one transaction that runs into its timeout."""
+    sizer = BatchSizer(1000, bounded=True)
+    for _ in range(100):
+        sizer.called(1, 1e-6)
+        sizer.observe(1, 0.01)
+    assert sizer.limit == 2
+
+
+def test_while_turns_are_free_a_slow_handlers_batches_are_smaller() -> None:
+    sizer = BatchSizer(5000, bounded=True)
+    settled(sizer, SPREADING_SECONDS / 2, SPREADING_SECONDS / 2)
+    assert sizer.spreading == 2
+    assert sizer.limit == int(2 * CALLING_SECONDS / SPREADING_SECONDS)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 100), st.floats(0, 100)), max_size=20),
+    st.integers(1, 1000),
+)
+def test_the_limits_are_between_one_and_the_largest(
+    observed: list[tuple[int, float, float]], largest: int
+) -> None:
+    sizer = BatchSizer(largest, bounded=True)
+    for count, calling, seconds in observed:
+        sizer.called(count, calling)
+        sizer.observe(count, seconds)
+        assert 1 <= sizer.spreading <= sizer.limit <= largest
