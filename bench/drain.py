@@ -137,6 +137,23 @@ def drain(
         shutil.rmtree(directory)
 
 
+def launched(name: str, command: Sequence[str], log: Path) -> Process:
+    """A process that ends with this one, its output in a file.
+
+    Raises:
+        LocalError: it can't be started.
+    """
+    program = Program(
+        name=name,
+        argv=list(command),
+        directory=Path.cwd(),
+        log=log,
+        stop_signal=signal.SIGTERM,
+        end_signal=signal.SIGKILL,
+    )
+    return Process(program, tied=True, remove=False)
+
+
 class _Drain:
     """One run: the program's processes, and the connection that watches what they do."""
 
@@ -164,15 +181,7 @@ class _Drain:
             await connection.close()
 
     def _started(self, place: int, command: Sequence[str]) -> Process:
-        program = Program(
-            name=self._name,
-            argv=list(command),
-            directory=Path.cwd(),
-            log=self._job.directory / f"process-{place}.log",
-            stop_signal=signal.SIGTERM,
-            end_signal=signal.SIGKILL,
-        )
-        return Process(program, tied=True, remove=False)
+        return launched(self._name, command, self._job.directory / f"process-{place}.log")
 
     async def _measured(self, connection: Any) -> Drained:
         before, began = await self._first_rows(connection)

@@ -30,10 +30,14 @@ listen = "127.0.0.1:0"
 """
 
 
-def pipeline(job: Job, *, processes: int = 1) -> list[list[str]]:
-    """``pipeline run`` as it is delivered: exactly once, in order by key, metrics on."""
+def pipeline(job: Job, *, processes: int = 1, sink: str = SINK, kafka: str = "") -> list[list[str]]:
+    """``pipeline run`` as it is delivered: exactly once, in order by key, metrics on.
+
+    ``kafka``: more lines for that table of the configuration.
+    """
     file = job.directory / "pipeline.toml"
-    file.write_text(CONFIG.format(job=job, sink=SINK))
+    text = CONFIG.format(job=job, sink=sink)
+    file.write_text(text.replace("\n[records]", f"{kafka}\n[records]"))
     command = [sys.executable, "-m", "pipeline", "run", "--config", str(file)]
     return [[*command, "--log-level", "warning"]] * processes
 
