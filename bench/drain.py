@@ -1,10 +1,11 @@
 """The common harness: a pre-filled topic is drained into a fresh table by some program, measured.
 
 Every program is measured in the same way, and its start-up is left out in the same way. The clock
-starts with the first look (one every 10 ms) that finds rows: what is applied by then, and the CPU used
-by then, are subtracted. It stops with the last commit, whose time Postgres itself keeps
-(``track_commit_timestamp``), so nothing needs to read the table while it is written: until the WAL
-stops growing only its position is asked for. At the end every row is compared with the model.
+starts with the first look (one every 10 ms) that finds rows, or a given share of the records: what is
+applied by then, and the CPU used by then, are subtracted. It stops with the last commit, whose time
+Postgres itself keeps (``track_commit_timestamp``), so nothing needs to read the table while it is
+written: until the WAL stops growing only its position is asked for. At the end every row is compared
+with the model.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import attrs
 
 from bench import load, usage
+from bench.databases import Databases, Row
 from pipeline.local import LocalError, Servers
 from pipeline.local.errors import last_lines
 from pipeline.local.process import Process, Program
@@ -35,12 +35,6 @@ QUIET_BYTES = 64 * 1024
 SUM_SECONDS = 1.0
 """The table is summed at most this often while it is quiet (15 ms of a core for 100,000 rows)."""
 
-APPLIED = """\
-select sum(session_count)::bigint, extract(epoch from statement_timestamp())::float8
-from sessions"""
-LAST_COMMIT = "select extract(epoch from max(pg_xact_commit_timestamp(xmin)))::float8 from sessions"
-WAL = "select (pg_current_wal_insert_lsn() - '0/0')::bigint"
-
 
 @attrs.frozen
 class Topic:
@@ -48,18 +42,28 @@ class Topic:
 
     name: str
     records: int
-    expected: dict[int, tuple[Any, ...]]
+    expected: dict[int, Row]
+    partitions: int = PARTITIONS
 
 
 @attrs.frozen
 class Job:
-    """What a program is given to do. ``directory``: its own, for files and logs; then removed."""
+    """What a program is given to do.
+
+    Attributes:
+        dsn: the database, the first one where there are several.
+        directory: its own, for files and logs; then removed.
+        shards: all databases, partitions divided among them in blocks; none where there is one.
+        partitions: of the topic.
+    """
 
     bootstrap: str
     topic: str
     group: str
     dsn: str
     directory: Path
+    shards: tuple[str, ...] = ()
+    partitions: int = PARTITIONS
 
     def arguments(self) -> list[str]:
         """As the command line of the loops here."""
@@ -88,6 +92,8 @@ class Drained:
     """Of all of Postgres, µs a record."""
     kafka_cpu: float
     """Of the broker, µs a record."""
+    transactions: int
+    """Writing transactions in Postgres, meanwhile: batches, and one fold a second and database."""
     wrong: int
     """Rows that differ from the model; 0 in any run that counts."""
 
@@ -110,30 +116,60 @@ def servers() -> Iterator[Servers]:
         yield started
 
 
-def filled(started: Servers, records: int, keys: int, seed: int, *, prefix: str = "bench") -> Topic:
+def filled(
+    started: Servers,
+    records: int,
+    keys: int,
+    seed: int,
+    *,
+    prefix: str = "bench",
+    partitions: int = PARTITIONS,
+    size: int = 200,
+) -> Topic:
     """A topic with the load in it."""
-    name = f"{prefix}-{records}-{keys}"
-    started.create_topic(name, PARTITIONS)
-    load.fill(started.bootstrap, name, load.records(records, keys, seed))
-    return Topic(name, records, load.expected(load.records(records, keys, seed)))
+    name = f"{prefix}-{records}-{keys}-{partitions}-{size}"
+    started.create_topic(name, partitions)
+    load.fill(started.bootstrap, name, load.records(records, keys, seed, size))
+    expected = load.expected(load.records(records, keys, seed))
+    return Topic(name, records, expected, partitions)
 
 
 def drain(
-    started: Servers, topic: Topic, name: str, commands: Commands, *, patience: float = 600.0
+    started: Servers,
+    topic: Topic,
+    name: str,
+    commands: Commands,
+    *,
+    patience: float = 600.0,
+    shards: int = 1,
+    skip: float = 0.0,
 ) -> Drained:
-    """Drain a topic into a new database by a program, and measure it.
+    """Drain a topic into new databases by a program, and measure it.
+
+    Args:
+        started: the servers.
+        topic: what is drained.
+        name: of the program, for people.
+        commands: the program.
+        patience: seconds after which it has failed.
+        shards: how many databases.
+        skip: the share of the records that are applied before the clock starts, for programs whose
+            start-up goes on after their first rows.
 
     Raises:
         DrainFailed: it ended early, or has not applied everything after ``patience`` seconds.
     """
-    database = f"bench_{uuid4().hex[:8]}"
-    directory = Path(tempfile.mkdtemp(prefix=f"{database}-"))
-    dsn = started.create_database(database)
-    job = Job(started.bootstrap, topic.name, database, dsn, directory)
+    group = f"bench_{uuid4().hex[:8]}"
+    names = [group, *(f"{group}_{number}" for number in range(1, shards))]
+    directory = Path(tempfile.mkdtemp(prefix=f"{group}-"))
+    dsns = tuple(started.create_database(database) for database in names)
+    several = dsns if shards > 1 else ()
+    job = Job(started.bootstrap, topic.name, group, dsns[0], directory, several, topic.partitions)
     try:
-        return asyncio.run(_Drain(started, topic, name, job, patience).run(commands))
+        return asyncio.run(_Drain(started, topic, name, job, patience, skip).run(commands))
     finally:
-        started.drop_database(database)
+        for database in names:
+            started.drop_database(database)
         shutil.rmtree(directory)
 
 
@@ -155,43 +191,42 @@ def launched(name: str, command: Sequence[str], log: Path) -> Process:
 
 
 class _Drain:
-    """One run: the program's processes, and the connection that watches what they do."""
+    """One run: the program's processes, and the databases that are watched meanwhile."""
 
     def __init__(
-        self, started: Servers, topic: Topic, name: str, job: Job, patience: float
+        self, started: Servers, topic: Topic, name: str, job: Job, patience: float, skip: float
     ) -> None:
         self._servers = started
         self._topic = topic
         self._name = name
         self._job = job
+        self._skipped = max(1, int(topic.records * skip))
         self._deadline = time.monotonic() + patience
         self._processes: list[Process] = []
 
     async def run(self, commands: Commands) -> Drained:
-        connection = await asyncpg.connect(self._job.dsn)
-        try:
-            await connection.execute(load.TABLE)
-            await connection.execute("checkpoint")
-            for place, command in enumerate(commands(self._job)):
-                self._processes.append(self._started(place, command))
-            return await self._measured(connection)
-        finally:
-            for process in self._processes:
-                process.stop()
-            await connection.close()
+        async with Databases.open(self._job.shards or [self._job.dsn]) as databases:
+            try:
+                for place, command in enumerate(commands(self._job)):
+                    self._processes.append(self._started(place, command))
+                return await self._measured(databases)
+            finally:
+                for process in self._processes:
+                    process.stop()
 
     def _started(self, place: int, command: Sequence[str]) -> Process:
         return launched(self._name, command, self._job.directory / f"process-{place}.log")
 
-    async def _measured(self, connection: Any) -> Drained:
-        before, began = await self._first_rows(connection)
+    async def _measured(self, databases: Databases) -> Drained:
+        before, began = await self._first_rows(databases)
         ours, postgres, kafka = self._cpu()
-        await self._until_all_applied(connection)
+        first = await databases.next_transaction()
+        await self._until_all_applied(databases)
         ours_end, postgres_end, kafka_end = self._cpu()
+        transactions = await databases.next_transaction() - first
         memory = usage.peak_megabytes(self._pids())
         records = self._topic.records - before
-        seconds = await connection.fetchval(LAST_COMMIT) - began
-        wrong = await self._wrong_rows(connection)
+        seconds = await databases.last_commit() - began
         return Drained(
             program=self._name,
             records=records,
@@ -201,23 +236,26 @@ class _Drain:
             memory=memory,
             postgres_cpu=(postgres_end - postgres) / records * 1e6,
             kafka_cpu=(kafka_end - kafka) / records * 1e6,
-            wrong=wrong,
+            transactions=transactions,
+            wrong=await databases.wrong_rows(self._topic.expected),
         )
 
-    async def _first_rows(self, connection: Any) -> tuple[int, float]:
+    async def _first_rows(self, databases: Databases) -> tuple[int, float]:
         while True:
-            applied, now = await connection.fetchrow(APPLIED)
-            if applied is not None:
+            asked = time.monotonic()
+            applied, now = await databases.applied()
+            if applied >= self._skipped:
                 return applied, now
-            await self._wait(LOOK_SECONDS)
+            # Where a look takes long, others must not be so many that they slow the program down.
+            await self._wait(max(LOOK_SECONDS, time.monotonic() - asked))
 
-    async def _until_all_applied(self, connection: Any) -> None:
+    async def _until_all_applied(self, databases: Databases) -> None:
         position, summed = 0, 0.0
         while True:
-            last, position = position, await connection.fetchval(WAL)
+            last, position = position, await databases.wal()
             quiet = position - last < QUIET_BYTES
             if quiet and time.monotonic() - summed >= SUM_SECONDS:
-                applied, _ = await connection.fetchrow(APPLIED)
+                applied, _ = await databases.applied()
                 if applied >= self._topic.records:
                     return
                 summed = time.monotonic()
@@ -229,12 +267,6 @@ class _Drain:
             if not process.running or time.monotonic() > self._deadline:
                 what = "did not finish in time" if process.running else "ended"
                 raise DrainFailed(f"{self._name} {what}: {last_lines(process.program.log)}")
-
-    async def _wrong_rows(self, connection: Any) -> int:
-        query = "select id, session_count, (tags->>'n')::bigint from sessions"
-        found = {row[0]: (row[1], row[2]) for row in await connection.fetch(query)}
-        expected = self._topic.expected
-        return sum(found.get(key) != expected.get(key) for key in expected.keys() | found.keys())
 
     def _pids(self) -> list[int]:
         return usage.tree(process.guard_pid for process in self._processes)

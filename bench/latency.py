@@ -5,7 +5,8 @@ time when it was due in it. When a record was committed is Postgres's to say (``
 everything is on one machine and has one clock), so nothing polls the table meanwhile. Postgres takes
 that time just before it flushes the WAL, and others see the row only after it: the mean flush, as
 ``pg_stat_io`` has it, is added to every figure. What the producer takes counts too: its linger, and
-any delay. The first seconds after the first row are left out.
+any delay. What comes in the first half minute after the first row is left out: the instance starts, and
+a fresh broker runs uncompiled and takes four times the CPU.
 
 Twice: at a light load, and at a share of what one instance drains from a backlog of the same records.
 There the producer competes for the same cores; what it takes is printed. Where so much can't be held
@@ -30,8 +31,10 @@ from bench.programs import pipeline
 from pipeline.local import Servers
 
 EXAMPLE = "example: python -m bench.latency --rate 500 --seconds 20 --load 0"
-SETTLING_SECONDS = 3.0
-LIGHT_LINGER, LOADED_LINGER = 0.005, 0.005
+SETTLING_SECONDS = 5.0
+"""The warm-up under load, when the broker has served the backlog."""
+LINGER_SECONDS = 0.005
+"""The default of Kafka's own producer, since 4.0."""
 HELD = 0.99
 """The share of a rate that must be committed in the time that it was produced in."""
 
@@ -84,11 +87,11 @@ def committed_within(samples: list[Sample], start: float, end: float) -> float:
     return sum(sample.committed <= end for sample in due) / len(due) if due else 0.0
 
 
-def measure(servers: Servers, rate: float, seconds: float, linger: float) -> Measured:
-    """Produce for so long beside an instance, and read what became of it."""
+def measure(servers: Servers, rate: float, seconds: float, warm_up: float) -> Measured:
+    """Produce for so long beside an instance, and read what became of it after the warm-up."""
     with Live(servers, PARTITIONS) as live:
         live.instance()
-        producer = live.producer(rate, seconds=seconds + SETTLING_SECONDS, linger=linger)
+        producer = live.producer(rate, seconds=warm_up + seconds, linger=LINGER_SECONDS)
         live.until(lambda: bool(live.query("select from sessions limit 1")), "a first row")
         (before,) = live.query(FLUSHES)
         produced = live.produced(producer)
@@ -98,12 +101,14 @@ def measure(servers: Servers, rate: float, seconds: float, linger: float) -> Mea
         samples = [Sample(*row) for row in live.query(COMMITTED)]
     flushes = after["flushes"] - before["flushes"]
     flush = (after["milliseconds"] - before["milliseconds"]) / flushes if flushes else 0.0
-    return figures(samples, rate, produced, flush)
+    start = min(sample.committed for sample in samples) + warm_up
+    return figures(samples, start, rate, produced, flush)
 
 
-def figures(samples: list[Sample], rate: float, produced: Produced, flush: float) -> Measured:
-    """The figures of a run; ``flush`` in ms."""
-    start = min(sample.committed for sample in samples) + SETTLING_SECONDS
+def figures(
+    samples: list[Sample], start: float, rate: float, produced: Produced, flush: float
+) -> Measured:
+    """The figures of what was due from ``start`` on; ``flush`` in ms."""
     counted = [sample for sample in samples if sample.due >= start]
     share = committed_within(samples, start, produced.ended)
     return Measured(
@@ -138,9 +143,11 @@ def show(measured: Measured, goals: Mapping[str, float]) -> bool:
         shown = (spread.p50, spread.p90, spread.p99, spread.highest)
         print(f"  {name:<26}" + "".join(f"{figure:>9.1f}" for figure in shown))
     print(
-        f"  {measured.visible.count:,} records, the first {SETTLING_SECONDS:.0f} s left out; a flush of "
-        f"{measured.flush:.1f} ms in each; the producer takes {measured.producer_cpu:.0%} of a core"
+        f"  {measured.visible.count:,} records; a flush of {measured.flush:.1f} ms in each; the producer "
+        f"takes {measured.producer_cpu:.0%} of a core"
     )
+    if not goals:
+        return True
     found = {name: getattr(measured.visible, name) for name in goals}
     met = all(found[name] <= goal for name, goal in goals.items())
     wanted = ", ".join(f"{name} ≤ {goal:.0f} ms" for name, goal in goals.items())
@@ -150,8 +157,9 @@ def show(measured: Measured, goals: Mapping[str, float]) -> bool:
 
 def light(servers: Servers, options: argparse.Namespace) -> bool:
     """The first part."""
-    print(f"{options.rate:,.0f} records/s for {options.seconds:.0f} s", flush=True)
-    return show(measure(servers, options.rate, options.seconds, LIGHT_LINGER), LIGHT_GOALS)
+    print(f"{options.rate:,.0f} records/s", flush=True)
+    measured = measure(servers, options.rate, options.seconds, options.warm_up)
+    return show(measured, LIGHT_GOALS)
 
 
 def loaded(servers: Servers, options: argparse.Namespace) -> bool:
@@ -161,7 +169,7 @@ def loaded(servers: Servers, options: argparse.Namespace) -> bool:
     print(
         f"{options.load:.0%} of the {drained:,.0f} records/s that one instance drains", flush=True
     )
-    measured = measure(servers, rate, options.seconds, LOADED_LINGER)
+    measured = measure(servers, rate, options.seconds, SETTLING_SECONDS)
     if measured.held >= HELD * rate:
         return show(measured, LOADED_GOALS)
     show(measured, {})
@@ -171,7 +179,7 @@ def loaded(servers: Servers, options: argparse.Namespace) -> bool:
     )
     rate = measured.held * options.load
     print(f"{options.load:.0%} of that, {rate:,.0f} records/s", flush=True)
-    return show(measure(servers, rate, options.seconds, LOADED_LINGER), LOADED_GOALS)
+    return show(measure(servers, rate, options.seconds, SETTLING_SECONDS), LOADED_GOALS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,6 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--rate", type=float, default=500, help="light load, records/s; 0: none")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each part (default: 20)")
+    parser.add_argument("--warm-up", type=float, default=30.0, help="before it, s (default: 30)")
     parser.add_argument("--load", type=float, default=0.8, help="share of the drain rate; 0: none")
     parser.add_argument("--records", type=int, default=300_000, help="to find the drain rate")
     parser.add_argument("--gate", action="store_true", help="exit 1 where a goal is missed")

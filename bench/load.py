@@ -31,9 +31,14 @@ session_count = { from = "session_count", merge = "add" }
 tags = { from = "tags", merge = "last" }
 """
 
+PAD = b',"pad":""}'
+
 
 def records(count: int, keys: int, seed: int, size: int = 200) -> Iterator[tuple[bytes, bytes]]:
-    """Message keys and values: ``keys`` distinct ids, values of about ``size`` bytes."""
+    """Message keys and values: ``keys`` distinct ids, values of ``size`` bytes.
+
+    Without padding a value has about 100 bytes, so a smaller ``size`` gives that.
+    """
     choose = random.Random(seed)
     for number in range(count):
         key = choose.randrange(keys)
@@ -45,8 +50,16 @@ def records(count: int, keys: int, seed: int, size: int = 200) -> Iterator[tuple
             "tags": {"n": number},
         }
         value = orjson.dumps(document)
-        value = value[:-1] + b',"pad":"' + b"x" * (size - len(value) - 9) + b'"}'
+        room = size - len(value) - len(PAD) + 1  # the brace is there already
+        if room >= 0:
+            value = value[:-1] + PAD[:-2] + b"x" * room + PAD[-2:]
         yield str(key).encode(), value
+
+
+def mean_size(seed: int, size: int) -> float:
+    """Bytes that a value of a nominal size really has, on average."""
+    values = [len(value) for _, value in records(1000, 100_000, seed, size)]
+    return sum(values) / len(values)
 
 
 def fill(bootstrap: str, topic: str, source: Iterator[tuple[bytes, bytes]]) -> None:

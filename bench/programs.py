@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import pairwise
 
 from bench.drain import Commands, Job
 from bench.load import SINK
 
-CONFIG = """\
+HEAD = """\
 [pipeline]
 name = "bench"
 
@@ -21,13 +22,40 @@ group_id = "{job.group}"
 key = "id"
 
 {sink}
+"""
+SHARD = """\
 [[shards]]
 name = "db0"
 dsn = "{job.dsn}"
 
+"""
+ONE_OF_SHARDS = """\
+[[shards]]
+name = "db{number}"
+dsn = "{dsn}"
+partitions = "{first}-{last}"
+
+"""
+HTTP = """\
 [http]
 listen = "127.0.0.1:0"
 """
+CONFIG = HEAD + SHARD + HTTP
+"""With one database; to be filled in with a job and a sink."""
+
+
+def shards(job: Job) -> str:
+    """The configuration's databases: of several, each has a block of the partitions."""
+    if not job.shards:
+        return SHARD.format(job=job)
+    count = len(job.shards)
+    bounds = [job.partitions * number // count for number in range(count + 1)]
+    return "".join(
+        ONE_OF_SHARDS.format(number=number, dsn=dsn, first=first, last=after - 1)
+        for number, (dsn, (first, after)) in enumerate(
+            zip(job.shards, pairwise(bounds), strict=True)
+        )
+    )
 
 
 def pipeline(job: Job, *, processes: int = 1, sink: str = SINK, kafka: str = "") -> list[list[str]]:
@@ -36,7 +64,7 @@ def pipeline(job: Job, *, processes: int = 1, sink: str = SINK, kafka: str = "")
     ``kafka``: more lines for that table of the configuration.
     """
     file = job.directory / "pipeline.toml"
-    text = CONFIG.format(job=job, sink=sink)
+    text = HEAD.format(job=job, sink=sink) + shards(job) + HTTP
     file.write_text(text.replace("\n[records]", f"{kafka}\n[records]"))
     command = [sys.executable, "-m", "pipeline", "run", "--config", str(file)]
     return [[*command, "--log-level", "warning"]] * processes
