@@ -106,7 +106,7 @@ def test_nulls_do_not_keep_a_record_from_the_dead_letters(
     job.wait_caught_up()
     found = letters(job, dead)
     assert found[0].headers[:2] == [("trace", b"abc"), ("none", b"")]
-    assert dict(found[0].headers)["pipeline.nulls"] == b'["header:none"]'
+    assert dict(found[0].headers)["pipeline.nulls"] == b'["header:1:none"]'
     assert (found[1].key, found[1].value) == (None, b"")
     assert dict(found[1].headers)["pipeline.nulls"] == b'["value"]'
 
