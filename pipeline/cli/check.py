@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from pipeline.cli.common import loaded
 from pipeline.settings import ConfigError
@@ -46,13 +47,12 @@ def main(args: argparse.Namespace) -> int:
 
     import logging
 
-    import trio
-
+    from pipeline import interrupt
     from pipeline.check import inspect
     from pipeline.check.plan import paragraph, plan
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to tell is in the findings
-    findings = trio.run(inspect, config)
+    findings = interrupt.run(partial(inspect, config))
     if findings.mistakes:
         print(ConfigError(config.source, findings.mistakes), file=sys.stderr)
     else:

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import trio
-
+from pipeline import interrupt
 from pipeline.cli.common import add_config, known, loaded, report
 from pipeline.config import Config
 from pipeline.operate import ledgers, rewind
@@ -83,7 +82,7 @@ def _rewind(
     bounds, committed = cluster.bounds(sources), cluster.committed(sources)
     targets = rewind.resolve(cluster, target, committed, bounds)
     claims = _claims(config, cluster, sources)
-    entries = trio.run(partial(ledgers.read, config, claims.values())) if claims else {}
+    entries = interrupt.run(partial(ledgers.read, config, claims.values())) if claims else {}
     changes = rewind.plan(config, targets, committed, bounds, entries)
     print("\n".join(summary(config, changes)))
     if not confirmed("Go on?", args.yes):
@@ -100,7 +99,7 @@ def _rewind(
 def _reset_ledgers(config: Config, resets: Sequence[ledgers.Reset]) -> None:
     told = partial(print, "the ledger is set in shard", flush=True)
     try:
-        trio.run(partial(ledgers.reset, config, resets, told))
+        interrupt.run(partial(ledgers.reset, config, resets, told))
     except BaseException:
         print(
             "pipeline: the group's offsets are set, but not every ledger: where it isn't, the "

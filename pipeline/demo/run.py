@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-import trio
-
+from pipeline import interrupt
 from pipeline.demo.display import Display
 from pipeline.demo.play import Settings, play
 from pipeline.demo.stage import Stage, keep_logs, open_stage
@@ -63,18 +63,9 @@ def _staged(servers: Servers) -> Iterator[Stage]:
 def _play(stage: Stage, settings: Settings, display: Display) -> Verdict:
     """The verdict. What fails on the way is raised together with where the logs are kept."""
     try:
-        return trio.run(play, stage, settings, display)
-    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
-        if _interrupted(error):
-            raise KeyboardInterrupt from None
+        return interrupt.run(partial(play, stage, settings, display))
+    except (Exception, BaseExceptionGroup) as error:
         display.freeze()
         log.exception("the demo failed")
         kept = PipelineError(f"the logs are in {keep_logs(stage.servers.directory)}")
         raise BaseExceptionGroup("the demo failed", [error, kept]) from None
-
-
-def _interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C is among the causes; Trio may raise it in a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(KeyboardInterrupt) is not None
-    return isinstance(error, KeyboardInterrupt)
