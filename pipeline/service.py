@@ -31,6 +31,7 @@ from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multikey import MultiKeyChannels
 from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.decoders import json_decoder
 from pipeline.observe.cycles import collect_cycles
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
@@ -46,7 +47,7 @@ from pipeline.postgres.sink import Sink
 from pipeline.postgres.sizer import BatchSizer
 from pipeline.postgres.store import ShardStore
 from pipeline.postgres.validate import mistakes_of
-from pipeline.records import Path, Record, json_decoder
+from pipeline.records import Path, Record
 from pipeline.store import PipelineError, Rejects
 
 log = logging.getLogger(__name__)

@@ -100,7 +100,7 @@ def _reset_ledgers(config: Config, resets: Sequence[ledgers.Reset]) -> None:
     told = partial(print, "the ledger is set in shard", flush=True)
     try:
         interrupt.run(partial(ledgers.reset, config, resets, told))
-    except BaseException:
+    except BaseException:  # at Ctrl-C too, say what is done and what is not
         print(
             "pipeline: the group's offsets are set, but not every ledger: where it isn't, the "
             "ledger still holds, and nothing is lost. To finish: pipeline rewind --to committed",

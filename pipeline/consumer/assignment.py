@@ -28,8 +28,8 @@ from itertools import count
 
 import trio
 
-from pipeline.consumer.client import AssignmentEvent, Change, Consumer, let_go
 from pipeline.consumer.partition import PartitionSettings, PartitionTask
+from pipeline.consumer.protocol import AssignmentEvent, Change, Consumer, let_go
 from pipeline.observe.metrics import Metrics
 from pipeline.records import TopicPartition
 from pipeline.store import Claim, Store

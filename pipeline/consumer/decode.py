@@ -150,7 +150,7 @@ def _plain(records: Iterator[Any]) -> Iterator[PlainBatch]:
         some: list[Any] = []
         try:
             some.extend(islice(records, PLAIN_RECORDS))
-        except Exception:
+        except Exception:  # whatever it is, it is raised after the records before it
             if some:
                 yield PlainBatch(some)
             raise

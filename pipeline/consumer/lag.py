@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 
 import trio
 
-from pipeline.consumer.client import Consumer
 from pipeline.consumer.partition import PartitionTask, Phase
+from pipeline.consumer.protocol import Consumer
 from pipeline.observe.health import Progress, ProgressWatch
 from pipeline.observe.metrics import Metrics
 from pipeline.records import TopicPartition

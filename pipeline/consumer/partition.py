@@ -23,11 +23,13 @@ import trio
 
 from pipeline.consumer.backlog import Backlog
 from pipeline.consumer.channels import Batch, Channels
-from pipeline.consumer.client import Consumer, Position
 from pipeline.consumer.offsets import OffsetTracker
+from pipeline.consumer.protocol import Consumer
+from pipeline.consumer.start import starting_offset
+from pipeline.decoders import Decoder
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Decoder, RawBatch, RawRecord, TopicPartition
-from pipeline.store import Claim, Fenced, PartitionStore, PipelineError, Store
+from pipeline.records import RawBatch, RawRecord, TopicPartition
+from pipeline.store import Claim, Fenced, PartitionStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +137,8 @@ class PartitionTask:
         claim = Claim(settings.group, source, await settings.consumer.topic_id(source.topic))
         store = await settings.store.open(claim)
         position = (await settings.consumer.positions([source]))[source]
-        start = self._starting_offset(store, position)
+        start, skipped = starting_offset(source, store.applied, position)
+        self._duplicates.inc(skipped)
         applied = store.applied.offsets_from(start or 0)
         if settings.unfold is not None and position.committed is not None:
             applied |= settings.unfold(position.metadata, position.committed)
@@ -145,46 +148,6 @@ class PartitionTask:
         if self.phase is Phase.OPENING:
             settings.consumer.start(source, start)
         return store
-
-    def _starting_offset(self, store: PartitionStore, position: Position) -> int | None:
-        """The higher of what Kafka and the ledger know; a difference is counted and explained."""
-        start, watermark = position.committed, store.applied.watermark
-        if start is None and watermark is None:
-            # An offset of our own, not the consumer's: a partition that is taken over once more
-            # before anything was committed starts where it started first, not where it got to.
-            start = position.reset
-        if watermark is not None and (start is None or start < watermark):
-            self._explain_set_back(start, watermark, store.applied.folded)
-            self._duplicates.inc(max(0, watermark - (position.start if start is None else start)))
-            start = watermark
-        elif watermark is not None and start is not None and start > watermark:
-            log.info(
-                "%s: starting at the group's offset %d, the ledger knows all below %d: what lies "
-                "between are no records, or the offset was moved on from outside",
-                self.source, start, watermark,
-            )  # fmt: skip
-        if start is not None and start < position.start:
-            log.error(
-                "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
-                "they were applied", self.source, start, position.start,
-            )  # fmt: skip
-            start = position.start
-        if start is not None and start > position.end:
-            raise PipelineError(
-                f"{self.source}: offset {start} comes next, but the log ends at {position.end}: Kafka "
-                "has lost records, or the topic's data was replaced. To apply the log again from an "
-                "offset of your choice, stop all instances and use: pipeline rewind"
-            )
-        return start
-
-    def _explain_set_back(self, start: int | None, watermark: int, folded: int | None) -> None:
-        if start is not None and folded is not None and start < folded:
-            log.warning(
-                "%s: the group's offset was set back to %d from outside, but the ledger in the "
-                "database has everything below %d applied, so nothing is applied again; for a "
-                "deliberate replay, stop all instances and use: pipeline rewind",
-                self.source, start, watermark,
-            )  # fmt: skip
 
     async def _work(self, store: PartitionStore) -> None:
         try:

@@ -48,7 +48,7 @@ class Server(ABC):
         self.process = Process(program, tied=self._tied, remove=self._remove)
         try:
             self.process.wait_until(self.ready, timeout)
-        except BaseException:
+        except BaseException:  # at Ctrl-C too, no server may be left behind
             self.process.end()
             raise
 

@@ -147,7 +147,7 @@ def start_all(servers: Sequence[Server]) -> None:
         try:
             for one in starting:
                 one.result()
-        except BaseException:
+        except BaseException:  # at Ctrl-C too, no server may be left behind
             for server in servers:
                 server.close()
             raise

@@ -82,7 +82,7 @@ async def _serve_for_ever(framework: Framework, listener: socket.socket) -> None
     while True:
         try:
             await serve(framework, _server_config(listener))
-        except Exception:
+        except Exception:  # Hypercorn's, whatever it is: it must not end the consumer
             log.exception("the HTTP server failed and is started again")
         await trio.sleep(RESTART_SECONDS)
 

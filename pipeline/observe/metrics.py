@@ -200,7 +200,7 @@ class Metrics:
         for source in list(self._sources):
             try:
                 source()
-            except Exception:
+            except Exception:  # told; the other metrics must be seen just then
                 log.exception("a source of metrics failed: %r", source)
         return generate_latest(_WithoutCreated(self._registry))
 

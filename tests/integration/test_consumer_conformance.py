@@ -14,7 +14,8 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer.client import Change, Consumer, KafkaClient, Position, let_go
+from pipeline.consumer.client import KafkaClient
+from pipeline.consumer.protocol import Change, Consumer, Position, let_go
 from pipeline.local import Servers
 from pipeline.records import TopicPartition
 from tests.simulation.kafka import Broker, Message, SimulatedConsumer

@@ -7,7 +7,8 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer.client import Change, KafkaClient
+from pipeline.consumer.client import KafkaClient
+from pipeline.consumer.protocol import Change
 from pipeline.local import Servers
 from pipeline.records import TopicPartition
 from tests.support.servers import TopicFactory

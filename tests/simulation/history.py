@@ -19,8 +19,9 @@ import trio.testing
 
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.multikey import MultiKeyChannels
+from pipeline.decoders import json_decoder
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Path, TopicPartition, json_decoder
+from pipeline.records import Path, TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end

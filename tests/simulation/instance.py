@@ -12,13 +12,14 @@ from pipeline.config import ShardConfig
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.decoders import Decoder
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.bridge import Session
 from pipeline.postgres.shard import Backoff, Shard
 from pipeline.postgres.sharded import ShardedStore
 from pipeline.postgres.sizer import BatchSizer
 from pipeline.postgres.store import ShardStore, Transactions
-from pipeline.records import Decoder, Record
+from pipeline.records import Record
 from pipeline.store import Rejection
 from tests.simulation.kafka import Broker, SimulatedConsumer
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer

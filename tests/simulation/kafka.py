@@ -15,8 +15,8 @@ from uuid import UUID
 import attrs
 import trio
 
-from pipeline.consumer.client import AssignmentEvent, Change, Consumer, Position
 from pipeline.consumer.decode import PlainBatch
+from pipeline.consumer.protocol import AssignmentEvent, Change, Consumer, Position
 from pipeline.records import RawBatch, TopicPartition
 from tests.simulation.world import Gate, World
 

@@ -14,9 +14,10 @@ import trio.testing
 
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.partition import PartitionTask
+from pipeline.decoders import json_decoder
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.ledger import key_of
-from pipeline.records import Path, TopicPartition, json_decoder
+from pipeline.records import Path, TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer

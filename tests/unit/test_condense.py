@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -76,18 +75,6 @@ def test_what_is_remembered_is_bounded(filtered: Condense) -> None:
     for number in range(2 * MOST_KEPT):
         assert passed(filtered, "kafka.net", "x" * number) is not None
     assert len(filtered._told) <= MOST_KEPT
-
-
-@pytest.fixture
-def root() -> Iterator[None]:
-    """Logging as it was, afterwards."""
-    logger = logging.getLogger()
-    handlers, level = logger.handlers, logger.level
-    logger.handlers = []
-    yield
-    logger.handlers = handlers
-    logger.setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.mark.usefixtures("root")

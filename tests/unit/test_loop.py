@@ -65,11 +65,13 @@ async def test_timers_fire_in_order_and_cancelled_ones_do_not(loop: Any) -> None
     seen: list[str] = []
 
     async def work() -> None:
+        fired = asyncio.Event()
         loop.call_later(0.03, seen.append, "last")
+        loop.call_later(0.04, fired.set)
         cancelled = loop.call_later(0.02, seen.append, "cancelled")
         loop.call_later(0.01, seen.append, "first")
         cancelled.cancel()
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(fired.wait(), 30)
 
     await cross(work)
     assert seen == ["first", "last"]

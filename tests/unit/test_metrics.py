@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import prometheus_client
@@ -193,18 +192,6 @@ def test_metrics_alone_do_not_import_the_server_or_kafka() -> None:
     code = f"import sys, pipeline.observe.metrics; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-@pytest.fixture
-def root() -> Iterator[None]:
-    """Logging as it was, afterwards."""
-    logger = logging.getLogger()
-    handlers, level = logger.handlers, logger.level
-    logger.handlers = []
-    yield
-    logger.handlers = handlers
-    logger.setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.mark.usefixtures("root")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition as KafkaTopicPartition
 
-from pipeline.records import Path, Record, TopicPartition, json_decoder
+from pipeline.decoders import json_decoder
+from pipeline.records import Path, Record, TopicPartition
 from tests.support.records import SOURCE, Raw
 
 

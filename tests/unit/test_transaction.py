@@ -9,6 +9,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 import trio
+import trio.testing
 import trio_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,7 +207,7 @@ async def test_it_begins_when_something_is_asked_for(world: World) -> None:
 
     async def handler(tx: Transaction) -> None:
         await tx.execute("insert", 1)
-        await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked()
         seen.append(list(world.connection.transactions))
         await tx.fetchval("select")
         seen.append(list(world.connection.transactions))
@@ -219,7 +220,7 @@ async def test_it_begins_when_something_is_asked_for(world: World) -> None:
 async def test_a_handler_that_asks_for_nothing_holds_no_connection(world: World) -> None:
     async def handler(tx: Transaction) -> None:
         await tx.execute("insert", 1)
-        await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked()
         assert world.crossings == 0
 
     await world.call(handler)
