@@ -1,8 +1,9 @@
 """Records, and how values and ordering keys are found in them.
 
 A `Record` wraps what the Kafka decoder yields and adds what the pipeline needs of it: the decoded
-document and the ordering key. It is made once a record, so it is small, and what is rarely needed
-(headers, the raw value) stays in the decoder's own object.
+document and the ordering key. It is made once a record, so it is small (a compiled struct, which the
+cycle collector need not look at), and what is rarely needed (headers, the raw value) stays in the
+decoder's own object.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import attrs
+import msgspec
 import orjson
+
+from pipeline.rows import Row
 
 
 class TopicPartition(NamedTuple):
@@ -58,15 +62,15 @@ class RawBatch(Protocol):
         """
 
 
-@attrs.define(eq=False)
-class Record:
+class Record(msgspec.Struct, eq=False, gc=False):
     """One Kafka message on its way to Postgres.
 
     Attributes:
         source: the partition that it came from.
         offset: its place there.
         raw: the decoder's object, which holds key, value, headers and timestamp.
-        document: the value, decoded; None for a tombstone and where decoding failed.
+        document: the value, decoded: a `Row` where the store reads only some fields of it. None for
+            a tombstone and where decoding failed.
         ordering: what orders it. One key: that key's value. Several: a tuple of (place, value).
         error: why it can't be applied, where that is known before Postgres sees it.
     """
@@ -173,21 +177,13 @@ class Path:
 
 def _walk(document: Any, steps: Iterable[str]) -> Any:
     for step in steps:
-        if type(document) is not dict:
+        if type(document) is not dict and not isinstance(document, Row):
             return None
         document = document.get(step)
     return document
 
 
 def _from_value(steps: tuple[str, ...]) -> Getter:
-    if len(steps) == 1:
-        (step,) = steps
-
-        def one(record: Record) -> Any:
-            document = record.document
-            return document.get(step) if type(document) is dict else None
-
-        return one
     return lambda record: _walk(record.document, steps)
 
 

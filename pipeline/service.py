@@ -150,7 +150,7 @@ def partition_settings(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
-        decode=json_decoder([Path.parse(key) for key in config.records.keys]),
+        decoder=partial(json_decoder, [Path.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
         buffer=BufferLimit(config.limits.max_buffered, config.limits.max_buffered_total),

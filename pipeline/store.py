@@ -15,6 +15,7 @@ from uuid import UUID
 import attrs
 
 from pipeline.records import Record, TopicPartition
+from pipeline.rows import Shape
 
 
 class PipelineError(Exception):
@@ -132,6 +133,10 @@ class PartitionStore(Protocol):
     applied: AppliedOffsets
     writers: int
     """How many batches may be in flight at once."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """What is read of a record's value, whose document is then a `Row`; None: all of it."""
 
     @property
     def batch_limit(self) -> int:

@@ -29,6 +29,7 @@ from pipeline.consumer.start import starting_offset
 from pipeline.decoders import Decoder
 from pipeline.observe.metrics import Metrics
 from pipeline.records import RawBatch, RawRecord, TopicPartition
+from pipeline.rows import Shape
 from pipeline.store import Claim, Fenced, PartitionStore, Store
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class PartitionSettings:
     consumer: Consumer
     store: Store
     group: str
-    decode: Decoder
+    decoder: Callable[[Shape | None], Decoder]
     make_channels: Callable[[], Channels]
     metrics: Metrics
     buffer: BufferLimit
@@ -99,6 +100,7 @@ class PartitionTask:
         self.assigned_at = time.time()
         self.ended = trio.Event()
         self._settings = settings
+        self._decode: Decoder  # once the store is open
         self._scope = trio.CancelScope()
         self._intake_scope = trio.CancelScope()
         self._backlog = Backlog()
@@ -136,6 +138,7 @@ class PartitionTask:
         settings, source = self._settings, self.source
         claim = Claim(settings.group, source, await settings.consumer.topic_id(source.topic))
         store = await settings.store.open(claim)
+        self._decode = settings.decoder(store.shape)
         position = (await settings.consumer.positions([source]))[source]
         start, skipped = starting_offset(source, store.applied, position)
         self._duplicates.inc(skipped)
@@ -231,7 +234,7 @@ class PartitionTask:
     def _file(self, raws: Sequence[RawRecord]) -> None:
         if self.phase is not Phase.RUNNING:
             return  # woken before the drain began: start nothing new
-        decoded = self._settings.decode(self.source, raws)
+        decoded = self._decode(self.source, raws)
         fresh = self.offsets.admit(decoded)
         if len(fresh) < len(decoded):
             self._duplicates.inc(len(decoded) - len(fresh))

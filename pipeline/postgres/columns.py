@@ -6,7 +6,8 @@ whatever the batches were. They stand beside each other here for that reason.
 
 How values travel: whole numbers, floats and booleans must be such in JSON too; everything else is
 text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
-whose values must be compared here (``max`` of a timestamp) are parsed first.
+whose values must be compared here (``max`` of a timestamp) are parsed first. JSON that is not merged
+inside goes as it was produced.
 
 Numbers and booleans are checked before they are folded, so that a wrong one is found also where a newer
 record of the batch would have covered it. What Postgres casts, it can only judge in the folded row
@@ -25,6 +26,7 @@ from pipeline.postgres import values
 from pipeline.postgres.catalog import Column
 from pipeline.postgres.errors import RowError
 from pipeline.records import Getter, Path, Record
+from pipeline.rows import Shape
 
 Fold = Callable[[Any, Any], Any]
 """(older, newer) → what both amount to; either may be None, for null."""
@@ -125,6 +127,7 @@ class SinkColumn:
 
     Attributes:
         name: its name, unquoted.
+        path: where its values are.
         getter: record → value as decoded, or None.
         merge: one of `FOLDS`.
         base: its type in the catalog.
@@ -135,14 +138,19 @@ class SinkColumn:
     """
 
     name: str
+    path: Path
     getter: Getter
-    field: str | None
     merge: str
     base: str
     type: str
     array: str
     convert: Convert | None
     encode: Convert | None
+
+    @property
+    def field(self) -> str | None:
+        """The field of the value that it is; None where its values are found in another way."""
+        return self.path.steps[0] if self.path.in_value and len(self.path.steps) == 1 else None
 
     @property
     def fold(self) -> Fold:
@@ -177,9 +185,19 @@ class SinkColumn:
             t=f"{stored}.{quote(self.name)}", e=f"{newer}.{quote(self.name)}"
         )
 
-    def passes(self, found: Sequence[Any]) -> bool:
-        """Whether none of the values that were found needs the conversion."""
-        return _unchanged(self.convert, found)
+    def parsed(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Values as they were decoded → as they are folded.
+
+        Raises:
+            RowError: one can't be converted.
+        """
+        convert = self.convert
+        if convert is None or _unchanged(convert, found):
+            return found
+        try:
+            return [None if value is None else convert(value) for value in found]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
 
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
@@ -196,15 +214,24 @@ def _unchanged(change: Convert | None, found: Sequence[Any]) -> bool:
     return change is None or UNCHANGED.get(change, _NEVER).issuperset(map(type, found))
 
 
+def shape_of(columns: Iterable[SinkColumn]) -> Shape:
+    """What columns read of a value."""
+    readers: dict[str, list[bool]] = {}
+    for column in columns:
+        if column.path.in_value:
+            text = column.field is not None and column.convert is values.json_text
+            readers.setdefault(column.path.steps[0], []).append(text)
+    return Shape(tuple(readers), frozenset(name for name, texts in readers.items() if all(texts)))
+
+
 def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
     """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
     path = Path.parse(config.source)
     array, convert, encode = _transport(column, config.merge, path, key)
-    field = path.steps[0] if path.in_value and len(path.steps) == 1 else None
     return SinkColumn(
         name=config.name,
+        path=path,
         getter=path.getter(),
-        field=field,
         merge=config.merge,
         base=column.base,
         type=column.type,
@@ -224,7 +251,9 @@ def _transport(
     """
     base, compared = column.base, merge in ("max", "min", "add")
     if base in ("json", "jsonb"):
-        return "text", values.json_object if merge == "jsonb" else None, values.as_json
+        if merge == "jsonb":
+            return "text", values.json_object, values.as_json
+        return ("text", None, values.as_json) if key else ("text", values.json_text, None)
     if column.category == "A":
         return "text", None, values.as_array
     if base in NUMBERS and not path.is_text:

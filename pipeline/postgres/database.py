@@ -19,6 +19,7 @@ from pipeline.postgres.sink import Sink, Write
 from pipeline.postgres.statements import Statements
 from pipeline.postgres.transaction import Transaction
 from pipeline.records import Record, offset_of
+from pipeline.rows import Shape
 from pipeline.store import AppliedOffsets, Claim, Fenced
 
 Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
@@ -27,6 +28,10 @@ Split = Callable[[Sequence[Record]], Iterator[Sequence[Record]]]
 
 class Applier(Protocol):
     """What turns records into the statements of one transaction."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """See `PartitionStore.shape`."""
 
     async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
         """Apply records in one transaction, with the ledger where there is a lease.
@@ -47,6 +52,7 @@ class Database:
         self._applier = applier
         self._owner = owner
         self._exactly_once = exactly_once
+        self.shape = applier.shape
 
     async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
         """Become the owner: the epoch of each writer, and what is applied."""
@@ -100,6 +106,7 @@ class SinkApplier:
     """Applies records by the declared sink."""
 
     def __init__(self, sink: Sink) -> None:
+        self.shape = sink.shape
         self._sink = sink
         self._statements = Statements(sink)
 
@@ -156,6 +163,7 @@ class HandlerApplier:
         apart: bool,
         called: Callable[[int, float], None],
     ) -> None:
+        self.shape = None  # a handler may read anything
         self._handler = handler
         self._split = split
         self._apart = apart

@@ -40,6 +40,7 @@ class OwnedPartition:
     ) -> None:
         self.applied = applied
         self.writers = len(epochs)
+        self.shape = store.database.shape
         self._store = store
         self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
 

@@ -6,7 +6,8 @@ and because a thousand updates of one row should be one. Rows are sorted by prim
 transactions that lock the same rows in different orders deadlock.
 
 Work goes column by column, not row by row: a list comprehension over a column costs a third of what
-filling rows does, and arrays by column are what the statement takes.
+filling rows does, and arrays by column are what the statement takes. The sink says which fields of a
+value it reads (`Sink.shape`), and its records' documents are rows of these.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from itertools import pairwise
 from typing import Any
 
 import attrs
+from msgspec.structs import astuple
 
 from pipeline.config import SinkConfig
 from pipeline.postgres.catalog import Table
-from pipeline.postgres.columns import SinkColumn, converted, quote, sink_column
+from pipeline.postgres.columns import SinkColumn, converted, quote, shape_of, sink_column
 from pipeline.postgres.errors import RowError
 from pipeline.records import Record
+from pipeline.rows import Shape
 
 
 @attrs.frozen
@@ -46,6 +49,8 @@ class Sink:
         )
         by_name = {column.name: column for column in self.columns}
         self.primary_key = tuple(by_name[name] for name in config.primary_key)
+        self.shape: Shape = shape_of(self.columns)
+        """The fields that the columns read; first of all in the rows that records must hold."""
         self._deletes = config.tombstone == "delete"
         self._key_of = _key_getter(self.primary_key)
 
@@ -95,59 +100,53 @@ class Sink:
         )
         return Write("delete", arrays, len(keys))
 
-    def _upsert(self, records: list[Record]) -> Write:
+    def _upsert(self, records: Sequence[Record]) -> Write:
+        columns = self._columns(records)
         if self.mode == "insert":
-            return Write("insert", self._arrays(records, None, None), len(records))
-        keys = self._keys(records)
-        layout = _Layout.of(keys)
-        return Write("upsert", self._arrays(records, keys, layout), len(layout.last))
+            arrays = [c.values(found) for c, found in zip(self.columns, columns, strict=True)]
+            return Write("insert", tuple(arrays), len(records))
+        layout = _Layout.of(self._keys(columns))
+        arrays = [
+            column.values(layout.folded(column, values))
+            for column, values in zip(self.columns, columns, strict=True)
+        ]
+        return Write("upsert", tuple(arrays), len(layout.last))
 
-    def _keys(self, records: Sequence[Record]) -> list[Any]:
-        """The primary keys of records, in their order; each there and a plain value."""
-        if len(self.primary_key) == 1:
-            documents = [record.document for record in records]
-            keys = self._values(self.primary_key[0], records, documents)
-            if None not in keys:
-                return keys
-        return [self._required_key(record) for record in records]
+    def _columns(self, records: Sequence[Record]) -> list[Sequence[Any]]:
+        """For each column its values in the records, in their order, parsed."""
+        fields: dict[str, Sequence[Any]] = {}
+        if self.shape.fields:
+            # Those that the decoder added for the ordering key come last, and nobody asks for them.
+            rows = [record.document for record in records]
+            fields = dict(
+                zip(self.shape.fields, zip(*map(astuple, rows), strict=True), strict=False)
+            )
+        return [
+            column.parsed(column.read(records) if column.field is None else fields[column.field])
+            for column in self.columns
+        ]
+
+    def _keys(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """The primary keys of records, in their order."""
+        by_column = dict(zip(self.columns, columns, strict=True))
+        parts = [by_column[column] for column in self.primary_key]
+        if any(None in part for part in parts):
+            raise self._key_missing()
+        return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
     def _required_key(self, record: Record) -> Any:
         key = self._key_of(record)
         if key is None or (type(key) is tuple and None in key):
-            names = ", ".join(column.name for column in self.primary_key)
-            raise RowError(f"the primary key ({names}) is missing or null")
+            raise self._key_missing()
         try:
             hash(key)
         except TypeError:
             raise RowError(f"the primary key {key!r} is not a plain value") from None
         return key
 
-    def _arrays(
-        self, records: Sequence[Record], keys: list[Any] | None, layout: _Layout | None
-    ) -> tuple[Sequence[Any], ...]:
-        """An array for each column; ``keys`` are the primary key's values where it is one column."""
-        arrays, documents = [], [record.document for record in records]
-        for column in self.columns:
-            known = keys is not None and self.primary_key == (column,)
-            values = keys if known else self._values(column, records, documents)
-            assert values is not None
-            arrays.append(column.values(layout.folded(column, values) if layout else values))
-        return tuple(arrays)
-
-    def _values(
-        self, column: SinkColumn, records: Sequence[Record], documents: Sequence[Any]
-    ) -> list[Any]:
-        field = column.field
-        if field is not None:
-            try:
-                values = [document.get(field) for document in documents]
-            except AttributeError:
-                raise RowError("the value is not a JSON object") from None
-        else:
-            values = column.read(records)
-        if column.convert is not None and not column.passes(values):
-            values = [converted(column, value) for value in values]
-        return values
+    def _key_missing(self) -> RowError:
+        names = ", ".join(column.name for column in self.primary_key)
+        return RowError(f"the primary key ({names}) is missing or null")
 
 
 def _key_getter(columns: Sequence[SinkColumn]) -> Any:
@@ -184,7 +183,7 @@ class _Layout:
     """Rows of several records, few as a rule: the row's number, and the places in order."""
 
     @classmethod
-    def of(cls, keys: list[Any]) -> _Layout:
+    def of(cls, keys: Sequence[Any]) -> _Layout:
         """From the primary keys of the batch's records.
 
         Raises:
@@ -208,7 +207,7 @@ class _Layout:
             [(n, order[start:end]) for n, (start, end) in enumerate(runs) if end - start > 1],
         )
 
-    def folded(self, column: SinkColumn, values: list[Any]) -> list[Any]:
+    def folded(self, column: SinkColumn, values: Sequence[Any]) -> list[Any]:
         """A column's values, one for each row; ``values`` has one for each record."""
         if column.merge == "last":
             return [values[place] for place in self.last]

@@ -29,6 +29,7 @@ from pipeline.postgres.owned import OwnedPartition, described
 from pipeline.postgres.shard import Backoff, Breaker, BreakerState
 from pipeline.postgres.sizer import BatchSizer
 from pipeline.records import Record, TopicPartition
+from pipeline.rows import Shape
 from pipeline.store import (
     AppliedOffsets,
     Claim,
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 class Transactions(Protocol):
     """What the store asks of a database; `database.Database` says what each does."""
+
+    @property
+    def shape(self) -> Shape | None: ...
 
     async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]: ...
     async def write(self, lease: Lease, records: Sequence[Record]) -> int: ...

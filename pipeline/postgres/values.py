@@ -12,6 +12,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import orjson
 
 # numeric has at most 131,072 digits before the point and 16,383 after it, so no sum of two needs more.
@@ -33,7 +34,18 @@ def as_text(value: Any) -> str:
 
 def as_json(value: Any) -> str:
     """JSON, for json and jsonb."""
-    return orjson.dumps(value, default=str).decode()
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
+        return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def json_text(value: Any) -> str | None:
+    """JSON as it was produced, where the decoder left it so; None for its null."""
+    if type(value) is not msgspec.Raw:
+        return as_json(value)
+    text = str(value, "utf-8")
+    return None if text == "null" else text
 
 
 def as_array(value: Any) -> str:

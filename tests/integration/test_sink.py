@@ -20,7 +20,7 @@ from pipeline.postgres.packing import packed
 from pipeline.postgres.sink import Sink
 from pipeline.postgres.statements import Statements
 from tests.support.servers import DatabaseFactory
-from tests.support.tables import Declared, document_record, sink_config
+from tests.support.tables import Declared, document_record, sink_config, writes
 
 pytestmark = pytest.mark.real
 
@@ -122,7 +122,7 @@ class Database:
 
         async def work() -> None:
             async with self.connection.transaction():
-                for write in sink.writes(records):
+                for write in writes(sink, records):
                     await self.connection.execute(
                         statements.plain[write.kind], *packed(write.arrays)
                     )

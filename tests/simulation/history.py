@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -105,7 +106,7 @@ class History:
         rng = self.rng
         paths = ["id", "user"] if self.several_keys else ["id"]
         return Setup(
-            decode=json_decoder([Path.parse(path) for path in paths]),
+            decoder=partial(json_decoder, [Path.parse(path) for path in paths]),
             make_channels=MultiKeyChannels if self.several_keys else KeyChannels,
             connections=rng.randint(1, 3),
             max_batch=rng.choice([1, 3, 10, 30]),

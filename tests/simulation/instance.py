@@ -20,6 +20,7 @@ from pipeline.postgres.sharded import ShardedStore
 from pipeline.postgres.sizer import BatchSizer
 from pipeline.postgres.store import ShardStore, Transactions
 from pipeline.records import Record
+from pipeline.rows import Shape
 from pipeline.store import Rejection
 from tests.simulation.kafka import Broker, SimulatedConsumer
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
@@ -32,7 +33,7 @@ BACKOFF = Backoff(0.05, 1.0)
 class Setup:
     """What all instances of a history share."""
 
-    decode: Decoder
+    decoder: Callable[[Shape | None], Decoder]
     make_channels: Callable[[], Channels]
     connections: int
     max_batch: int
@@ -114,7 +115,7 @@ class Instance:
             consumer=self.consumer,
             store=store,
             group="group",
-            decode=setup.decode,
+            decoder=setup.decoder,
             make_channels=setup.make_channels,
             metrics=setup.metrics,
             buffer=BufferLimit(setup.max_buffered, 10 * setup.max_buffered),

@@ -209,6 +209,8 @@ def postgres_error(sqlstate: str) -> asyncpg.PostgresError:
 class SimulatedDatabase:
     """A server as one instance reaches it; see `database.Database` for what each method does."""
 
+    shape = None
+
     def __init__(self, server: SimulatedServer, awake: Gate) -> None:
         self.server = server
         self._awake = awake

@@ -76,7 +76,7 @@ class Stage:
         self.metrics = Metrics()
         self._nursery = nursery
         self._setup = Setup(
-            decode=json_decoder([Path.parse("id")]),
+            decoder=partial(json_decoder, [Path.parse("id")]),
             make_channels=KeyChannels,
             connections=WRITERS,
             max_batch=BATCH,

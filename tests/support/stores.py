@@ -36,6 +36,8 @@ Answer = Callable[[Sequence[Record]], None]
 class FakeDatabase:
     """Applies to a list. ``answers`` are used up, one a write; then ``always`` answers."""
 
+    shape = None
+
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.always: Answer = lambda records: None

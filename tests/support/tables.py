@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
-import orjson
+import msgspec
 
 from pipeline.config import ColumnConfig, SinkConfig
 from pipeline.postgres.catalog import Column, Table
+from pipeline.postgres.sink import Sink, Write
 from pipeline.records import Record
+from pipeline.rows import row_parser
 from tests.support.records import SOURCE, Raw
 
 NAMES = {"int2": "smallint", "int4": "integer", "int8": "bigint", "float4": "real",
@@ -59,6 +61,17 @@ def table_of(columns: Mapping[str, Declared]) -> Table:
 
 def document_record(offset: int, key: object, document: Any) -> Record:
     """A record with a message key; ``document`` None makes it a tombstone."""
-    value = None if document is None else orjson.dumps(document)
+    value = None if document is None else msgspec.json.encode(document)
     raw = Raw(offset, str(key).encode(), value)
     return Record(SOURCE, offset, raw, document, key if isinstance(key, str | int) else str(key))
+
+
+def writes(sink: Sink, records: Iterable[Record]) -> Iterator[Write]:
+    """`Sink.writes` of records whose documents are rows, as a decoder makes them for the sink."""
+    parse = row_parser(sink.shape)
+    return sink.writes(
+        [
+            msgspec.structs.replace(record, document=record.value and parse(record.value))
+            for record in records
+        ]
+    )

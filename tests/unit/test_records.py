@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from kafka import TopicPartition as KafkaTopicPartition
 
 from pipeline.decoders import json_decoder
 from pipeline.records import Path, Record, TopicPartition
+from pipeline.rows import Shape
 from tests.support.records import SOURCE, Raw
 
 
@@ -136,6 +138,48 @@ def test_both_decoders_agree(values: list[bytes | None]) -> None:
     for one, other in zip(summary(fast), as_one, strict=True):
         assert one[:3] == other[:3]
         assert bool(one[3]) == bool(other[3])
+
+
+def plain(document: Any) -> Any:
+    """A row as the dictionary that it was read from, as far as the test's fields go."""
+    return {field: document.get(field) for field in ("a", "id")}
+
+
+@given(payloads, st.sampled_from([["id"], ["a.b"], ["@key"], ["id", "a"], ["@key", "id.a"]]))
+def test_rows_order_as_documents_do(values: list[bytes | None], paths: list[str]) -> None:
+    """What is not an object can't become a row; all else is read alike."""
+    keys = [Path.parse(path) for path in paths]
+    whole = json_decoder(keys)(SOURCE, raws(values))
+    rows = json_decoder(keys, Shape(("a",)).including(["id"]))(SOURCE, raws(values))
+    for one, other in zip(whole, rows, strict=True):
+        if type(one.document) is dict and other.document is not None:
+            assert (plain(one.document), one.ordering) == (plain(other.document), other.ordering)
+            assert bool(one.error) == bool(other.error)
+        elif one.value is not None:
+            assert other.error is not None
+        else:
+            assert (one.ordering, other.document, other.error) == (other.ordering, None, None)
+
+
+def test_rows_of_a_shape_and_of_the_ordering_key_behind_it() -> None:
+    shape = Shape(("a", "not a name"), frozenset({"a"}))
+    decode = json_decoder([Path.parse("id")], shape)
+    (record,) = decode(SOURCE, [Raw(0, b"k", b'{"id":7,"a":[1, 2],"not a name":2.50,"x":{}}')])
+    assert (record.ordering, record.error) == (7, None)
+    assert bytes(record.document.get("a")) == b"[1, 2]"
+    assert msgspec.structs.astuple(record.document)[1:] == (2.5, 7)
+
+
+def test_a_value_without_columns_may_be_anything_in_json() -> None:
+    (record,) = json_decoder([Path.parse("@key")], Shape(()))(SOURCE, [Raw(0, b"k", b"5")])
+    assert (record.document, record.ordering, record.error) == (5, "k", None)
+
+
+def test_a_row_that_nests_too_deep_says_so() -> None:
+    value = b'{"id":1,"a":' + b"[" * 1000 + b"]" * 1000 + b"}"
+    (record,) = json_decoder([Path.parse("id")], Shape(("a",)))(SOURCE, [Raw(0, b"k", value)])
+    assert record.error is not None
+    assert record.error.startswith("the value can't be read: maximum recursion depth")
 
 
 @given(payloads, st.sampled_from([["id"], ["a.b"], ["@key"], ["id", "a"], ["@key", "id.a"]]))
