@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import msgspec
 import pytest
 import trio
 import trio_asyncio
@@ -29,6 +30,7 @@ from pipeline.postgres.shard import Shard
 from pipeline.postgres.sizer import BatchSizer
 from pipeline.postgres.store import Transactions
 from pipeline.records import Record, TopicPartition
+from pipeline.rows import Shape, row_parser
 from pipeline.service import make_database, session
 from pipeline.store import AppliedOffsets, Claim, Fenced
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
@@ -73,6 +75,9 @@ n = {{ from = "n", merge = "add" }}
 name = "db0"
 dsn = "{dsn}"
 """
+
+
+SHAPE = Shape(("id", "n"))
 
 
 @attrs.frozen
@@ -143,7 +148,19 @@ def open_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 
 def records(*offsets: int, key: str = "a") -> list[Record]:
-    return [record(offset, key, {"id": key, "n": 1}) for offset in offsets]
+    return [counting(offset, key, 1) for offset in offsets]
+
+
+def counting(offset: int, key: str, n: Any) -> Record:
+    """A record whose document is a row, as both databases ask for."""
+    made = record(offset, key, {"id": key, "n": n})
+    assert made.value is not None
+    return msgspec.structs.replace(made, document=row_parser(SHAPE)(made.value))
+
+
+async def test_a_database_says_what_it_reads_of_a_value(open_subject: Open) -> None:
+    async with open_subject() as subject:
+        assert subject.transactions.shape == SHAPE
 
 
 async def own(database: Transactions, writers: int = 2, claim: Claim = CLAIM) -> list[Lease]:
@@ -205,7 +222,7 @@ async def test_a_refused_row_changes_nothing(open_subject: Open) -> None:
     async with open_subject() as subject:
         database = subject.transactions
         (lease,) = await own(database, 1)
-        bad = record(1, "b", {"id": "b", "n": "many"})
+        bad = counting(1, "b", "many")
         with pytest.raises(Exception) as caught:  # noqa: PT011 (judged in the next line)
             await database.write(lease, [*records(0), bad])
         assert judge(caught.value) is Verdict.REJECT

@@ -24,6 +24,7 @@ import trio
 from pipeline.postgres.ledger import Lease, key_of
 from pipeline.postgres.store import Transactions
 from pipeline.records import Record, TopicPartition, offset_of
+from pipeline.rows import Shape
 from pipeline.store import AppliedOffsets, Claim, Fenced
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.locks import RowLocks
@@ -209,7 +210,7 @@ def postgres_error(sqlstate: str) -> asyncpg.PostgresError:
 class SimulatedDatabase:
     """A server as one instance reaches it; see `database.Database` for what each method does."""
 
-    shape = None
+    shape = Shape(("id", "n"))
 
     def __init__(self, server: SimulatedServer, awake: Gate) -> None:
         self.server = server
@@ -267,10 +268,10 @@ class SimulatedDatabase:
 
     def apply(self, records: Sequence[Record]) -> None:
         """The data: refused as a whole where one record does not fit."""
-        if any(type(record.document["n"]) is not int for record in records):
+        if any(type(record.document.get("n")) is not int for record in records):
             raise asyncpg.DataError("invalid input syntax for type integer")
         for record in records:
-            self.server.counters[record.document["id"]] += record.document["n"]
+            self.server.counters[record.document.get("id")] += record.document.get("n")
             self.server.applied.append((record.source, record.ordering, record.offset))
         self.server.world.journal.note(
             "%s: applied %s %s", self.server.name, records[0].source, [r.offset for r in records]
