@@ -63,11 +63,9 @@ class LagWatch:
             self._metrics.remove_source(self.set_gauges)
 
     async def _look(self) -> None:
-        tasks = self._tasks()
-        for source, end in (await self._consumer.ends([task.source for task in tasks])).items():
-            for task in tasks:
-                if task.source == source:
-                    task.log_end = end
+        tasks = {task.source: task for task in self._tasks()}
+        for source, end in (await self._consumer.ends(tasks)).items():
+            tasks[source].log_end = end
         self._health.feed(
             Progress(
                 task.source,
