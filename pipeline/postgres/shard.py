@@ -102,6 +102,10 @@ class Shard:
     A batch has a `turn` from when it is taken until it is decided, and `transact` runs what it writes;
     of those there are as many at once as ``connections``. ``handled`` by a slow function of a user's,
     there may be twice as many turns: half of the batches are with the handler, the others are written.
+
+    Take-overs share the connections with the batches and may have half of them: an instance that is
+    given many partitions at once goes on with those that it has, and one that waits for a former
+    owner's transaction holds up no batch.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Shard:
         self._pool = Connections(config.dsn, session)
         self._turns = trio.CapacityLimiter(config.connections)
         self._transactions = trio.CapacityLimiter(config.connections)
+        self._take_overs = trio.CapacityLimiter(max(1, config.connections // 2))
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
 
@@ -138,6 +143,12 @@ class Shard:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn: first come, first served."""
         async with self._turns:
+            yield
+
+    @asynccontextmanager
+    async def taking_over(self) -> AsyncIterator[None]:
+        """Wait until one more partition may be taken over. A checkpoint."""
+        async with self._take_overs, self._transactions:
             yield
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:

@@ -67,6 +67,7 @@ class Turns(Protocol):
 
     def widen(self, *, slow: bool) -> None: ...
     def turn(self) -> AbstractAsyncContextManager[None]: ...
+    def taking_over(self) -> AbstractAsyncContextManager[None]: ...
     def drop_idle(self) -> None: ...
 
 
@@ -105,7 +106,8 @@ class ShardStore:
             await self.shard.breaker.closed()
             try:
                 database = await self._connected()
-                epochs, applied = await database.take_over(claim, writers)
+                async with self.shard.taking_over():
+                    epochs, applied = await database.take_over(claim, writers)
             except Exception as error:  # judged: what is not for retrying is raised
                 await self.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1

@@ -102,6 +102,8 @@ class FakeShard:
     def turn(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
+    taking_over = turn
+
     def drop_idle(self) -> None:
         self.dropped += 1
 
