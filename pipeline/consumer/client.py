@@ -44,7 +44,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer import decode
+from pipeline.consumer import decode, positions
 from pipeline.consumer.contact import Contact
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
 from pipeline.records import RawBatch, TopicPartition
@@ -99,7 +99,6 @@ class KafkaClient:
     def __init__(self, consumer: Any, *, compiled: bool) -> None:
         self._consumer = consumer
         self._compiled = compiled  # polls give batches, not records
-        self._reset_policy = str(consumer.config["auto_offset_reset"])
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
@@ -268,40 +267,22 @@ class KafkaClient:
             await trio.sleep(IDLE_POLL_SECONDS)
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        return await self._answered(partial(self._positions, list(sources)))
-
-    def _positions(self, sources: list[TopicPartition]) -> dict[TopicPartition, Position]:
-        partitions = [KafkaPartition(*source) for source in sources]
-        coordinator = self._consumer._coordinator
-        committed = coordinator.fetch_committed_offsets(partitions, timeout_ms=10_000)
-        starts = self._consumer.beginning_offsets(partitions, timeout_ms=10_000)
-        ends = self._consumer.end_offsets(partitions, timeout_ms=10_000)
-        resets = {"earliest": starts, "latest": ends}.get(self._reset_policy, {})
-        positions = {}
-        for source in sources:
-            found = committed.get(source)
-            positions[source] = Position(
-                committed=None if found is None else found.offset,
-                metadata="" if found is None else found.metadata,
-                start=starts[source],
-                end=ends[source],
-                reset=resets.get(source),
-            )
-        return positions
+        ask = partial(positions.positions, self._consumer, list(sources), timeout_ms=10_000)
+        return await self._answered(ask)
 
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        partitions = [KafkaPartition(*source) for source in sources]
-        if not partitions:
+        sources = list(sources)
+        if not sources:
             return {}
         try:
             ends = await self._beside(
-                partial(self._consumer.end_offsets, partitions, timeout_ms=5000)
+                partial(positions.ends, self._consumer, sources, timeout_ms=5000)
             )
         except KafkaError as error:
             self._contact.failed(error)
             return {}
         self._contact.answered()
-        return {TopicPartition(*partition): end for partition, end in ends.items()}
+        return ends
 
     async def topic_id(self, topic: str) -> UUID:
         return await self._answered(partial(self._topic_id, topic))

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
+from uuid import UUID
 
 import attrs
 import trio
 
 from pipeline.consumer.backlog import Backlog
 from pipeline.consumer.channels import Batch, Channels
+from pipeline.consumer.gathering import Gathering
 from pipeline.consumer.offsets import OffsetTracker
-from pipeline.consumer.protocol import Consumer
+from pipeline.consumer.protocol import Consumer, Position
 from pipeline.consumer.start import starting_offset
 from pipeline.decoders import Decoder
 from pipeline.observe.metrics import Metrics
@@ -81,6 +83,20 @@ class PartitionSettings:
     max_batch: int
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None where the store knows them."""
+    positions: Gathering[TopicPartition, Position] = attrs.field(init=False)
+    """Where partitions stand: those that are assigned at once are asked for together."""
+    topic_ids: Gathering[str, UUID] = attrs.field(init=False)
+
+    @positions.default
+    def _gather_positions(self) -> Gathering[TopicPartition, Position]:
+        return Gathering(self.consumer.positions)
+
+    @topic_ids.default
+    def _gather_topic_ids(self) -> Gathering[str, UUID]:
+        async def ask(topics: Collection[str]) -> dict[str, UUID]:
+            return {topic: await self.consumer.topic_id(topic) for topic in topics}
+
+        return Gathering(ask)
 
 
 class PartitionTask:
@@ -136,10 +152,10 @@ class PartitionTask:
     async def _open(self) -> PartitionStore:
         """Own the partition in the store, learn what is applied, and start fetching from there."""
         settings, source = self._settings, self.source
-        claim = Claim(settings.group, source, await settings.consumer.topic_id(source.topic))
+        claim = Claim(settings.group, source, await settings.topic_ids.get(source.topic))
         store = await settings.store.open(claim)
         self._decode = settings.decoder(store.shape)
-        position = (await settings.consumer.positions([source]))[source]
+        position = await settings.positions.get(source)
         start, skipped = starting_offset(source, store.applied, position)
         self._duplicates.inc(skipped)
         applied = store.applied.offsets_from(start or 0)

@@ -84,9 +84,8 @@ class Consumer(Protocol):
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
         """Commit offsets with metadata; False where the group would not take it just now."""
 
-    async def positions(
-        self, sources: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, Position]: ...
+    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        """Where partitions stand; those that no broker leads just now are left out."""
 
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after each log's last record; those that can't be had now are left out."""

@@ -12,6 +12,7 @@ from kafka.errors import KafkaConnectionError
 from pipeline.config import KafkaConfig
 from pipeline.consumer import client as client_module
 from pipeline.consumer.client import KafkaClient
+from pipeline.consumer.protocol import Position
 from pipeline.records import TopicPartition
 from pipeline.store import PipelineError
 
@@ -31,6 +32,11 @@ class Closing(Stand):
 
     def end_offsets(self, *_: Any, **__: Any) -> dict[Any, int]:
         raise RuntimeError("NetworkSelector closed!")
+
+    def leader_for_partition(self, _: Any) -> int:
+        return 1
+
+    _cluster = property(lambda self: self)
 
     commit = end_offsets
 
@@ -69,6 +75,46 @@ async def test_the_same_error_is_raised_where_nothing_closes() -> None:
 async def test_a_topics_id_is_asked_for_until_kafka_answers() -> None:
     """A broker that was away just when a partition was assigned ended the program."""
     assert await KafkaClient(Away(), compiled=True).topic_id("topic") == 7
+
+
+class Partly(Stand):
+    """As kafka-python where of two partitions only the first has a leader, or as metadata say."""
+
+    def __init__(self, leaders: dict[int, int | None]) -> None:
+        self._cluster = self._coordinator = self
+        self.leaders = leaders
+        self.updates = 0
+
+    def leader_for_partition(self, source: Any) -> int | None:
+        return self.leaders.get(source.partition)
+
+    def request_update(self) -> None:
+        self.updates += 1
+
+    def end_offsets(self, sources: list[Any], **_: Any) -> dict[Any, int]:
+        return {source: {0: 5}[source.partition] for source in sources}
+
+    beginning_offsets = end_offsets
+
+    def fetch_committed_offsets(self, *_: Any, **__: Any) -> dict[Any, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("leader", [None, -1])
+async def test_a_partition_without_a_leader_holds_up_no_other(leader: int | None) -> None:
+    """kafka-python raised a KeyError, which ended the program."""
+    consumer = Partly({0: 1, 1: leader})
+    client = KafkaClient(consumer, compiled=True)
+    both = [SOURCE, TopicPartition("topic", 1)]
+    assert await client.ends(both) == {SOURCE: 5}
+    assert await client.positions(both) == {SOURCE: Position(None, "", 5, 5, 5)}
+    assert await client.positions(both[1:]) == {}
+    assert consumer.updates == 3
+
+
+async def test_a_leader_that_goes_while_ends_are_asked_for_is_as_one_that_is_away() -> None:
+    client = KafkaClient(Partly({0: 1, 1: 1}), compiled=True)
+    assert await client.ends([SOURCE, TopicPartition("topic", 1)]) == {}
 
 
 async def test_a_broker_that_is_back_is_found_within_a_second_or_as_configured(
