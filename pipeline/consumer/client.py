@@ -46,6 +46,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 from pipeline.config import KafkaConfig
 from pipeline.consumer import decode, positions
 from pipeline.consumer.contact import Contact
+from pipeline.consumer.parking import make_way
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
 from pipeline.records import RawBatch, TopicPartition
 from pipeline.store import PipelineError
@@ -198,7 +199,7 @@ class KafkaClient:
             except (IllegalStateError, KeyError):
                 # The partition has gone since the command was given: so has the need for it.
                 log.debug("a command came too late for its partition", exc_info=True)
-        _unpark(self._consumer._fetcher)
+        make_way(self._consumer._fetcher)
         found: Mapping[Any, Any] = self._consumer.poll(timeout_ms=seconds * 1000)
         if self._compiled:
             return found
@@ -306,18 +307,6 @@ class KafkaClient:
             await trio.to_thread.run_sync(
                 partial(self._consumer.close, autocommit=False, timeout_ms=5000)
             )
-
-
-def _unpark(fetcher: Any) -> None:
-    """Let a resumed partition's parked records back in line.
-
-    kafka-python 3.0.12 parks what it has fetched of a paused partition, and takes it back only when
-    no partition is in line; but one that was read to its end stays in line. With every other
-    partition at its end, a resumed one then waits until somebody produces a record elsewhere.
-    """
-    in_line = fetcher._next_partition_records
-    if in_line is not None and not in_line:
-        fetcher._next_partition_records = None
 
 
 def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
