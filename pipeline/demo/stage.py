@@ -43,7 +43,6 @@ bootstrap_servers = ["{bootstrap}"]
 topics = ["{topic}"]
 group_id = "{group}"
 session_timeout_ms = {session_timeout_ms}
-heartbeat_interval_ms = 1000
 
 [records]
 key = "id"

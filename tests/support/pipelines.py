@@ -28,7 +28,6 @@ bootstrap_servers = ["{bootstrap}"]
 topics = ["{topic}"]
 group_id = "{group}"
 session_timeout_ms = 6000
-heartbeat_interval_ms = 1000
 {kafka}
 
 [records]
