@@ -8,7 +8,7 @@ decoder's own object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -43,6 +43,13 @@ class RawRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+Spans = Mapping[TopicPartition, tuple[int, int]]
+"""A span of offsets, half-open, in each partition."""
+
+FirstRecords = dict[TopicPartition, RawRecord | None]
+"""The first record in each span; None where the span holds none (compacted, transactions' markers)."""
 
 
 class RawBatch(Protocol):

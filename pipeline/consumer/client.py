@@ -48,7 +48,8 @@ from pipeline.consumer import decode, positions
 from pipeline.consumer.contact import Contact
 from pipeline.consumer.parking import make_way
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
-from pipeline.records import RawBatch, TopicPartition
+from pipeline.consumer.reader import read_first
+from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
 from pipeline.store import PipelineError
 
 T = TypeVar("T")
@@ -104,8 +105,15 @@ class _Listener(AsyncConsumerRebalanceListener):
 class KafkaClient:
     """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
 
-    def __init__(self, consumer: Any, *, compiled: bool) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        *,
+        compiled: bool,
+        read_first: Callable[[Spans], FirstRecords] = lambda _: {},
+    ) -> None:
         self._consumer = consumer
+        self._read_first = read_first
         self._compiled = compiled  # polls give batches, not records
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
@@ -135,7 +143,7 @@ class KafkaClient:
             raise PipelineError(
                 f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
             ) from error
-        client = cls(consumer, compiled=compiled)
+        client = cls(consumer, compiled=compiled, read_first=partial(read_first, config, client_id))
         consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
         return client
 
@@ -275,8 +283,24 @@ class KafkaClient:
             await trio.sleep(IDLE_POLL_SECONDS)
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        ask = partial(positions.positions, self._consumer, list(sources), timeout_ms=10_000)
-        return await self._answered(ask)
+        return await self._answered(self._ask_positions(sources, 10_000))
+
+    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        work = self._ask_positions(sources, 2000)
+        try:
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except Exception as error:  # whatever it is, only gauges want to know
+            log.debug("Kafka does not say where partitions stand: %s", error)
+            return {}
+
+    def _ask_positions(
+        self, sources: Iterable[TopicPartition], timeout_ms: int
+    ) -> Callable[[], dict[TopicPartition, Position]]:
+        return partial(positions.positions, self._consumer, list(sources), timeout_ms)
+
+    async def first_records(self, spans: Spans) -> FirstRecords:
+        work = partial(self._read_first, spans)
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
 
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         sources = list(sources)

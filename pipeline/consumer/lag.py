@@ -14,6 +14,7 @@ import trio
 
 from pipeline.consumer.partition import PartitionTask, Phase
 from pipeline.consumer.protocol import Consumer
+from pipeline.consumer.waiting import WaitingRecords, message_lag
 from pipeline.observe.health import Progress, ProgressWatch
 from pipeline.observe.metrics import Metrics
 from pipeline.records import TopicPartition
@@ -51,14 +52,17 @@ class LagWatch:
         self._metrics = metrics
         self._health = health
         self._clock = clock
+        self._waiting = WaitingRecords(consumer, tasks)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         self._metrics.add_source(self.set_gauges)
         try:
-            while True:
-                await self._look()
-                await trio.sleep(WATCH_SECONDS)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._waiting.run)
+                while True:
+                    await self._look()
+                    await trio.sleep(WATCH_SECONDS)
         finally:
             self._metrics.remove_source(self.set_gauges)
 
@@ -70,7 +74,7 @@ class LagWatch:
             Progress(
                 task.source,
                 task.offsets.watermark or 0,
-                message_lag(task),
+                message_lag(task) or 0,
                 self._answers(task.source),
                 waits_for(task),
             )
@@ -78,42 +82,16 @@ class LagWatch:
         )
 
     def set_gauges(self) -> None:
-        """Set every gauge of every partition; runs before a scrape."""
+        """Set every gauge of every partition, as far as it is known; runs before a scrape."""
         now = self._clock()
         for task in self._tasks():
             labels = (task.source.topic, str(task.source.partition))
-            self._metrics.message_lag.labels(*labels).set(message_lag(task))
-            self._metrics.time_lag_seconds.labels(*labels).set(time_lag(task, now))
+            if (lag := message_lag(task)) is not None:
+                self._metrics.message_lag.labels(*labels).set(lag)
+            if (age := self._waiting.time_lag(task, now)) is not None:
+                self._metrics.time_lag_seconds.labels(*labels).set(age)
             self._metrics.buffered_records.labels(*labels).set(task.buffered)
             self._metrics.key_channels.labels(*labels).set(task.channels.active_keys)
-
-
-def message_lag(task: PartitionTask) -> int:
-    """The end of the log minus the watermark; never below 0, 0 while neither is known.
-
-    Kafka counts offsets, and some are no records (compacted ones, markers of transactions), so this
-    can be above the number of records that wait.
-    """
-    watermark = task.offsets.watermark
-    if watermark is None:
-        watermark = task.log_start
-    if task.log_end is None or watermark is None:
-        return 0
-    return max(0, task.log_end - max(watermark, task.log_start or 0))
-
-
-def time_lag(task: PartitionTask, now: float) -> float:
-    """Age in seconds of the oldest record not yet applied; 0 where none waits.
-
-    While a partition has lag and none of it was fetched yet (its shard is away), the age counts from
-    the newest record that was applied, or from the assignment where none was.
-    """
-    if message_lag(task) == 0:
-        return 0.0
-    stamp = task.offsets.oldest_timestamp
-    if stamp is None:
-        stamp = task.offsets.newest_applied_timestamp or int(task.assigned_at * 1000)
-    return max(0.0, now - stamp / 1000)
 
 
 def waits_for(task: PartitionTask) -> str:

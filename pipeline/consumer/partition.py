@@ -113,7 +113,8 @@ class PartitionTask:
         self.channels = settings.make_channels()
         self.log_start: int | None = None
         self.log_end: int | None = None
-        self.assigned_at = time.time()
+        self.group_offset: int | None = None
+        """Where the group stands by Kafka, while the take-over lasts and nothing better is known."""
         self.ended = trio.Event()
         self._settings = settings
         self._decode: Decoder  # once the store is open

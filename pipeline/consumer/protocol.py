@@ -14,7 +14,7 @@ from uuid import UUID
 import attrs
 import trio
 
-from pipeline.records import RawBatch, TopicPartition
+from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
 
 
 class Change(Enum):
@@ -89,6 +89,15 @@ class Consumer(Protocol):
 
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after each log's last record; those that can't be had now are left out."""
+
+    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        """As `positions`, without its patience: those that can't be had now are left out."""
+
+    async def first_records(self, spans: Spans) -> FirstRecords:
+        """The first record in each span; those that can't be read now are left out.
+
+        Nothing that is fetched or paused is disturbed. A checkpoint; cancelled, it returns at once.
+        """
 
     async def topic_id(self, topic: str) -> UUID: ...
 

@@ -49,7 +49,8 @@ class Metrics:
     time_lag_seconds = gauge(
         "pipeline_time_lag_seconds",
         PARTITION,
-        "Age of the oldest record not yet applied; 0 when none waits.",
+        "Age of the oldest record not yet applied, read or still in Kafka; 0 when none waits. None"
+        " for up to two seconds after the partition was assigned.",
         "Alert on this one: it is how stale Postgres is. One partition alone: its shard, or a hot"
         " key (`pipeline top`). All of them: the consumer, or the load.",
     )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -24,7 +24,8 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import Config, KafkaConfig
-from pipeline.records import RawRecord, TopicPartition
+from pipeline.consumer.reader import connection_options, first_records, open_reader, position, seek
+from pipeline.records import FirstRecords, RawRecord, Spans, TopicPartition
 from pipeline.store import PipelineError
 
 T = TypeVar("T")
@@ -63,33 +64,12 @@ def open_cluster(config: Config, **options: Any) -> Iterator[Cluster]:
         PipelineError: no broker answers within `CONNECT_SECONDS`; or, later, Kafka fails a call.
     """
     with readable_errors(config.kafka):
-        consumer = KafkaConsumer(
-            **_options(config, KafkaConsumer.DEFAULT_CONFIG),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            **options,
-        )
-        with closing(consumer):
-            admin = KafkaAdminClient(**_options(config, KafkaAdminClient.DEFAULT_CONFIG))
+        connect = {"bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000)}
+        name, known = config.pipeline.name, KafkaAdminClient.DEFAULT_CONFIG
+        with open_reader(config.kafka, name, **connect, **options) as consumer:
+            admin = KafkaAdminClient(**connection_options(config.kafka, name, known), **connect)
             with closing(admin):
                 yield Cluster(config, consumer, admin)
-
-
-def _options(config: Config, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of connecting and securing that a client knows."""
-    shared = {
-        name: value
-        for name, value in config.kafka.options.items()
-        if name in known
-        and (name.startswith(("security", "sasl", "ssl")) or name == "isolation_level")
-    }
-    return {
-        "bootstrap_servers": list(config.kafka.bootstrap_servers),
-        "client_id": config.pipeline.name,
-        "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
-        **shared,
-    }
 
 
 def _patiently(call: Callable[..., T], *args: Any) -> T:
@@ -208,7 +188,7 @@ class Cluster:
             PipelineError: nothing came for `STALL_SECONDS`.
         """
         open_spans = {source: span for source, span in spans.items() if span[0] < span[1]}
-        self._seek({source: start for source, (start, _) in open_spans.items()})
+        seek(self._consumer, {source: start for source, (start, _) in open_spans.items()})
         deadline = time.monotonic() + STALL_SECONDS
         while open_spans:
             for place, records in self._consumer.poll(timeout_ms=POLL_SECONDS * 1000).items():
@@ -217,41 +197,18 @@ class Cluster:
                     end = open_spans[source][1]
                     deadline = time.monotonic() + STALL_SECONDS
                     yield source, [record for record in records if record.offset < end]
-            for source in [s for s, (_, end) in open_spans.items() if self._position(s) >= end]:
+            for source in [
+                s for s, (_, end) in open_spans.items() if position(self._consumer, s) >= end
+            ]:
                 del open_spans[source]
                 self._consumer.pause(KafkaPartition(*source))
             if open_spans and time.monotonic() > deadline:
                 names = ", ".join(map(str, open_spans))
                 raise PipelineError(f"Kafka sent nothing of {names} for {STALL_SECONDS:.0f} s")
 
-    def first_records(
-        self, spans: Mapping[TopicPartition, tuple[int, int]], seconds: float
-    ) -> dict[TopicPartition, RawRecord | None]:
-        """The first record in each span of offsets; None where the span holds none (compacted).
+    def first_records(self, spans: Spans, seconds: float) -> FirstRecords:
+        """The first record in each span of offsets.
 
         Partitions that don't answer within ``seconds`` are left out.
         """
-        self._seek({source: start for source, (start, _) in spans.items()})
-        found: dict[TopicPartition, RawRecord | None] = {}
-        deadline = time.monotonic() + seconds
-        while len(found) < len(spans) and time.monotonic() < deadline:
-            for place, records in self._consumer.poll(timeout_ms=POLL_SECONDS * 1000).items():
-                source = TopicPartition(*place)
-                if source not in found and records:
-                    first = records[0]
-                    found[source] = first if first.offset < spans[source][1] else None
-                    self._consumer.pause(place)
-            for source, (_, end) in spans.items():
-                if source not in found and self._position(source) >= end:
-                    found[source] = None
-                    self._consumer.pause(KafkaPartition(*source))
-        return found
-
-    def _seek(self, starts: Mapping[TopicPartition, int]) -> None:
-        self._consumer.assign([KafkaPartition(*source) for source in starts])
-        for source, start in starts.items():
-            self._consumer.seek(KafkaPartition(*source), start)
-
-    def _position(self, source: TopicPartition) -> int:
-        position: int = self._consumer.position(KafkaPartition(*source))
-        return position
+        return first_records(self._consumer, spans, seconds)

@@ -13,14 +13,9 @@ from typing import Any
 import attrs
 
 from pipeline.config import Config
+from pipeline.consumer.reader import FETCH_SECONDS
 from pipeline.operate.cluster import Cluster
 from pipeline.records import TopicPartition
-
-FETCH_BYTES = 64 * 1024
-"""Of each partition, for its oldest record; Kafka sends a larger batch whole."""
-
-FETCH_SECONDS = 5.0
-"""For all partitions together; those that don't answer have no time lag shown."""
 
 
 @attrs.frozen

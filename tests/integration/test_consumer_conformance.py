@@ -187,6 +187,35 @@ async def test_offsets_come_back_as_they_were_committed(open_subject: Open) -> N
         assert await member.consumer.ends([first, second]) == {first: 7, second: 0}
 
 
+async def test_the_first_record_of_a_span_is_read_and_no_fetch_is_disturbed(
+    open_subject: Open,
+) -> None:
+    async with open_subject() as subject, subject.join() as member:
+        first, second = await member.event(Change.ASSIGNED)
+        subject.produce(first, 6)
+        spans = {first: (3, 5), second: (0, 0)}
+        found = await member.consumer.first_records(spans)
+        assert {s: None if r is None else r.offset for s, r in found.items()} == {
+            first: 3, second: None
+        }  # fmt: skip
+        member.consumer.start(first, 0)
+        await until(lambda: member.offsets(first) == list(range(6)))
+        found = await member.consumer.first_records({first: (5, 6)})
+        assert [record and record.offset for record in found.values()] == [5]
+        subject.produce(first, 1)
+        await until(lambda: member.offsets(first) == list(range(7)))
+
+
+async def test_a_glance_shows_what_positions_show(open_subject: Open) -> None:
+    async with open_subject() as subject, subject.join() as member:
+        first, second = await member.event(Change.ASSIGNED)
+        subject.produce(first, 7)
+        assert await member.consumer.commit({first: (5, "")})
+        glance = await member.consumer.glance([first, second])
+        assert glance == await member.consumer.positions([first, second])
+        assert glance[first] == Position(5, "", 0, 7, 0)
+
+
 async def test_a_partition_moves_only_when_its_owner_has_carried_it_out(
     open_subject: Open,
 ) -> None:

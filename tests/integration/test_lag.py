@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import attrs
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka import TopicPartition as KafkaPartition
 
 from pipeline.cli import main
-from pipeline.config import load
 from pipeline.operate import cluster
-from pipeline.records import TopicPartition
 from tests.support import accounts
+from tests.support.lags import commit, delete_below, send_aged, send_in_a_transaction
 from tests.support.pipelines import Job, JobFactory
 
 pytestmark = pytest.mark.real
 
 DSN = "postgresql://nobody@127.0.0.1:1/none"
 """Nothing listens there, and nothing may ask."""
-
-HOUR_MS = 3_600_000
 
 
 @attrs.frozen
@@ -44,29 +38,6 @@ class Lag:
 def lag(job: Job, capsys: pytest.CaptureFixture[str]) -> Lag:
     assert main(["lag", "--config", str(job.config), "--json"]) == 0
     return Lag(json.loads(capsys.readouterr().out))
-
-
-def commit(job: Job, **offsets: int) -> None:
-    """``commit(job, p0=3)``: set the group's offset of partition 0 to 3."""
-    with cluster.open_cluster(load(job.config)) as connected:
-        connected.commit(
-            {
-                TopicPartition(job.topic, int(name[1:])): cluster.Committed(offset, "")
-                for name, offset in offsets.items()
-            }
-        )
-
-
-def send_aged(job: Job, partition: int, *hours: int) -> None:
-    """A record for each age."""
-    producer = KafkaProducer(bootstrap_servers=job.bootstrap)
-    now = int(time.time() * 1000)
-    for hour in hours:
-        producer.send(
-            job.topic, value=b"{}", partition=partition, timestamp_ms=now - hour * HOUR_MS
-        )
-    producer.flush()
-    producer.close()
 
 
 def configured(job: Job, **sections: str) -> Job:
@@ -111,9 +82,7 @@ def test_retention_that_passed_the_watermark_is_not_counted(
     job = configured(new_job(1))
     send_aged(job, 0, 5, 4, 3, 2)
     commit(job, p0=1)
-    admin = KafkaAdminClient(bootstrap_servers=job.bootstrap)
-    admin.delete_records({KafkaPartition(job.topic, 0): 3})
-    admin.close()
+    delete_below(job, 0, 3)
     found = lag(job, capsys)
     assert found.messages == {0: 1}
     assert found.ages == {0: pytest.approx(2 * 3600, abs=120)}
@@ -125,12 +94,7 @@ def test_offsets_that_hold_no_record_have_no_age(
 ) -> None:
     """A transaction's end takes an offset, and no consumer ever sees a record there."""
     job = configured(new_job(1))
-    producer = KafkaProducer(bootstrap_servers=job.bootstrap, transactional_id=job.topic)
-    producer.init_transactions()
-    producer.begin_transaction()
-    producer.send(job.topic, value=b"{}", partition=0)
-    producer.commit_transaction()
-    producer.close()
+    send_in_a_transaction(job, 0)
     commit(job, p0=1)
     found = lag(job, capsys)
     assert found.messages == {0: 1}

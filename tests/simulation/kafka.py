@@ -17,7 +17,7 @@ import trio
 
 from pipeline.consumer.decode import PlainBatch
 from pipeline.consumer.protocol import AssignmentEvent, Change, Consumer, Position
-from pipeline.records import RawBatch, TopicPartition
+from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
 from tests.simulation.world import Gate, World
 
 TOPIC_ID = UUID(int=7)
@@ -290,6 +290,19 @@ class SimulatedConsumer:
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         await self._reach()
         return {source: self._broker.end(source) for source in sources}
+
+    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        return {} if self.connected.closed else await self.positions(sources)
+
+    async def first_records(self, spans: Spans) -> FirstRecords:
+        await trio.sleep(0.01)
+        if self.connected.closed:
+            return {}
+        return {source: self._first(source, *span) for source, span in spans.items()}
+
+    def _first(self, source: TopicPartition, start: int, end: int) -> Message | None:
+        log = self._broker.logs[source]
+        return next((message for message in log if start <= message.offset < end), None)
 
     async def topic_id(self, topic: str) -> UUID:
         del topic

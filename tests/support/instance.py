@@ -64,17 +64,27 @@ class Instance:
             self.signal(signal.SIGKILL)
         self._process.wait()
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's series on its endpoint; 0 where it does not answer (any more)."""
+    def scrape(self) -> str:
+        """Its metrics as text; empty where it does not answer (yet, or any more)."""
         found = re.search(r"metrics and health on (http://\S+)", self.output)
         if found is None:
-            return 0.0
+            return ""
         try:
             with urlopen(f"{found[1]}/metrics", timeout=2) as answer:
-                lines = answer.read().decode().splitlines()
+                text: str = answer.read().decode()
         except OSError:
-            return 0.0
+            return ""
+        return text
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series; 0 where it does not answer."""
+        lines = self.scrape().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+
+    def by_partition(self, name: str) -> dict[int, float]:
+        """Partition → value of a metric that has a series for each."""
+        found = re.findall(rf'^{name}{{partition="(\d+)",.*}} (\S+)$', self.scrape(), re.MULTILINE)
+        return {int(partition): float(value) for partition, value in found}
 
     def errors(self) -> list[str]:
         """The messages that ended it."""
