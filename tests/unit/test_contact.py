@@ -24,6 +24,10 @@ class Broken:
 
     def __init__(self) -> None:
         self.away = False
+        self._cluster = self
+
+    def leader_for_partition(self, _: Any) -> int:
+        return 1
 
     def end_offsets(self, partitions: list[Any], **_: Any) -> dict[Any, int]:
         if self.away:
