@@ -12,13 +12,22 @@ from typing import Any
 import orjson
 import trio
 
-from bench.peers.upsert import STATEMENT, columns
+from bench.peers.upsert import columns
+from pipeline.postgres.packing import packed, unpacked
 from pipeline.postgres.transaction import Transaction
 from pipeline.records import Record
 
 UPSERT = """\
 insert into sessions as t (id, app_id, last_seen, session_count, tags)
 values ($1, $2, $3::text::timestamptz, $4, $5::text::jsonb)
+on conflict (id) do update set
+    app_id = excluded.app_id, last_seen = excluded.last_seen,
+    session_count = t.session_count + excluded.session_count, tags = excluded.tags"""
+
+BATCH = f"""\
+insert into sessions as t (id, app_id, last_seen, session_count, tags)
+select i, a, l::timestamptz, s, g::jsonb
+from unnest({unpacked(["bigint", "text", "text", "bigint", "text"])}) u(i, a, l, s, g)
 on conflict (id) do update set
     app_id = excluded.app_id, last_seen = excluded.last_seen,
     session_count = t.session_count + excluded.session_count, tags = excluded.tags"""
@@ -62,7 +71,8 @@ async def batch(tx: Transaction, records: Sequence[Record]) -> None:
         if older is not None:
             newer = {**newer, "session_count": older["session_count"] + newer["session_count"]}
         rows[newer["id"]] = newer
-    await tx.execute(STATEMENT, *columns(sorted(rows.values(), key=itemgetter("id"))))
+    ordered = sorted(rows.values(), key=itemgetter("id"))
+    await tx.execute(BATCH, *packed(columns(ordered)))
 
 
 def _slow(seconds: float) -> Callable[[Transaction, Sequence[Record]], Awaitable[None]]:

@@ -6,6 +6,8 @@ than reading an array does.
 
 The separator and the marker for null are control characters, which JSON escapes and hardly any text
 has. Where a value has one of them all the same, they are made so long and random that none can.
+
+Handlers that write a whole batch by one statement may use both functions too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ _TEXT, _WHOLE = {str}, {int}
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[str, ...]:
-    """The separator, the marker for null, and a text for each column; see `unpacked`."""
+    """The separator, the marker for null, and a text for each column: a statement's arguments.
+
+    Values are whatever `unpacked`'s types can be cast from as text; None is null.
+    """
     separator, null = SEPARATOR, NULL
     columns = [_texts(values) for values in columns]
     while True:
@@ -33,8 +38,10 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[str, ...]:
         separator, null = f"{SEPARATOR}{token}{SEPARATOR}", f"{NULL}{token}{NULL}"
 
 
-def unpacked(types: Iterable[str], first: int) -> str:
-    """SQL of the arrays, of these element types; ``first``: the separator's parameter.
+def unpacked(types: Iterable[str], first: int = 1) -> str:
+    """SQL of the arrays, of these element types, for ``unnest``.
+
+    ``first`` is the number of the first of the parameters that `packed` gives.
 
     An empty text is no array to Postgres, but here one of one empty value.
     """
