@@ -165,11 +165,13 @@ class ShardConfig:
 
 @frozen
 class LimitsConfig:
-    """``[limits]``: counts of records, and durations in seconds."""
+    """``[limits]``: counts of records or of bytes, and durations in seconds."""
 
     max_buffered: int = field(default=20_000, metadata=by(COUNT))
     max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
+    max_buffered_bytes: int = field(default=64 * 1024**2, metadata=by(COUNT))
     max_batch: int = field(default=3_000, metadata=by(COUNT))
+    max_batch_bytes: int = field(default=4 * 1024**2, metadata=by(COUNT))
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))
     statement_timeout: float = field(default=30.0, metadata=by(DURATION))
     lock_timeout: float = field(default=10.0, metadata=by(DURATION))

@@ -61,6 +61,10 @@ class RawBatch(Protocol):
     def __len__(self) -> int:
         """How many records there are, or a few more where some lie before the start."""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes as it is."""
+
     def records(self) -> Sequence[RawRecord]:
         """Decode them. Called once.
 

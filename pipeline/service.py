@@ -29,8 +29,9 @@ from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.client import KafkaClient
 from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
 from pipeline.consumer.lag import LagWatch
+from pipeline.consumer.limits import Limits
 from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.consumer.partition import PartitionSettings
 from pipeline.decoders import json_decoder
 from pipeline.observe.cycles import collect_cycles
 from pipeline.observe.health import ProgressWatch
@@ -153,8 +154,13 @@ def partition_settings(
         decoder=partial(json_decoder, [Path.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
-        buffer=BufferLimit(config.limits.max_buffered, config.limits.max_buffered_total),
-        max_batch=config.limits.max_batch,
+        limits=Limits(
+            buffered=config.limits.max_buffered,
+            buffered_total=config.limits.max_buffered_total,
+            buffered_bytes=config.limits.max_buffered_bytes,
+            batch=config.limits.max_batch,
+            batch_bytes=config.limits.max_batch_bytes,
+        ),
         unfold=None if exactly_once(config) else metadata.unfold,
     )
 

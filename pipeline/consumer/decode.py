@@ -50,6 +50,11 @@ class PlainBatch:
     def __len__(self) -> int:
         return len(self.decoded)
 
+    @property
+    def size(self) -> int:
+        """See `RawBatch.size`."""
+        return sum(len(record.value or b"") for record in self.decoded)
+
     def records(self) -> Sequence[RawRecord]:
         """See `RawBatch.records`."""
         return self.decoded
@@ -67,6 +72,7 @@ class CompiledBatch:
     Attributes:
         offset: that of its last record or above. kafka-python drops what lies before the position.
         first: records below this offset are not wanted: the position was amid the batch.
+        size: in bytes.
     """
 
     source: Any
@@ -74,6 +80,7 @@ class CompiledBatch:
     count: int
     offset: int
     first: int
+    size: int
 
     def __len__(self) -> int:
         return self.count
@@ -140,7 +147,7 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
         self.bytes_read += batch.size_in_bytes
         return CompiledBatch(
             self.topic_partition, compiled, batch.records_count, batch.last_offset,
-            self.fetch_offset,
+            self.fetch_offset, batch.size_in_bytes,
         )  # fmt: skip
 
 

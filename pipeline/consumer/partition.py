@@ -25,6 +25,7 @@ import trio
 from pipeline.consumer.backlog import Backlog
 from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.gathering import Gathering
+from pipeline.consumer.limits import Limits
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.consumer.protocol import Consumer, Position
 from pipeline.consumer.start import starting_offset
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 DECODE_AT_ONCE = 500
 """Records decoded before other tasks get their turn: 1 to 2 ms."""
 
+RESUMED_AT = 0.5
+"""How full a partition that was paused may be when it is resumed."""
+
 
 class Phase(Enum):
     """Where a partition task is in its life."""
@@ -47,26 +51,6 @@ class Phase(Enum):
     RUNNING = "running"
     DRAINING = "draining"
     ENDED = "ended"
-
-
-@attrs.define
-class BufferLimit:
-    """How many records a partition may hold: a limit of its own, and its share of the instance's.
-
-    Without the second, memory would grow with the partitions that an instance is given.
-    """
-
-    per_partition: int
-    in_all: int
-    partitions: int = 1
-
-    LEAST = 500
-
-    @property
-    def limit(self) -> int:
-        """Records that one partition may hold just now."""
-        share = self.in_all // max(1, self.partitions)
-        return min(self.per_partition, max(self.LEAST, share))
 
 
 @attrs.frozen
@@ -79,8 +63,7 @@ class PartitionSettings:
     decoder: Callable[[Shape | None], Decoder]
     make_channels: Callable[[], Channels]
     metrics: Metrics
-    buffer: BufferLimit
-    max_batch: int
+    limits: Limits
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None where the store knows them."""
     positions: Gathering[TopicPartition, Position] = attrs.field(init=False)
@@ -224,11 +207,13 @@ class PartitionTask:
 
     def _balance(self) -> None:
         """Pause the partition when it is full, resume it when half of that is gone."""
-        if self._paused:
-            if self.buffered <= self._settings.buffer.limit // 2:
-                self._paused = False
-                self._settings.consumer.resume(self.source)
-        elif self.buffered >= self._settings.buffer.limit:
+        decoded = self.channels.waiting + self.channels.in_flight
+        size = self._backlog.bytes + decoded * self._backlog.record_bytes
+        fullness = self._settings.limits.fullness(self.buffered, size)
+        if self._paused and fullness <= RESUMED_AT:
+            self._paused = False
+            self._settings.consumer.resume(self.source)
+        elif not self._paused and fullness >= 1.0:
             self._paused = True
             self._settings.consumer.pause(self.source)
 
@@ -237,7 +222,7 @@ class PartitionTask:
             while True:
                 while not self._backlog.records or self._filled:
                     await self._wanted.park()
-                self._file(self._backlog.take(DECODE_AT_ONCE))
+                self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
                 await trio.lowlevel.checkpoint()
 
     @property
@@ -246,7 +231,11 @@ class PartitionTask:
 
         Records of keys that are in flight don't count: behind them may be others that could run.
         """
-        return self.channels.ready >= DECODE_AT_ONCE
+        return self.channels.ready >= self._at_once(DECODE_AT_ONCE)
+
+    def _at_once(self, records: int) -> int:
+        """So many records, or fewer where they are large."""
+        return self._settings.limits.at_once(records, self._backlog.record_bytes)
 
     def _file(self, raws: Sequence[RawRecord]) -> None:
         if self.phase is not Phase.RUNNING:
@@ -286,11 +275,11 @@ class PartitionTask:
     async def _top_up(self, store: PartitionStore) -> None:
         """Decode what makes the batch full, now that it goes: fresh records are in the caches."""
         while self._backlog.records and self.channels.ready < self._limit(store):
-            self._file(self._backlog.take(DECODE_AT_ONCE))
+            self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
             await trio.lowlevel.checkpoint()
 
     def _limit(self, store: PartitionStore) -> int:
-        return min(self._settings.max_batch, store.batch_limit)
+        return self._at_once(store.batch_limit)
 
     async def _apply(self, store: PartitionStore, number: int, batch: Batch) -> None:
         self._batches += 1

@@ -111,6 +111,8 @@ class History:
             connections=rng.randint(1, 3),
             max_batch=rng.choice([1, 3, 10, 30]),
             max_buffered=rng.choice([5, 20, 60]),
+            max_buffered_bytes=rng.choice([200, 10**6]),
+            max_batch_bytes=rng.choice([100, 10**6]),
             max_poll_records=rng.choice([5, 20, 50]),
             drain_deadline=rng.choice([0.2, 1.0, 3.0]),
             handler=rng.choice([False, False, True]),

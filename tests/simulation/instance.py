@@ -11,7 +11,8 @@ import trio
 from pipeline.config import ShardConfig
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.partition import BufferLimit, PartitionSettings
+from pipeline.consumer.limits import Limits
+from pipeline.consumer.partition import PartitionSettings
 from pipeline.decoders import Decoder
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.bridge import Session
@@ -38,6 +39,8 @@ class Setup:
     connections: int
     max_batch: int
     max_buffered: int
+    max_buffered_bytes: int
+    max_batch_bytes: int
     max_poll_records: int
     drain_deadline: float
     handler: bool
@@ -118,8 +121,13 @@ class Instance:
             decoder=setup.decoder,
             make_channels=setup.make_channels,
             metrics=setup.metrics,
-            buffer=BufferLimit(setup.max_buffered, 10 * setup.max_buffered),
-            max_batch=setup.max_batch,
+            limits=Limits(
+                setup.max_buffered,
+                10 * setup.max_buffered,
+                setup.max_buffered_bytes,
+                setup.max_batch,
+                setup.max_batch_bytes,
+            ),
         )
         self.supervisor = Supervisor(
             self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline

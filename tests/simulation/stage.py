@@ -64,10 +64,18 @@ class SteppedServer(SimulatedServer):
         return sum(request.name.startswith("write") for request in self.running)
 
 
+LIMITS = {
+    "max_batch": BATCH,
+    "max_buffered": 1000,
+    "max_buffered_bytes": 10**6,
+    "max_batch_bytes": 10**6,
+}
+
+
 class Stage:
     """What a scene has at hand."""
 
-    def __init__(self, nursery: trio.Nursery, max_buffered: int) -> None:
+    def __init__(self, nursery: trio.Nursery, **limits: int) -> None:
         self.world = World(0, random.Random(0))
         self.broker = Broker(self.world, [SOURCE])
         self.server = SteppedServer("db0", self.world, nursery)
@@ -79,8 +87,7 @@ class Stage:
             decoder=partial(json_decoder, [Path.parse("id")]),
             make_channels=KeyChannels,
             connections=WRITERS,
-            max_batch=BATCH,
-            max_buffered=max_buffered,
+            **{**LIMITS, **limits},
             max_poll_records=POLL_AT_ONCE,
             drain_deadline=DRAIN_SECONDS,
             handler=False,
@@ -95,13 +102,13 @@ class Stage:
         self._nursery.start_soon(instance.run)
         return instance
 
-    def produce(self, count: int) -> None:
+    def produce(self, count: int, padding: int = 0) -> None:
         """Records of a key each, so that any of them may be in flight together."""
         first = self.broker.end(SOURCE)
         self.broker.produce(
             SOURCE,
             [
-                Message(offset, orjson.dumps({"id": f"k{offset}", "n": 1}))
+                Message(offset, orjson.dumps({"id": f"k{offset}", "n": 1, "pad": "x" * padding}))
                 for offset in range(first, first + count)
             ],
         )
@@ -135,10 +142,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(max_buffered: int = 1000) -> AsyncIterator[Stage]:
-    """A stage; at its end everything on it is cancelled, and no law may be broken."""
+async def open_stage(**limits: int) -> AsyncIterator[Stage]:
+    """A stage, perhaps with other limits than `LIMITS`.
+
+    At its end everything on it is cancelled, and no law may be broken.
+    """
     async with trio.open_nursery() as nursery:
-        stage = Stage(nursery, max_buffered)
+        stage = Stage(nursery, **limits)
         yield stage
         nursery.cancel_scope.cancel()
     assert not stage.world.violations

@@ -87,3 +87,18 @@ async def test_what_is_fetched_is_decoded_only_as_it_is_wanted(
         assert task.channels.waiting < 2 * 3
         stage.server.work = 0.01
         await until(lambda: stage.applied == list(range(20)))
+
+
+@scene
+async def test_a_batch_is_bounded_by_bytes_and_takes_any_single_record() -> None:
+    size = 1000
+    async with open_stage(max_batch_bytes=2 * size + size // 2) as stage:
+        stage.server.work = 1.0
+        stage.produce(6, padding=size)
+        task = await stage.task_of(stage.start())
+        await until(lambda: stage.server.writing == 2)
+        assert task.channels.in_flight == 4
+        await until(lambda: stage.applied == list(range(6)))
+        stage.produce(2, padding=5 * size)
+        await until(lambda: task.channels.in_flight == 2 and stage.server.writing == 2)
+        await until(lambda: stage.applied == list(range(8)))

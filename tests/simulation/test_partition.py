@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import orjson
 import pytest
 import trio
 
@@ -97,10 +98,14 @@ async def test_a_lost_partition_is_cancelled_at_once() -> None:
 
 
 @scene
+@pytest.mark.parametrize("padding", [0, 1000])
 async def test_a_full_partition_is_paused_and_resumed_at_half(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, padding: int
 ) -> None:
+    """By records or, where they are large, by bytes."""
     full = 8
+    size = len(orjson.dumps({"id": "k10", "n": 1, "pad": "x" * padding}))
+    limits = {"max_buffered_bytes": full * size} if padding else {"max_buffered": full}
     moves: list[tuple[str, int]] = []
 
     def noted(name: str, move: Move, task: PartitionTask) -> Move:
@@ -110,9 +115,9 @@ async def test_a_full_partition_is_paused_and_resumed_at_half(
 
         return carried_out
 
-    async with open_stage(max_buffered=full) as stage:
+    async with open_stage(**limits) as stage:
         stage.server.work = 0.2
-        stage.produce(2 * POLL_AT_ONCE)
+        stage.produce(2 * POLL_AT_ONCE, padding)
         instance = stage.start()
         task = await stage.task_of(instance)
         consumer = instance.consumer

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.consumer.backlog import Backlog
+from pipeline.consumer.decode import PlainBatch
 from pipeline.records import RawRecord
 from tests.support.records import Raw
 
@@ -22,6 +23,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.offsets) + self.more
+
+    @property
+    def size(self) -> int:
+        return 10 * len(self)
 
     def records(self) -> Sequence[RawRecord]:
         assert not self.opened, "decoded once"
@@ -54,7 +59,7 @@ def test_records_come_out_once_and_in_order(
         assert found or not backlog.records
         taken += found
     assert taken == list(range(sum(size for size, _ in sizes)))
-    assert backlog.records == 0
+    assert backlog.records == backlog.bytes == 0
 
 
 def test_no_more_is_decoded_than_is_asked_for() -> None:
@@ -71,3 +76,28 @@ def test_dropped_records_are_counted_and_gone() -> None:
     backlog.take(1)
     assert backlog.clear() == 5
     assert (backlog.records, list(backlog.take(9))) == (0, [])
+
+
+def test_large_records_are_believed_at_once_and_small_ones_after_a_while() -> None:
+    backlog = Backlog()
+    sizes = [10, 1000, 10, 10, 10]
+    for size in sizes:
+        backlog.add([PlainBatch([Raw(0, value=b"x" * size)])])
+    found = []
+    for _ in sizes:
+        backlog.take(1)
+        found.append(backlog.record_bytes)
+    assert found[:2] == [10, 1000]
+    assert sorted(found[1:], reverse=True) == found[1:]
+    assert 10 < found[-1] < 1000
+
+
+def test_bytes_are_those_of_batches_until_they_are_decoded_and_of_their_records_then() -> None:
+    backlog = Backlog()
+    backlog.add([Batch([0, 1, 2], 0), Batch([3], 0)])
+    assert (backlog.bytes, backlog.record_bytes) == (40, 0)
+    backlog.take(1)
+    assert backlog.record_bytes == len(Raw().value or b"")
+    assert backlog.bytes == 2 * backlog.record_bytes + 10
+    assert backlog.clear() == 3
+    assert backlog.bytes == 0
