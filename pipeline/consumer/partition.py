@@ -255,13 +255,21 @@ class PartitionTask:
             while not self.channels.ready or self._grown:
                 await self._hungry.park()
             await self._gather(store)
-            async with store.turn():
-                await self._top_up(store)
-                batch = self.channels.take(self._limit(store))
-                self._wanted.unpark()
-                self._wake_a_writer()
-                if batch.records:
-                    await self._apply(store, number, batch)
+            await self._write(store, number)
+
+    async def _write(self, store: PartitionStore, number: int) -> None:
+        """Apply a batch, where there is one.
+
+        A call of its own: a writer that waits for the next batch must not hold the last one. With 256
+        partitions that was all that they had ever read, up to a batch for each of a thousand writers.
+        """
+        async with store.turn():
+            await self._top_up(store)
+            batch = self.channels.take(self._limit(store))
+            self._wanted.unpark()
+            self._wake_a_writer()
+            if batch.records:
+                await self._apply(store, number, batch)
 
     async def _gather(self, store: PartitionStore) -> None:
         """Wait for a full batch, for the end of those in flight, or for as long as it may linger."""

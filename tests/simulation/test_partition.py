@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import orjson
@@ -10,7 +11,7 @@ import trio
 
 from pipeline.consumer.assignment import RETAKE_SECONDS
 from pipeline.consumer.partition import PartitionTask, Phase
-from pipeline.records import TopicPartition
+from pipeline.records import Record, TopicPartition
 from tests.simulation.kafka import IDLE_POLL_SECONDS
 from tests.simulation.stage import (
     BATCH,
@@ -43,6 +44,23 @@ async def test_a_drain_finishes_what_is_in_flight_and_drops_what_waits() -> None
         stage.start()
         await until(lambda: stage.committed == 10)
         assert stage.applied == list(range(10))
+
+
+@scene
+async def test_what_is_applied_is_held_by_nobody() -> None:
+    """Each writer held its last batch until it had another."""
+    async with open_stage() as stage:
+        stage.server.work = 1.0
+        stage.produce(10)
+        await stage.task_of(stage.start())
+        await until(lambda: stage.server.writing == WRITERS)
+        assert live_records()
+        await until(lambda: stage.committed == 10)
+        assert not live_records()
+
+
+def live_records() -> list[Record]:
+    return [thing for thing in gc.get_objects() if type(thing) is Record]
 
 
 @scene
