@@ -92,8 +92,8 @@ class Metrics:
     diverted = counter(
         "pipeline_diverted_total",
         PARTITION,
-        "Records set aside by an operator's rule.",
-        "`pipeline divert list` shows the rules; replay what they kept when its cause has gone.",
+        "Records set aside by an operator's rule. There are no such rules yet, so it has no series.",
+        "It does not move yet.",
     )
     fenced = counter(
         "pipeline_fenced_total",
@@ -145,9 +145,10 @@ class Metrics:
     shard_limit = gauge(
         "pipeline_shard_limit",
         SHARD,
-        "How many transactions may run at once, as measured latency allows.",
-        "Falls while pipeline_apply_seconds grows: the database is at its limit. Stays at"
-        " shards.connections with lag: give it more connections.",
+        "How many transactions may run at once: shards.connections. It does not follow measured"
+        " latency yet.",
+        "It moves with the configuration only. pipeline_in_flight_batches is at it while there is lag,"
+        " and pipeline_apply_seconds is low: give the shard more connections.",
     )
     rebalances = counter(
         "pipeline_rebalances_total",

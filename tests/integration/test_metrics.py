@@ -1,0 +1,130 @@
+"""What a running instance serves at /metrics: the names, kinds and labels that are public."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.local.errors import LocalError
+from pipeline.local.postgres import psql
+from tests.support import accounts
+from tests.support.pipelines import Job, JobFactory
+from tests.support.servers import TopicFactory
+
+pytestmark = pytest.mark.real
+
+PARTITION, SHARD = {"topic", "partition"}, {"shard"}
+
+PUBLIC = {
+    "pipeline_message_lag": ("gauge", PARTITION),
+    "pipeline_time_lag_seconds": ("gauge", PARTITION),
+    "pipeline_end_to_end_seconds": ("histogram", set()),
+    "pipeline_apply_seconds": ("histogram", SHARD),
+    "pipeline_records_applied_total": ("counter", PARTITION),
+    "pipeline_duplicates_skipped_total": ("counter", PARTITION),
+    "pipeline_dead_letters_total": ("counter", PARTITION),
+    "pipeline_fenced_total": ("counter", PARTITION),
+    "pipeline_rows_written_total": ("counter", SHARD),
+    "pipeline_batch_records": ("histogram", SHARD),
+    "pipeline_buffered_records": ("gauge", PARTITION),
+    "pipeline_key_channels": ("gauge", PARTITION),
+    "pipeline_in_flight_batches": ("gauge", SHARD),
+    "pipeline_shard_state": ("gauge", SHARD),
+    "pipeline_shard_limit": ("gauge", SHARD),
+    "pipeline_rebalances_total": ("counter", set()),
+    "pipeline_drain_seconds": ("histogram", set()),
+    "pipeline_retries_total": ("counter", SHARD | {"sqlstate"}),
+}
+
+WITHOUT_SERIES = {"pipeline_diverted_total": "counter"}
+"""Declared, and nothing behind them yet."""
+
+OF_A_PARTITION = [
+    name for name, (kind, labels) in PUBLIC.items() if kind == "gauge" and labels == PARTITION
+]
+
+
+def served(text: str) -> dict[str, tuple[str, set[str] | None]]:
+    """Name → kind and labels; None where it has no series, or not all have the same labels."""
+    found: dict[str, tuple[str, set[str] | None]] = {}
+    for family in text_string_to_metric_families(text):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
+        found[name] = (family.type, set(*labels) if len(labels) == 1 else None)
+    return found
+
+
+@contextmanager
+def locked(dsn: str) -> Iterator[None]:
+    """The table can't be written to meanwhile."""
+    held = "begin; lock table accounts; select 'held', pg_sleep(600)"
+
+    def hold() -> None:
+        with suppress(LocalError):  # it is ended below
+            psql(dsn, held)
+
+    holder = Thread(target=hold)
+    holder.start()
+    try:
+        yield
+    finally:
+        psql(
+            dsn,
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where query like '%''held''%' and pid <> pg_backend_pid()",
+        )
+        holder.join()
+
+
+def test_every_metric_is_served_with_its_labels(
+    new_job: JobFactory, account_dsn: str, topic: TopicFactory
+) -> None:
+    job = new_job(1)
+    job.write_config(
+        {"db0": (account_dsn, "")},
+        errors=f'dead_letter_topic = "{topic(1)}"',
+        limits='lock_timeout = "200ms"',
+    )
+    instance = job.start()
+    job.produce([*accounts.changes(100, keys=10, seed=1), (b"1", b"\xff not json")])
+    job.wait_caught_up()
+    with locked(account_dsn):
+        job.produce(accounts.changes(10, keys=10, seed=2, first=100))
+        job.wait_until(lambda: instance.metric("pipeline_retries_total") > 0)
+    psql(account_dsn, "update pipeline.ownership set epoch = epoch + 1")
+    job.produce(accounts.changes(10, keys=10, seed=3, first=110))
+    job.wait_until(lambda: instance.metric("pipeline_fenced_total") > 0)
+    job.wait_caught_up()
+    expected = PUBLIC | {name: (kind, None) for name, kind in WITHOUT_SERIES.items()}
+    job.wait_until(lambda: served(instance.scrape()) == expected, "all names, kinds and labels")
+    assert instance.metric("pipeline_dead_letters_total") == 1
+    assert instance.stop() == 0
+
+
+def test_a_partitions_series_go_with_it(job: Job, account_dsn: str) -> None:
+    job.write_config({"db0": (account_dsn, "")})
+    job.produce(accounts.changes(500, keys=100, seed=1))
+    first = job.start()
+    job.wait_caught_up()
+    everything = set(range(6))
+    job.wait_until(lambda: set(first.by_partition("pipeline_time_lag_seconds")) == everything)
+    second = job.start()
+
+    def divided() -> bool:
+        for name in OF_A_PARTITION:
+            ours, theirs = first.by_partition(name), second.by_partition(name)
+            if not ours or not theirs or set(ours) & set(theirs):
+                return False
+            if set(ours) | set(theirs) != everything:
+                return False
+        return True
+
+    job.wait_until(divided)
+    assert set(first.by_partition("pipeline_records_applied_total")) == everything  # a count stays
+    assert second.stop() == 0
+    job.wait_until(lambda: set(first.by_partition("pipeline_key_channels")) == everything)
+    assert first.stop() == 0
