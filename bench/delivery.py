@@ -1,8 +1,7 @@
-"""What the guarantee and the metrics cost: the same pipeline with and without, in turn in one run.
+"""What the guarantee costs: the same pipeline with and without, in turn in one run.
 
-exactly-once, metrics on    as delivered
-at-least-once               no ledger, no fence
-exactly-once, scraped       metrics read ten times a second, far more than anybody would
+exactly-once     as delivered
+at-least-once    no ledger, no fence
 """
 
 from __future__ import annotations
@@ -18,23 +17,6 @@ from bench.throughput import HEADER, line, rate
 
 LEAST_ONCE = "at-least-once"
 EXACTLY_ONCE = "exactly-once"
-SCRAPED = "exactly-once, scraped"
-
-SCRAPER = """\
-import sys, threading, time, urllib.request
-from pipeline.cli import main
-import pipeline.observe.metrics as metrics
-def scrape(all_metrics):
-    while True:
-        time.sleep(0.1)
-        all_metrics.render()
-made = metrics.Metrics.__init__
-def init(self):
-    made(self)
-    threading.Thread(target=scrape, args=(self,), daemon=True).start()
-metrics.Metrics.__init__ = init
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def at_least_once(job: Job) -> list[list[str]]:
@@ -46,17 +28,9 @@ def at_least_once(job: Job) -> list[list[str]]:
     return commands
 
 
-def scraped(job: Job) -> list[list[str]]:
-    """The pipeline with its metrics rendered all the time."""
-    (command,) = pipeline(job)
-    python, _, _, *arguments = command
-    return [[python, "-c", SCRAPER, *arguments]]
-
-
 VARIANTS: dict[str, Callable[[Job], list[list[str]]]] = {
     EXACTLY_ONCE: pipeline,
     LEAST_ONCE: at_least_once,
-    SCRAPED: scraped,
 }
 
 
@@ -77,12 +51,10 @@ def main() -> int:
                 print(line(runs[name][-1]), flush=True)
     guarantee = 1 - rate(runs[EXACTLY_ONCE]) / rate(runs[LEAST_ONCE])
     cpu = {name: statistics.median(run.postgres_cpu for run in runs[name]) for name in runs}
-    scrapes = 1 - rate(runs[SCRAPED]) / rate(runs[EXACTLY_ONCE])
     print(f"the guarantee costs {guarantee:.1%} of the throughput, and of Postgres's CPU")
     print(
         f"  {cpu[EXACTLY_ONCE] - cpu[LEAST_ONCE]:.2f} µs a record ({cpu[LEAST_ONCE]:.2f} without)"
     )
-    print(f"scraping the metrics ten times a second costs {scrapes:.1%}")
     return int(any(run.wrong for measured in runs.values() for run in measured))
 
 
