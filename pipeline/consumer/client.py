@@ -4,7 +4,8 @@ The thread rules, for everything in this file:
 
 - kafka-python's consumer is used by one worker thread at a time, in `KafkaClient.poll`; seeks, pauses
   and resumes are queued and carried out there, before the next poll. Commits and the reading of
-  offsets are safe beside a poll and run on worker threads of their own.
+  offsets are safe beside a poll and run on worker threads of their own. Polls go on while the group
+  rebalances (see `polls`).
 - The rebalance listener runs on kafka-python's I/O thread. It changes nothing: it posts an event into
   Trio and awaits a `kafka.future.Future`, which Trio completes when the supervisor is done. The I/O
   thread goes on sending heartbeats meanwhile, so a drain may take as long as it must.
@@ -46,7 +47,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 from pipeline.config import KafkaConfig
 from pipeline.consumer import decode, positions
 from pipeline.consumer.contact import Contact
-from pipeline.consumer.parking import make_way
+from pipeline.consumer.polls import Polls
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
 from pipeline.consumer.reader import read_first
 from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
@@ -118,11 +119,12 @@ class KafkaClient:
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
-        self._starting: set[TopicPartition] = set()  # their seek waits for the next poll
+        self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._closing = False
         self._contact = Contact()
         self._polling = trio.Lock()
+        self._polls = Polls(consumer, known=compiled)
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
@@ -178,6 +180,7 @@ class KafkaClient:
             self._paused.update(event.partitions)
         else:
             self._paused.difference_update(event.partitions)
+        self._stale.update(event.partitions)
         try:
             self._send.send_nowait(event)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -190,12 +193,13 @@ class KafkaClient:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
             commands, self._commands = self._commands, []
-            self._starting.clear()
+            self._stale.clear()
             seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
             try:
                 records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
-                # What was fetched before a seek that was asked for meanwhile must not come after it.
-                return {s: found for s, found in records.items() if s not in self._starting}
+                # What was fetched before a seek that was asked for meanwhile must not come after it,
+                # nor what was fetched before the partition was given up.
+                return {s: found for s, found in records.items() if s not in self._stale}
             except KafkaError as error:
                 if isinstance(error, FATAL):
                     raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
@@ -208,14 +212,9 @@ class KafkaClient:
     def _poll(
         self, commands: list[Callable[[], None]], seconds: float
     ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
-        for command in commands:
-            try:
-                command()
-            except (IllegalStateError, KeyError):
-                # The partition has gone since the command was given: so has the need for it.
-                log.debug("a command came too late for its partition", exc_info=True)
-        make_way(self._consumer._fetcher)
-        found: Mapping[Any, Any] = self._consumer.poll(timeout_ms=seconds * 1000)
+        if commands:
+            self._polls.carry_out(partial(_carry_out, commands))
+        found: Mapping[Any, Any] = self._polls.poll(seconds)
         if self._compiled:
             return found
         return {source: [decode.PlainBatch(records)] for source, records in found.items()}
@@ -223,7 +222,7 @@ class KafkaClient:
     def start(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
             self._commands.append(partial(self._seek, source, offset))
-            self._starting.add(source)
+            self._stale.add(source)
         self.resume(source)
 
     def _seek(self, source: TopicPartition, offset: int) -> None:
@@ -335,9 +334,20 @@ class KafkaClient:
         # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
         logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
         async with self._polling:
-            await trio.to_thread.run_sync(
-                partial(self._consumer.close, autocommit=False, timeout_ms=5000)
-            )
+            await trio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        self._polls.end()
+        self._consumer.close(autocommit=False, timeout_ms=5000)
+
+
+def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
+    for command in commands:
+        try:
+            command()
+        except (IllegalStateError, KeyError):
+            # The partition has gone since the command was given: so has the need for it.
+            log.debug("a command came too late for its partition", exc_info=True)
 
 
 def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
