@@ -80,7 +80,7 @@ class Supervisor:
                 async for event in self._consumer.events:
                     await self._carry_out(event)
             finally:
-                # Before the nursery waits for a poll, which may stand in a rebalance.
+                # The consumer's close would wait for events that nobody carries out any more.
                 let_go(self._consumer.events)
 
     async def stop(self) -> None:

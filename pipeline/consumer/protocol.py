@@ -38,8 +38,8 @@ class AssignmentEvent:
 def let_go(events: trio.MemoryReceiveChannel[AssignmentEvent]) -> None:
     """Take no more events: those that wait, or come later, hold up no rebalance.
 
-    A poll stands in the rebalance until its event is carried out, and can't be cancelled: whoever
-    stops receiving must call this. Not a checkpoint.
+    The rebalance waits until its event is carried out, and `Consumer.close` waits for the rebalance:
+    whoever stops receiving must call this. Not a checkpoint.
     """
     with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
         while True:
@@ -72,7 +72,11 @@ class Consumer(Protocol):
     events: trio.MemoryReceiveChannel[AssignmentEvent]
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
-        """What has been fetched, in offset order in each partition; empty where nothing came."""
+        """What has been fetched, in offset order in each partition; empty where nothing came.
+
+        Partitions that stay are polled on while a rebalance waits for an event. Of a partition that
+        was revoked or lost nothing comes after its event.
+        """
 
     def start(self, source: TopicPartition, offset: int | None) -> None:
         """Fetch an assigned partition from ``offset`` on; None: from wherever Kafka has it."""

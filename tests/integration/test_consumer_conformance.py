@@ -238,6 +238,32 @@ async def test_a_partition_moves_only_when_its_owner_has_carried_it_out(
             await until(lambda: one.offsets(staying) == [0, 1])
 
 
+async def test_partitions_that_stay_go_on_while_another_is_given_up(open_subject: Open) -> None:
+    """They stood still until the drain was over, and until every member had joined again."""
+    async with open_subject() as subject, subject.join() as one:
+        both = await one.event(Change.ASSIGNED)
+        for source in both:
+            one.consumer.start(source, 0)
+            subject.produce(source, 1)
+        await until(lambda: len(one.received) == 2)
+        async with subject.join() as other:
+            with trio.fail_after(PATIENCE):
+                revoked = await one.consumer.events.receive()
+            (moving,) = revoked.partitions
+            (staying,) = set(both) - {moving}
+            for source in both:
+                subject.produce(source, 3)
+            await until(lambda: one.offsets(staying) == [0, 1, 2, 3])
+            one.received.clear()
+            one.consumer.start(staying, 2)  # commands are carried out, too
+            await until(lambda: one.offsets(staying) == [2, 3])
+            revoked.done()
+            assert await other.event(Change.ASSIGNED) == (moving,)
+            subject.produce(staying, 1)
+            await until(lambda: one.offsets(staying) == [2, 3, 4])
+            assert one.offsets(moving) == []
+
+
 async def test_closing_revokes_and_hands_over(open_subject: Open) -> None:
     async with open_subject() as subject:
         async with subject.join() as one:

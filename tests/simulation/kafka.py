@@ -2,8 +2,9 @@
 
 `Broker` is the server's side. `SimulatedConsumer` is `client.KafkaClient` without kafka-python: the
 same thread rules in virtual time. Commands (seek, pause, resume) are queued and carried out before the
-next poll; a poll that is under way can't be cancelled, and stands in a rebalance until the supervisor
-has carried out its event; commits and the reading of offsets go on beside it.
+next poll; a poll that is under way can't be cancelled. A rebalance waits until the supervisor has
+carried out its event, which may come amid a poll; polls, commits and the reading of offsets go on
+beside it.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class SimulatedConsumer:
         self._position: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._commands: list[Callable[[], None]] = []
-        self._starting: set[TopicPartition] = set()
+        self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
+        self._carried_out: trio.Event | None = None  # what the rebalance waits for
+        self._then: Callable[[], None] = _nothing
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](1000)
         self._polling = trio.Lock()
         self._closing = False
@@ -153,11 +156,11 @@ class SimulatedConsumer:
             await trio.sleep_forever()
         async with self._polling:
             commands, self._commands = self._commands, []
-            self._starting.clear()
+            self._stale.clear()
             # Shielded: a worker thread is in it, which can't be cancelled.
             with trio.CancelScope(shield=True):
                 records = await self._poll(commands)
-            return {s: found for s, found in records.items() if s not in self._starting}
+            return {s: found for s, found in records.items() if s not in self._stale}
 
     async def _poll(
         self, commands: list[Callable[[], None]]
@@ -165,8 +168,7 @@ class SimulatedConsumer:
         for command in commands:
             command()
         await self._reach()
-        if not self._killed:
-            await self._follow_the_group()
+        self._follow_the_group()
         records = self._fetch()
         if not records and not self._killed:
             with trio.move_on_after(IDLE_POLL_SECONDS):
@@ -174,16 +176,24 @@ class SimulatedConsumer:
             await self._reach()
             records = self._fetch()
         await trio.sleep(self._world.rng.uniform(0.0005, 0.005))
+        await self._reach()
+        self._follow_the_group()
         return records
 
     async def _reach(self) -> None:
         await self._awake.passed()
         await self.connected.passed()
 
-    async def _follow_the_group(self) -> None:
+    def _follow_the_group(self) -> None:
+        if self._killed or (self._carried_out is not None and not self._carried_out.is_set()):
+            return
+        then, self._then, self._carried_out = self._then, _nothing, None
+        then()
         if self.member is not None and not self._broker.is_in(self.member):
             owned, self.member = self.member.owned, None
-            await self._post(Change.LOST, sorted(owned))
+            if owned:
+                self._post(Change.LOST, sorted(owned))
+                return
         if self.member is None:
             self.member = self._broker.join()
         member = self.member
@@ -192,32 +202,43 @@ class SimulatedConsumer:
         member.generation = self._broker.generation
         leaving = sorted(member.owned - member.target)
         if leaving:
-            await self._post(Change.REVOKED, leaving)
-            await self._reach()
-            if self._killed or not self._broker.is_in(member):
-                return  # the next poll finds it out
-            member.owned.difference_update(leaving)
-            self._broker.rebalance()
+            self._post(Change.REVOKED, leaving, partial(self._give_up, member, leaving))
         elif coming := self._broker.grantable(member):
             member.owned.update(coming)
-            await self._post(Change.ASSIGNED, coming)
+            self._post(Change.ASSIGNED, coming)
 
-    async def _post(self, change: Change, sources: Sequence[TopicPartition]) -> None:
-        if not sources:
-            return
+    def _give_up(self, member: Member, leaving: Sequence[TopicPartition]) -> None:
+        if self._broker.is_in(member):
+            member.owned.difference_update(leaving)
+            self._broker.rebalance()
+
+    def _post(
+        self,
+        change: Change,
+        sources: Sequence[TopicPartition],
+        then: Callable[[], None] | None = None,
+    ) -> trio.Event:
+        """Post an event; ``then`` is what the first poll after it was carried out goes on with."""
+        self._stale.update(sources)
         for source in sources:
             self._position.pop(source, None)
             if change is Change.ASSIGNED:
                 self._position[source] = self._reset(source)
                 self._paused.add(source)
-        carried_out = trio.Event()
-        event = AssignmentEvent(change, tuple(sources), carried_out.set)
+        self._carried_out = carried_out = trio.Event()
+        self._then = then or _nothing
+
+        def done() -> None:
+            carried_out.set()
+            if then is not None:
+                self._broker.changed.unpark_all()
+
         self._world.journal.note("kafka: %s %s", change.value, ", ".join(map(str, sources)))
         try:
-            self._send.send_nowait(event)
+            self._send.send_nowait(AssignmentEvent(change, tuple(sources), done))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
-        await carried_out.wait()
+            done()
+        return carried_out
 
     def _reset(self, source: TopicPartition) -> int:
         committed = self._broker.committed.get(source)
@@ -245,7 +266,7 @@ class SimulatedConsumer:
     def start(self, source: TopicPartition, offset: int | None) -> None:
         self._commands.append(partial(self._seek, source, offset))
         if offset is not None:
-            self._starting.add(source)
+            self._stale.add(source)
         self.resume(source)
 
     def _seek(self, source: TopicPartition, offset: int | None) -> None:
@@ -313,10 +334,17 @@ class SimulatedConsumer:
         self._closing = True
         async with self._polling:
             await self._reach()
+            if self._carried_out is not None:
+                await self._carried_out.wait()
+                self._then()
             member = self.member
             if member is not None and self._broker.is_in(member):
-                await self._post(Change.REVOKED, sorted(member.owned))
+                if member.owned:
+                    await self._post(Change.REVOKED, sorted(member.owned)).wait()
                 self._broker.leave(member)
+
+
+def _nothing() -> None: ...
 
 
 def _conforms(consumer: SimulatedConsumer) -> Consumer:

@@ -12,17 +12,17 @@ from kafka.errors import KafkaConnectionError
 from pipeline.config import KafkaConfig
 from pipeline.consumer import client as client_module
 from pipeline.consumer.client import KafkaClient
-from pipeline.consumer.protocol import Position
+from pipeline.consumer.protocol import AssignmentEvent, Change, Position
 from pipeline.records import TopicPartition
 from pipeline.store import PipelineError
 
-SOURCE = TopicPartition("topic", 0)
+SOURCE, OTHER = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
 
 class Stand:
     """What every stand-in for a consumer has."""
 
-    config: ClassVar = {"auto_offset_reset": "earliest"}
+    config: ClassVar = {"auto_offset_reset": "earliest", "max_poll_records": 1}
 
 
 class Closing(Stand):
@@ -55,6 +55,33 @@ class Away(Stand):
         self.asked += 1
         if self.asked == 1:
             raise KafkaConnectionError("away")
+
+
+class Amid(Stand):
+    """A consumer whose partition is given up just when a poll has records of it."""
+
+    def __init__(self) -> None:
+        self._fetcher = self._coordinator = self
+        self._next_partition_records = None
+        self.client: KafkaClient | None = None
+
+    def need_rejoin(self) -> bool:
+        return False
+
+    def _poll_once(self, *_: Any) -> dict[TopicPartition, list[str]]:
+        if self.client is not None:
+            event = AssignmentEvent(Change.REVOKED, (SOURCE,), lambda: None)
+            self.client._token.run_sync_soon(self.client._receive, event)
+            self.client = None
+        return {SOURCE: ["batch"], OTHER: ["batch"]}
+
+
+async def test_records_of_a_partition_are_not_handed_out_after_it_was_given_up() -> None:
+    """It may be assigned again before the poll returns, to a task that reads from elsewhere."""
+    consumer = Amid()
+    consumer.client = client = KafkaClient(consumer, compiled=True)
+    assert list(await client.poll()) == [OTHER]
+    assert list(await client.poll()) == [SOURCE, OTHER]
 
 
 async def test_what_asks_while_the_consumer_closes_waits_to_be_cancelled() -> None:
