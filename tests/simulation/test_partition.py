@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from pipeline.consumer.assignment import RETAKE_SECONDS
+from pipeline.consumer.channels import Batch
 from pipeline.consumer.partition import PartitionTask, Phase
-from pipeline.records import Record, TopicPartition
+from pipeline.records import TopicPartition
 from tests.simulation.kafka import IDLE_POLL_SECONDS
 from tests.simulation.stage import (
     BATCH,
@@ -54,13 +55,13 @@ async def test_what_is_applied_is_held_by_nobody() -> None:
         stage.produce(10)
         await stage.task_of(stage.start())
         await until(lambda: stage.server.writing == WRITERS)
-        assert live_records()
+        assert live_batches()
         await until(lambda: stage.committed == 10)
-        assert not live_records()
+        assert not live_batches()
 
 
-def live_records() -> list[Record]:
-    return [thing for thing in gc.get_objects() if type(thing) is Record]
+def live_batches() -> list[Batch]:
+    return [thing for thing in gc.get_objects() if type(thing) is Batch]
 
 
 @scene
