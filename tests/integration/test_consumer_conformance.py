@@ -253,11 +253,13 @@ async def test_partitions_that_stay_go_on_while_another_is_given_up(open_subject
             (staying,) = set(both) - {moving}
             for source in both:
                 subject.produce(source, 3)
-            await until(lambda: one.offsets(staying) == [0, 1, 2, 3])
-            one.received.clear()
-            one.consumer.start(staying, 2)  # commands are carried out, too
-            await until(lambda: one.offsets(staying) == [2, 3])
-            revoked.done()
+            try:
+                await until(lambda: one.offsets(staying) == [0, 1, 2, 3])
+                one.received.clear()
+                one.consumer.start(staying, 2)  # commands are carried out, too
+                await until(lambda: one.offsets(staying) == [2, 3])
+            finally:
+                revoked.done()
             assert await other.event(Change.ASSIGNED) == (moving,)
             subject.produce(staying, 1)
             await until(lambda: one.offsets(staying) == [2, 3, 4])
