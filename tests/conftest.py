@@ -1,3 +1,7 @@
 """What every test shares."""
 
-pytest_plugins = ["tests.support.servers", "tests.support.pipelines"]
+pytest_plugins = [
+    "tests.support.servers",
+    "tests.support.pipelines",
+    "tests.support.letters",
+]

@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, find
+from pipeline.operate.exclusion import alone
 from pipeline.operate.moments import EXPECTED, parse_moment
 from pipeline.operate.replay import CHUNK, drop, replay, units_of
 from pipeline.operate.views import described, lines_of
@@ -37,7 +38,7 @@ Sends dead letters back to the topic and partition that they came from, as they
 were, each partition's in the order that they had there. They apply after
 whatever has come since. What was sent is marked on the dead letter topic, so
 that the command can be repeated; interrupted, the next one sends at most
-{CHUNK} of them again. Don't run two at once.
+{CHUNK} of them again. While one is at work, another one stops at once.
 
 example:
   pipeline dlq replay --config sessions.toml
@@ -138,7 +139,7 @@ def count(text: str) -> int:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one of the four; 1 where Kafka fails, or what is asked for is not there."""
+    """Run one of the four; 1 where Kafka fails, another is at work, or what is asked for is not there."""
     config = loaded(args.config)
     if config is None:
         return 2
@@ -209,12 +210,12 @@ def _selected(found: Found, args: argparse.Namespace, *, again: bool) -> list[De
 
 
 def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
-    with open_cluster(config) as cluster:
+    with open_cluster(config) as cluster, alone(cluster, topic) as check:
         found = find(cluster, topic, meant(args))
         letters = _selected(found, args, again=args.again)
         total = len(units_of(letters))
         with progress("replayed", total) as told:
-            done = replay(cluster, letters, told)
+            done = replay(cluster, letters, told, check)
     print(f"replayed {_counted(done)}")
     passed = len(found.letters) - len(found.waiting())
     if passed and not args.again:
@@ -223,7 +224,7 @@ def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
 
 
 def _drop(config: Config, topic: str, args: argparse.Namespace) -> int:
-    with open_cluster(config) as cluster:
+    with open_cluster(config) as cluster, alone(cluster, topic) as check:
         found = find(cluster, topic, meant(args))
         letters = _selected(found, args, again=False)
         if not letters:
@@ -233,7 +234,7 @@ def _drop(config: Config, topic: str, args: argparse.Namespace) -> int:
             print("nothing was dropped")
             return 1
         with progress("dropped", len(letters)) as told:
-            done = drop(cluster, letters, told)
+            done = drop(cluster, letters, told, check)
     print(f"dropped {_counted(done)}")
     return 0
 

@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
     KafkaError,
     NotCoordinatorError,
 )
@@ -144,9 +145,24 @@ class Cluster:
     def group(self) -> tuple[str, list[str]]:
         """The state of the group in Kafka's words, and its members."""
         group = self.kafka.group_id
-        described = _patiently(self._admin.describe_groups, [group])[group]
-        members = [f"{m['client_id']} at {m['client_host']}" for m in described["members"]]
-        return described["group_state"], sorted(members)
+        state: str = _patiently(self._describe, group)["group_state"]
+        return state, sorted(self.members(group).values())
+
+    def members(self, group: str) -> dict[str, str]:
+        """The members of any group by their ids: each one's client id, `` at ``, and its host."""
+        described = _patiently(self._describe, group)
+        return {
+            m["member_id"]: f"{m['client_id']} at {m['client_host']}" for m in described["members"]
+        }
+
+    def _describe(self, group: str) -> Any:
+        described = self._admin.describe_groups([group])[group]
+        error = described["error"]
+        if error and "GroupAuthorizationFailed" in error:
+            raise GroupAuthorizationFailedError(group)
+        if error and described["group_state"] != "Dead":  # newer brokers say so of no group at all
+            raise CoordinatorNotAvailableError(error)
+        return described
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Set the group's offsets. Kafka refuses while the group has members.

@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 from pipeline.consumer.deadletters import make_producer
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
+from pipeline.operate.exclusion import Check
 from pipeline.operate.nulls import PutNullsBack, sendable
 from pipeline.store import PipelineError
 
@@ -49,20 +50,23 @@ def units_of(letters: Sequence[DeadLetter]) -> list[Unit]:
     return [Unit(tuple(same)) for same in together.values()]
 
 
-def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
+def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Check) -> int:
     """Send dead letters back to the partitions that they came from, in the order given.
 
-    Returns how many records were sent. ``letters`` are as `find` sorts them.
+    Returns how many records were sent. ``letters`` are as `find` sorts them; ``check`` is called before
+    each chunk.
 
     Raises:
         PipelineError: a source has gone (nothing was sent), or a send failed (what was sent before
-            it is marked, what comes after it was not sent or is sent again by the next replay).
+            it is marked, what comes after it was not sent or is sent again by the next replay), or
+            ``check`` raised it.
     """
     _check_sources(cluster, letters)
     units = units_of(letters)
     done = 0
     with _producer(cluster) as producer:
         for start in range(0, len(units), CHUNK):
+            check()
             sent, failure = _send(producer, units[start : start + CHUNK])
             done += len(sent)
             _mark(producer, cluster.kafka.group_id, REPLAYED, [x for u in sent for x in u.letters])
@@ -72,15 +76,16 @@ def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
     return done
 
 
-def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told) -> int:
+def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Check) -> int:
     """Mark dead letters as dropped: they stay on their topic, and are no longer listed or replayed.
 
     Raises:
-        PipelineError: a marker could not be written.
+        PipelineError: a marker could not be written, or ``check`` raised it, before a chunk.
     """
     done = 0
     with _producer(cluster) as producer:
         for start in range(0, len(letters), CHUNK):
+            check()
             chunk = letters[start : start + CHUNK]
             _mark(producer, cluster.kafka.group_id, DROPPED, chunk)
             done += len(chunk)

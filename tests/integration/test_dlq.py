@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,39 +13,12 @@ from pipeline.local.postgres import psql
 from pipeline.operate import replay
 from pipeline.store import PipelineError, Rejection
 from tests.support import accounts
-from tests.support.letters import DSN, REFUSED, UNDECODED, Letters
+from tests.support.letters import DSN, REFUSED, UNDECODED, Dlq, Letters, Output, offsets
 from tests.support.pipelines import JobFactory
 from tests.support.records import Raw
 from tests.support.servers import DatabaseFactory, TopicFactory
 
 pytestmark = pytest.mark.real
-
-Output = pytest.CaptureFixture[str]
-Dlq = Callable[..., list[str]]
-
-
-@pytest.fixture
-def letters(new_job: JobFactory, topic: TopicFactory) -> Letters:
-    """One source partition, one partition of dead letters."""
-    return Letters(new_job(1), topic(1))
-
-
-@pytest.fixture
-def dlq(capsys: Output) -> Dlq:
-    """Run ``pipeline dlq``; the lines it prints."""
-
-    def run(letters: Letters, *words: str, code: int = 0) -> list[str]:
-        assert main(["dlq", *words, "--config", str(letters.job.config)]) == code
-        captured = capsys.readouterr()
-        return (captured.out if code == 0 else captured.err).splitlines()
-
-    return run
-
-
-def offsets(lines: Sequence[str]) -> list[str]:
-    """The offsets in what list prints."""
-    last = next(n for n, line in enumerate(lines) if " dead letter" in line)
-    return [line.split()[0] for line in lines[1:last]]
 
 
 def test_what_postgres_refused_is_applied_once_its_cause_is_mended(

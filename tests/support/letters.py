@@ -1,16 +1,19 @@
-"""Dead letters made by hand, as the pipeline makes them."""
+"""Dead letters made by hand, as the pipeline makes them, and ``pipeline dlq`` on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pytest
 from kafka import KafkaProducer
 
+from pipeline.cli import main
 from pipeline.consumer.deadletters import headers_of, without_nulls
 from pipeline.records import Record, TopicPartition
 from pipeline.store import Rejection
-from tests.support.pipelines import Job
+from tests.support.pipelines import Job, JobFactory
 from tests.support.records import Raw
+from tests.support.servers import TopicFactory
 
 DSN = "postgresql://nobody@127.0.0.1:1/none"
 """Nothing listens there, and nothing may ask."""
@@ -55,3 +58,31 @@ class Letters:
     def sent(self, partition: int = 0) -> list[str]:
         """The keys of what is on a partition of the source topic, in order."""
         return [record.key.decode() for record in self.job.log()[partition]]
+
+
+Output = pytest.CaptureFixture[str]
+Dlq = Callable[..., list[str]]
+
+
+@pytest.fixture
+def letters(new_job: JobFactory, topic: TopicFactory) -> Letters:
+    """One source partition, one partition of dead letters."""
+    return Letters(new_job(1), topic(1))
+
+
+@pytest.fixture
+def dlq(capsys: Output) -> Dlq:
+    """Run ``pipeline dlq``; the lines it prints."""
+
+    def run(letters: Letters, *words: str, code: int = 0) -> list[str]:
+        assert main(["dlq", *words, "--config", str(letters.job.config)]) == code
+        captured = capsys.readouterr()
+        return (captured.out if code == 0 else captured.err).splitlines()
+
+    return run
+
+
+def offsets(lines: Sequence[str]) -> list[str]:
+    """The offsets in what list prints."""
+    last = next(n for n, line in enumerate(lines) if " dead letter" in line)
+    return [line.split()[0] for line in lines[1:last]]

@@ -33,13 +33,17 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def topic(servers: Servers, request: pytest.FixtureRequest) -> Iterator[TopicFactory]:
-    """Topics of this test's own: ``topic(partitions=6, retention_ms="1000")``."""
+    """Topics of this test's own: ``topic(partitions=6, retention_ms="1000")``.
+
+    Records stay for as long as the topic, whatever their timestamps: many here are years old.
+    """
     made: list[str] = []
 
     def make(partitions: int = 1, **settings: str) -> str:
         servers.kafka.start()
         name = unique_name(request)
-        options = {key.replace("_", "."): value for key, value in settings.items()}
+        given = {key.replace("_", "."): value for key, value in settings.items()}
+        options = {"retention.ms": "-1", **given}
         servers.create_topic(name, partitions, options)
         made.append(name)
         return name
