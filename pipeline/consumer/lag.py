@@ -100,6 +100,6 @@ def waits_for(task: PartitionTask) -> str:
         return "its take-over in the database"
     if task.channels.in_flight:
         return "a transaction in the database"
-    if task.channels.waiting:
+    if task.buffered:
         return "a turn at its shard"
     return "records from Kafka"

@@ -1,8 +1,8 @@
 """One assigned partition: its nursery, its cancel scope, and everything that happens to its records.
 
-    intake    fetched batches → decoded as writers want them → key channels; pauses the partition
-              when it is full
-    writer ×n a turn at the shard → a batch of ready channels → the store → offsets done
+    feed      fetched batches → backlog; pauses the partition when it is full
+    writer ×n a turn at the shard → backlog decoded into key channels → a batch of ready ones → the
+              store → offsets done
 
 A batch goes at once where none is in flight, and waits to grow where one is (Nagle's algorithm): small
 and immediate when there is little to do, large when there is much.
@@ -102,9 +102,7 @@ class PartitionTask:
         self._settings = settings
         self._decode: Decoder  # once the store is open
         self._scope = trio.CancelScope()
-        self._intake_scope = trio.CancelScope()
         self._backlog = Backlog()
-        self._wanted = trio.lowlevel.ParkingLot()  # the intake, while nothing is fetched or wanted
         self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
         self._grown = trio.lowlevel.ParkingLot()  # the one writer whose batch waits to grow
         self._batches = 0  # in flight
@@ -155,7 +153,6 @@ class PartitionTask:
     async def _work(self, store: PartitionStore) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._intake)
                 for writer in range(store.writers):
                     nursery.start_soon(self._writer, store, writer)
         except* Fenced as group:
@@ -171,7 +168,6 @@ class PartitionTask:
             self._scope.cancel()
         else:
             self.phase = Phase.DRAINING
-            self._intake_scope.cancel()
             dropped = self._backlog.clear() + self.channels.clear()
             self._wake_if_idle()
             with trio.move_on_at(deadline):
@@ -191,13 +187,19 @@ class PartitionTask:
         self._scope.cancel()
         await self.ended.wait()
 
-    # Intake
+    # Records in
 
     def feed(self, batches: Sequence[RawBatch]) -> None:
-        """Hand over what was fetched, in offset order. Not a checkpoint."""
+        """Hand over what was fetched, in offset order. Not a checkpoint.
+
+        Raises:
+            PipelineError: it can't be decoded.
+        """
         if self.phase is Phase.RUNNING:
             self._backlog.add(batches)
-            self._wanted.unpark()
+            if self.offsets.oldest_timestamp is None:
+                self._file(self._backlog.take(1))  # its timestamp is the partition's time lag
+            self._wake_a_writer()
             self._balance()
 
     @property
@@ -217,22 +219,6 @@ class PartitionTask:
             self._paused = True
             self._settings.consumer.pause(self.source)
 
-    async def _intake(self) -> None:
-        with self._intake_scope:
-            while True:
-                while not self._backlog.records or self._filled:
-                    await self._wanted.park()
-                self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
-                await trio.lowlevel.checkpoint()
-
-    @property
-    def _filled(self) -> bool:
-        """Whether there is enough for a writer to see: what else was fetched may stay as it is.
-
-        Records of keys that are in flight don't count: behind them may be others that could run.
-        """
-        return self.channels.ready >= self._at_once(DECODE_AT_ONCE)
-
     def _at_once(self, records: int) -> int:
         """So many records, or fewer where they are large."""
         return self._settings.limits.at_once(records, self._backlog.record_bytes)
@@ -245,14 +231,13 @@ class PartitionTask:
         if len(fresh) < len(decoded):
             self._duplicates.inc(len(decoded) - len(fresh))
         self.channels.put(fresh)
-        self._wake_a_writer()
         self._balance()
 
     # Writers
 
     async def _writer(self, store: PartitionStore, number: int) -> None:
         while True:
-            while not self.channels.ready or self._grown:
+            while not self._startable or self._grown:
                 await self._hungry.park()
             await self._gather(store)
             await self._write(store, number)
@@ -266,7 +251,6 @@ class PartitionTask:
         async with store.turn():
             await self._top_up(store)
             batch = self.channels.take(self._limit(store))
-            self._wanted.unpark()
             self._wake_a_writer()
             if batch.records:
                 await self._apply(store, number, batch)
@@ -277,11 +261,20 @@ class PartitionTask:
             while self._batches and not self._full(store):
                 await self._grown.park()
 
+    @property
+    def _startable(self) -> int:
+        """How many records a batch would start from at most: some may be of keys in flight."""
+        return self.channels.ready + self._backlog.records
+
     def _full(self, store: PartitionStore) -> bool:
-        return self.channels.ready + self._backlog.records >= self._limit(store)
+        return self._startable >= self._limit(store)
 
     async def _top_up(self, store: PartitionStore) -> None:
-        """Decode what makes the batch full, now that it goes: fresh records are in the caches."""
+        """Decode what makes the batch full, now that it goes.
+
+        Not earlier: fresh records are in the caches, and what many partitions hold stays small.
+        Records of keys that are in flight don't count: behind them may be others that could run.
+        """
         while self._backlog.records and self.channels.ready < self._limit(store):
             self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
             await trio.lowlevel.checkpoint()
@@ -301,7 +294,7 @@ class PartitionTask:
         """One is enough: having taken its batch, it wakes the next if anything is left."""
         if self._grown:
             self._grown.unpark()
-        elif self.channels.ready:
+        elif self._startable:
             self._hungry.unpark()
 
     def _finish(self, batch: Batch) -> None:

@@ -88,12 +88,12 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
 
     async def writer(task: PartitionTask, store: PartitionStore, number: int) -> None:
         while True:
-            while not task.channels.ready:
+            while not task._startable:
                 await task._hungry.park()
             async with store.turn():
+                await task._top_up(store)
                 batch = task.channels.take(task._limit(store))
                 task.channels.done(batch)
-                task._wanted.unpark()
                 task._wake_a_writer()
                 if batch.records:
                     await store.apply(number, batch.records)

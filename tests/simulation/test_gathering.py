@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from pipeline.consumer.lag import waits_for
 from pipeline.postgres import sizer
 from tests.simulation.stage import BATCH, Stage, open_stage, scene, until
 
@@ -84,7 +85,7 @@ async def test_what_is_fetched_is_decoded_only_as_it_is_wanted(
         await trio.sleep(SOON)
         assert task.buffered == 20
         assert task.channels.in_flight == 2 * BATCH
-        assert task.channels.waiting < 2 * 3
+        assert task.channels.waiting < 3
         stage.server.work = 0.01
         await until(lambda: stage.applied == list(range(20)))
 
@@ -102,3 +103,20 @@ async def test_a_batch_is_bounded_by_bytes_and_takes_any_single_record() -> None
         stage.produce(2, padding=5 * size)
         await until(lambda: task.channels.in_flight == 2 and stage.server.writing == 2)
         await until(lambda: stage.applied == list(range(8)))
+
+
+@scene
+async def test_what_waits_undecoded_has_its_age_and_waits_for_a_turn() -> None:
+    """Before the first batch of a partition was applied, its time lag counted from the assignment."""
+    async with open_stage() as stage:
+        instance = stage.start()
+        task = await stage.task_of(instance)
+        (shard,) = instance.shards
+        async with shard.turn():
+            shard._turns.total_tokens = 1  # nobody else gets a turn
+            stage.produce(20)
+            await until(lambda: task.buffered == 20)
+            assert task.channels.waiting == 1
+            assert task.offsets.oldest_timestamp == 0
+            assert waits_for(task) == "a turn at its shard"
+        await until(lambda: stage.applied == list(range(20)))
