@@ -45,7 +45,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer import decode, positions
+from pipeline.consumer import decode, positions, waits
 from pipeline.consumer.contact import Contact
 from pipeline.consumer.polls import Polls
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
@@ -140,6 +140,7 @@ class KafkaClient:
                 partial(_make_consumer, config, client_id), abandon_on_cancel=True
             )
             compiled = decode.install(consumer)
+            waits.install(consumer)
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
             raise PipelineError(
