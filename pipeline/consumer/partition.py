@@ -246,7 +246,7 @@ class PartitionTask:
         """Apply a batch, where there is one.
 
         A call of its own: a writer that waits for the next batch must not hold the last one. With 256
-        partitions that was all that they had ever read, up to a batch for each of a thousand writers.
+        partitions that would be up to a batch for each of a thousand writers.
         """
         async with store.turn():
             await self._top_up(store)
