@@ -2,7 +2,8 @@
 
 The programs take turns, round after round, on the same servers and the same topic, so that what the
 machine does meanwhile hits all of them. The gate is on the ratio of the medians to the fast bare loop:
-an absolute time would fail on another machine.
+an absolute time would fail on another machine. Where it would fail, as many rounds are measured again
+and count with the first: one noisy minute of a shared machine is no verdict.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import attrs
 
-from bench.drain import Drained, DrainFailed, drain, filled, servers
+from bench.drain import Drained, DrainFailed, Topic, drain, filled, servers
 from bench.programs import PROGRAMS
+from pipeline.local import Servers
 
 GATED = "bare loop, fast"
 HEADER = f"{'':<20} {'records/s':>10} {'CPU µs':>8} {'memory MB':>10} {'Postgres µs':>12} {'Kafka µs':>9}"
@@ -32,17 +34,34 @@ def main() -> int:
         print(f"{options.records} records, {options.keys} keys, {options.rounds} rounds")
         print(HEADER)
         try:
-            for _ in range(options.rounds):
-                for name, commands in PROGRAMS.items():
-                    runs[name].append(drain(started, topic, name, commands, patience=120))
-                    print(line(runs[name][-1]), flush=True)
+            measure(started, topic, runs, options.rounds)
+            if ratios_of(runs)[GATED] < options.gate:
+                print("under the gate: as many rounds again")
+                measure(started, topic, runs, options.rounds)
         except DrainFailed as problem:
             print(problem, file=sys.stderr)
             return 1
-    ratios = {name: rate(runs["pipeline"]) / rate(runs[name]) for name in runs}
+    ratios = ratios_of(runs)
     if options.json:
         write(options.json, options, runs, ratios)
     return verdict(runs, ratios, options.gate)
+
+
+def measure(started: Servers, topic: Topic, runs: Mapping[str, list[Drained]], rounds: int) -> None:
+    """Add rounds of all programs to ``runs``.
+
+    Raises:
+        DrainFailed: one did not do its job.
+    """
+    for _ in range(rounds):
+        for name, commands in PROGRAMS.items():
+            runs[name].append(drain(started, topic, name, commands, patience=120))
+            print(line(runs[name][-1]), flush=True)
+
+
+def ratios_of(runs: Mapping[str, Sequence[Drained]]) -> dict[str, float]:
+    """The pipeline's rate as a share of each program's."""
+    return {name: rate(runs["pipeline"]) / rate(runs[name]) for name in runs}
 
 
 def _options() -> argparse.Namespace:
