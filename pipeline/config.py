@@ -160,7 +160,7 @@ class ShardConfig:
     name: str = field(metadata=by(TEXT))
     dsn: str = field(metadata=by(DSN), repr=lambda dsn: repr(hide_password(dsn)))
     partitions: frozenset[int] | None = field(default=None, metadata=by(PARTITIONS))
-    connections: int = field(default=4, metadata=by(COUNT))
+    connections: int = field(default=3, metadata=by(COUNT))
 
 
 @frozen
@@ -170,7 +170,7 @@ class LimitsConfig:
     max_buffered: int = field(default=20_000, metadata=by(COUNT))
     max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
     max_buffered_bytes: int = field(default=64 * 1024**2, metadata=by(COUNT))
-    max_batch: int = field(default=3_000, metadata=by(COUNT))
+    max_batch: int = field(default=5_000, metadata=by(COUNT))
     max_batch_bytes: int = field(default=4 * 1024**2, metadata=by(COUNT))
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))
     statement_timeout: float = field(default=30.0, metadata=by(DURATION))

@@ -62,15 +62,13 @@ class Sink:
         Raises:
             RowError: a record can't become a row.
         """
-        live = [record for record in records if record.raw.value is not None]
-        if len(live) == len(records):
-            yield self._upsert(live)
-        elif not self._deletes:
-            if live:
-                yield self._upsert(live)
-        else:
+        if not any([record.document is None for record in records]):  # noqa: C419 (half the time)
+            yield self._upsert(records)
+        elif self._deletes:
             for deleted, run in self._phases(records):
                 yield self._delete(run) if deleted else self._upsert(run)
+        elif live := [record for record in records if record.raw.value is not None]:
+            yield self._upsert(live)
 
     def _phases(self, records: Sequence[Record]) -> Iterator[tuple[bool, list[Record]]]:
         """Records split so that each part writes a row or deletes it, and never both."""
