@@ -255,7 +255,7 @@ def test_partitions_that_no_topic_has_are_warned_of(configured: ConfigFactory) -
 
 def test_too_few_connections_are_warned_of(configured: ConfigFactory) -> None:
     config = configured()
-    shards = [facts(config.shards[0], connections=12, in_use=5), facts(config.shards[1])]
+    shards = [facts(config.shards[0], connections=10, in_use=5), facts(config.shards[1])]
     ((key, message),) = warnings(config, SIX, shards)
     assert key == "shards[db0].connections"
     assert "enough for 1 instance (" in message
@@ -264,7 +264,7 @@ def test_too_few_connections_are_warned_of(configured: ConfigFactory) -> None:
 def test_shards_on_one_server_share_its_connections(configured: ConfigFactory) -> None:
     config = configured()
     same = [attrs.evolve(shard, dsn="postgresql://one:5432/db") for shard in config.shards]
-    assert rules.room([facts(shard, connections=50, in_use=2) for shard in same]) == {"one:5432": 6}
+    assert rules.room([facts(shard, connections=50, in_use=2) for shard in same]) == {"one:5432": 8}
 
 
 def test_types_that_differ_between_shards_are_warned_of(configured: ConfigFactory) -> None:
@@ -295,7 +295,7 @@ def test_the_plan_shows_where_partitions_go(configured: ConfigFactory) -> None:
     assert "  sessions  0-2         db0    one:5432/db0  18.1" in lines
     assert "  sessions  3-5         db1    two:5432/db1  18.1" in lines
     assert "  session_count  bigint  session_count  add" in lines
-    assert "  db0    up to 4            97             3       23 instances" in lines
+    assert "  db0    up to 3            97             3       31 instances" in lines
 
 
 def test_the_plan_warns_that_at_least_once_counts_twice(configured: ConfigFactory) -> None:
