@@ -118,7 +118,6 @@ class Supervisor:
             return
         task = PartitionTask(source, self._settings, next(self._numbers))
         self.tasks[source] = task
-        self._settings.limits.partitions = len(self.tasks)
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:
@@ -157,7 +156,6 @@ class Supervisor:
                 del self.tasks[task.source]
                 self._committed.pop(task.source, None)
                 self._metrics.forget_partition(task.source.topic, str(task.source.partition))
-        self._settings.limits.partitions = len(self.tasks)
 
     # Records in
 

@@ -25,7 +25,7 @@ import trio
 from pipeline.consumer.backlog import Backlog
 from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.gathering import Gathering
-from pipeline.consumer.limits import Limits
+from pipeline.consumer.limits import Limits, Share
 from pipeline.consumer.offsets import OffsetTracker
 from pipeline.consumer.protocol import Consumer, Position
 from pipeline.consumer.start import starting_offset
@@ -103,6 +103,7 @@ class PartitionTask:
         self._decode: Decoder  # once the store is open
         self._scope = trio.CancelScope()
         self._backlog = Backlog()
+        self._share = Share(settings.limits)
         self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
         self._grown = trio.lowlevel.ParkingLot()  # the one writer whose batch waits to grow
         self._batches = 0  # in flight
@@ -128,6 +129,7 @@ class PartitionTask:
                     self.phase = Phase.RUNNING
                     await self._work(store)
         finally:
+            self._share.hold(0, 0)
             self.phase = Phase.ENDED
             self.ended.set()
 
@@ -211,7 +213,8 @@ class PartitionTask:
         """Pause the partition when it is full, resume it when half of that is gone."""
         decoded = self.channels.waiting + self.channels.in_flight
         size = self._backlog.bytes + decoded * self._backlog.record_bytes
-        fullness = self._settings.limits.fullness(self.buffered, size)
+        self._share.hold(self.buffered, size)
+        fullness = self._share.fullness
         if self._paused and fullness <= RESUMED_AT:
             self._paused = False
             self._settings.consumer.resume(self.source)

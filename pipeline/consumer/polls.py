@@ -42,6 +42,7 @@ class Polls:
     def __init__(self, consumer: Any, *, known: bool) -> None:
         self._consumer = consumer
         self._known = known
+        self._fetch_wait_ms = consumer.config["fetch_max_wait_ms"]
         self._join: Any = None  # a Future while the group is being joined
 
     def carry_out(self, command: Callable[[], None]) -> None:
@@ -58,6 +59,10 @@ class Polls:
         if not self._known:
             return self._consumer.poll(timeout_ms=seconds * 1000)  # type: ignore[no-any-return]
         timer, limit = Timer(seconds * 1000), self._consumer.config["max_poll_records"]
+        # A broker has one fetch at a time. Where partitions are paused, one of the others, all of them
+        # empty, would hold up by half a second what is resumed meanwhile.
+        wait_ms = int(min(self._fetch_wait_ms, timer.timeout_ms))
+        self._consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms
         while True:
             if self._joining():
                 found = self._consumer._net.run(self._fetched, limit, timer.timeout_ms)

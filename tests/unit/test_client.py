@@ -22,7 +22,11 @@ SOURCE, OTHER = TopicPartition("topic", 0), TopicPartition("topic", 1)
 class Stand:
     """What every stand-in for a consumer has."""
 
-    config: ClassVar = {"auto_offset_reset": "earliest", "max_poll_records": 1}
+    config: ClassVar = {
+        "auto_offset_reset": "earliest",
+        "max_poll_records": 1,
+        "fetch_max_wait_ms": 500,
+    }
 
 
 class Closing(Stand):

@@ -20,7 +20,7 @@ SOURCE = TopicPartition("topic", 0)
 class Broken:
     """A consumer that knows where logs end while Kafka is there."""
 
-    config = {"auto_offset_reset": "earliest"}  # noqa: RUF012
+    config = {"auto_offset_reset": "earliest", "fetch_max_wait_ms": 500}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.away = False

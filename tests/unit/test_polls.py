@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from kafka.errors import GroupAuthorizationFailedError, KafkaTimeoutError
@@ -22,9 +22,8 @@ LONG = 5.0
 class Stand:
     """A consumer whose group is joined when, and as, the test says."""
 
-    config: ClassVar = {"max_poll_records": 10}
-
     def __init__(self, net: NetworkSelector) -> None:
+        self.config = {"max_poll_records": 10, "fetch_max_wait_ms": 500}
         self._net = net
         self._manager = SimpleNamespace(
             wait_for=partial(KafkaConnectionManager.wait_for, SimpleNamespace(_net=net))
@@ -129,3 +128,15 @@ def test_the_end_waits_for_the_join(stand: Stand, end: Any) -> None:
     polls.end()
     assert stand.joins[0].is_done
     polls.end()  # nothing is left to wait for
+
+
+@pytest.mark.parametrize(("seconds", "wait_ms"), [(0.025, 25), (0.5, 500), (LONG, 500)])
+def test_a_fetch_waits_no_longer_than_its_poll_or_as_configured(
+    stand: Stand, seconds: float, wait_ms: int
+) -> None:
+    """A broker has one fetch at a time: one of empty partitions held up the resumed ones."""
+    stand.joined = True
+    polls = Polls(stand, known=True)
+    for asked in (LONG, seconds):
+        assert polls.poll(asked)
+    assert stand.config["fetch_max_wait_ms"] == wait_ms
