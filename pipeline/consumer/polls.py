@@ -61,7 +61,7 @@ class Polls:
         timer, limit = Timer(seconds * 1000), self._consumer.config["max_poll_records"]
         # A broker has one fetch at a time. Where partitions are paused, one of the others, all of them
         # empty, would hold up by half a second what is resumed meanwhile.
-        wait_ms = int(min(self._fetch_wait_ms, timer.timeout_ms))
+        wait_ms = min(self._fetch_wait_ms, int(seconds * 1000))
         self._consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms
         while True:
             if self._joining():
