@@ -10,7 +10,7 @@ for those that it shares a transaction with. At 20 times what a transaction cost
 3 ms), that cost is 5 %.
 """
 
-SPREADING_SECONDS = 0.005
+SPREADING_SECONDS = 0.02
 """The same while turns are free: better to use them than to save transactions."""
 
 SLOW_SECONDS = 0.001
