@@ -12,6 +12,12 @@ given up is in none that comes later. A partition that is new has no position ye
 
 Otherwise a poll is kafka-python's own, step by step: between two of its steps is the look at whether
 the group is to be joined. A join that has ended in an error ends the next poll in it.
+
+New metadata is a reason to join that kafka-python's leader forgets as soon as it assigns, and not
+when it has its own assignment. Where the answer comes while nobody waits for it, between two polls, or
+its connection breaks, the join would be over for it: the member has no new partitions, and sends no
+heartbeats. So a join has a lasting reason before it starts, as in Kafka's own client (KAFKA-9815), and
+one that was left unfinished is taken up again, whoever started it.
 """
 
 from __future__ import annotations
@@ -84,9 +90,11 @@ class Polls:
             join, self._join = self._join, None
             if join.failed() and not isinstance(join.exception, KafkaTimeoutError):
                 raise join.exception
-        if self._join is None and self._consumer._coordinator.need_rejoin():
+        coordinator = self._consumer._coordinator
+        if self._join is None and (coordinator.need_rejoin() or coordinator.rejoining):
+            coordinator.request_rejoin()  # stays until an assignment has been taken over
             self._join = self._consumer._net.call_soon_with_future(
-                self._consumer._coordinator.ensure_active_group_async, JOIN_SECONDS * 1000
+                coordinator.ensure_active_group_async, JOIN_SECONDS * 1000
             )
         return self._join is not None
 

@@ -68,8 +68,10 @@ class Group:
             admin.close()
 
     def close(self) -> None:
+        """Disconnect; who asks again connects anew, and sees partitions that were added."""
         if self._consumer is not None:
             self._consumer.close()
+            self._consumer = None
 
     def _client(self) -> Any:
         if self._consumer is None:

@@ -68,6 +68,7 @@ class Amid(Stand):
         self._fetcher = self._coordinator = self
         self._next_partition_records = None
         self.client: KafkaClient | None = None
+        self.rejoining = False
 
     def need_rejoin(self) -> bool:
         return False

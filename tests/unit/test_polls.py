@@ -33,6 +33,8 @@ class Stand:
         self._fetch_futures = [Future()]
         self.joins: list[Future] = []
         self.joined = False
+        self.rejoining = False
+        self.requested = 0
         self.fetched: list[dict[str, list[int]]] = []
         self.sent = 0
         self.then: list[Callable[[], Any]] = []
@@ -41,8 +43,12 @@ class Stand:
     def need_rejoin(self) -> bool:
         return not self.joined
 
+    def request_rejoin(self) -> None:
+        self.requested += 1
+
     async def ensure_active_group_async(self, timeout_ms: float) -> bool:
         del timeout_ms
+        assert self.requested > len(self.joins), "the reason to join must last until it is done"
         self.joins.append(Future())
         self.joined = await self.joins[-1]
         return self.joined
@@ -117,6 +123,13 @@ def test_a_join_that_fails_fails_a_poll_and_the_next_one_joins_again(stand: Stan
         polls.poll(LONG)
     assert polls.poll(0.0) == {}
     assert len(stand.joins) == 2
+
+
+def test_a_join_that_was_left_unfinished_is_taken_up_again(stand: Stand) -> None:
+    """Whoever started it, and though kafka-python sees no more reason to join."""
+    stand.joined, stand.rejoining = True, True
+    assert Polls(stand, known=True).poll(0.0) == {}
+    assert len(stand.joins) == 1
 
 
 @pytest.mark.parametrize("end", [True, GroupAuthorizationFailedError("group")])
