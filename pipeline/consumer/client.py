@@ -21,70 +21,35 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any
 
 import trio
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
-from kafka.consumer.fetcher import RecordTooLargeError
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka import AsyncConsumerRebalanceListener
 from kafka.errors import (
-    AuthorizationError,
     CommitFailedError,
-    CorruptRecordError,
-    FencedInstanceIdError,
     IllegalStateError,
     KafkaError,
-    NoOffsetForPartitionError,
     RebalanceInProgressError,
-    SaslAuthenticationFailedError,
-    UnsupportedVersionError,
 )
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer import decode, positions, waits
-from pipeline.consumer.contact import Contact
+from pipeline.consumer import decode, waits
+from pipeline.consumer.options import make_consumer
 from pipeline.consumer.polls import Polls
-from pipeline.consumer.protocol import AssignmentEvent, Change, Position
+from pipeline.consumer.protocol import AssignmentEvent, Change
+from pipeline.consumer.questions import FATAL, Questions
 from pipeline.consumer.reader import read_first
 from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
 from pipeline.store import PipelineError
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 IDLE_POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.025
 """While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
-
-
-RECONNECT_MS = 1000
-"""How often at least a broker that is away is tried again: what Kafka's own client does.
-
-kafka-python's default is 30 s, for which partitions would stand still after the broker is back.
-"""
-
-HEARTBEAT_MS = 500
-"""Members learn of a rebalance by the answer to a heartbeat, so partitions that move wait for one.
-
-By kafka-python's default of 3 s they stood still for as long. What an idle member costs, 1 % of a
-core, is the same at both paces.
-"""
-
-FATAL = (
-    AuthorizationError,
-    CorruptRecordError,
-    FencedInstanceIdError,
-    NoOffsetForPartitionError,
-    RecordTooLargeError,
-    SaslAuthenticationFailedError,
-    UnsupportedVersionError,
-)
-"""Errors of Kafka that no retry mends."""
 
 
 class _Listener(AsyncConsumerRebalanceListener):
@@ -103,7 +68,7 @@ class _Listener(AsyncConsumerRebalanceListener):
         await self._client.post(Change.LOST, lost)
 
 
-class KafkaClient:
+class KafkaClient(Questions):
     """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
 
     def __init__(
@@ -113,16 +78,13 @@ class KafkaClient:
         compiled: bool,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
     ) -> None:
-        self._consumer = consumer
-        self._read_first = read_first
+        super().__init__(consumer, read_first)
         self._compiled = compiled  # polls give batches, not records
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
         self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
-        self._closing = False
-        self._contact = Contact()
         self._polling = trio.Lock()
         self._polls = Polls(consumer, known=compiled)
 
@@ -137,7 +99,7 @@ class KafkaClient:
         """
         try:
             consumer = await trio.to_thread.run_sync(
-                partial(_make_consumer, config, client_id), abandon_on_cancel=True
+                partial(make_consumer, config, client_id), abandon_on_cancel=True
             )
             compiled = decode.install(consumer)
             waits.install(consumer)
@@ -239,7 +201,7 @@ class KafkaClient:
         self._paused.discard(source)
         self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
 
-    # Offsets, on worker threads beside the poll
+    # On worker threads beside the poll
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
         request = {
@@ -257,78 +219,6 @@ class KafkaClient:
             )
             return False
         return True
-
-    async def _beside(self, work: Callable[[], T]) -> T:
-        """Run what is safe beside a poll on a thread of its own.
-
-        While the consumer closes, its I/O loop may end under such a call. Then nobody needs the
-        answer any more, and whoever closes ends the task that asked.
-        """
-        try:
-            return await trio.to_thread.run_sync(work)
-        except RuntimeError as error:  # a KafkaError is one too
-            if isinstance(error, KafkaError) or not self._closing:
-                raise
-            return await trio.sleep_forever()
-
-    async def _answered(self, work: Callable[[], T]) -> T:
-        """As `_beside`, again and again until Kafka answers."""
-        while True:
-            try:
-                return await self._beside(work)
-            except KafkaError as error:
-                if isinstance(error, FATAL):
-                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
-                log.warning("asking Kafka failed, trying again: %s", type(error).__name__)
-            await trio.sleep(IDLE_POLL_SECONDS)
-
-    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        return await self._answered(self._ask_positions(sources, 10_000))
-
-    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        work = self._ask_positions(sources, 2000)
-        try:
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-        except Exception as error:  # whatever it is, only gauges want to know
-            log.debug("Kafka does not say where partitions stand: %s", error)
-            return {}
-
-    def _ask_positions(
-        self, sources: Iterable[TopicPartition], timeout_ms: int
-    ) -> Callable[[], dict[TopicPartition, Position]]:
-        return partial(positions.positions, self._consumer, list(sources), timeout_ms)
-
-    async def first_records(self, spans: Spans) -> FirstRecords:
-        work = partial(self._read_first, spans)
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-
-    async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        sources = list(sources)
-        if not sources:
-            return {}
-        try:
-            ends = await self._beside(
-                partial(positions.ends, self._consumer, sources, timeout_ms=5000)
-            )
-        except KafkaError as error:
-            self._contact.failed(error)
-            return {}
-        self._contact.answered()
-        return ends
-
-    async def topic_id(self, topic: str) -> UUID:
-        return await self._answered(partial(self._topic_id, topic))
-
-    def _topic_id(self, topic: str) -> UUID:
-        found: UUID | None = self._consumer._cluster.topic_id(topic)
-        if found is None:
-            self._consumer.partitions_for_topic(topic)
-            found = self._consumer._cluster.topic_id(topic)
-        if found is None:
-            raise PipelineError(
-                f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
-            )
-        return found
 
     async def close(self) -> None:
         self._closing = True
@@ -349,23 +239,3 @@ def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
         except (IllegalStateError, KeyError):
             # The partition has gone since the command was given: so has the need for it.
             log.debug("a command came too late for its partition", exc_info=True)
-
-
-def _make_consumer(config: KafkaConfig, client_id: str) -> Any:
-    options: dict[str, Any] = {
-        "auto_offset_reset": "earliest",
-        "fetch_max_bytes": 16 * 1024 * 1024,
-        "heartbeat_interval_ms": HEARTBEAT_MS,
-        "max_poll_records": 2000,
-        "metrics_enabled": False,
-        "reconnect_backoff_max_ms": RECONNECT_MS,
-    }
-    options.update(config.options)
-    return KafkaConsumer(
-        bootstrap_servers=list(config.bootstrap_servers),
-        group_id=config.group_id,
-        client_id=client_id,
-        enable_auto_commit=False,
-        partition_assignment_strategy=[CooperativeStickyAssignor],
-        **options,
-    )

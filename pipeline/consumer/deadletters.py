@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer.client import RECONNECT_MS
+from pipeline.consumer.options import RECONNECT_MS
 from pipeline.records import Record
 from pipeline.store import PipelineError, Rejection
 

@@ -10,7 +10,7 @@ import trio.testing
 from kafka.errors import KafkaConnectionError
 
 from pipeline.config import KafkaConfig
-from pipeline.consumer import client as client_module
+from pipeline.consumer import options as options_module
 from pipeline.consumer.client import KafkaClient
 from pipeline.consumer.protocol import AssignmentEvent, Change, Position
 from pipeline.records import TopicPartition
@@ -162,7 +162,7 @@ async def test_partitions_wait_as_little_as_they_can_or_as_configured(
         given.append(options)
         raise KafkaConnectionError("away")
 
-    monkeypatch.setattr(client_module, "KafkaConsumer", refuse)
+    monkeypatch.setattr(options_module, "KafkaConsumer", refuse)
     for options in ({}, {option: 9000}):
         with pytest.raises(PipelineError):
             await KafkaClient.open(KafkaConfig(("b:1",), ("t",), "g", options), "name")
