@@ -1,7 +1,17 @@
 """What every test shares."""
 
+import signal
+
 pytest_plugins = [
     "tests.support.servers",
     "tests.support.pipelines",
     "tests.support.letters",
 ]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in tests and in what they start, also where a shell started them with ``&``.
+
+    Such a shell lets SIGINT be ignored, and processes inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
