@@ -17,8 +17,8 @@ from statistics import median
 from time import process_time
 
 from pipeline.consumer.channels import Batch, Channels, KeyChannels
-from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.records import Record, TopicPartition
+from pipeline.consumer.multi_key_channels import MultiKeyChannels
+from pipeline.records.record import Record, TopicPartition
 
 EXAMPLE = "example: python -m bench.channels --records 200000 --rounds 3"
 BUDGET = {1: 1.0, 2: 3.0}

@@ -13,9 +13,9 @@ import orjson
 import trio
 
 from bench.peers.upsert import columns
-from pipeline.postgres.packing import packed, unpacked
-from pipeline.postgres.transaction import Transaction
-from pipeline.records import Record
+from pipeline.postgres.handlers.transaction import Transaction
+from pipeline.postgres.sink.packing import packed, unpacked
+from pipeline.records.record import Record
 
 UPSERT = """\
 insert into sessions as t (id, app_id, last_seen, session_count, tags)

@@ -11,45 +11,48 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from importlib import import_module
-from inspect import iscoroutinefunction
 
 import attrs
 import trio
 
-from pipeline import signals
-from pipeline.config import Config
-from pipeline.consumer import metadata
+from pipeline.config.model import Config
 from pipeline.consumer.assignment import Supervisor
+from pipeline.consumer.buffer_budget import Limits
 from pipeline.consumer.channels import Channels, KeyChannels, runs
-from pipeline.consumer.client import KafkaClient
-from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters
 from pipeline.consumer.lag import LagWatch
-from pipeline.consumer.limits import Limits
-from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.consumer.partition import PartitionSettings
-from pipeline.decoders import json_decoder
-from pipeline.observe.cycles import collect_cycles
+from pipeline.consumer.multi_key_channels import MultiKeyChannels
+from pipeline.consumer.partition import PartitionSettings, PartitionTask
+from pipeline.contracts import commit_metadata as metadata
+from pipeline.contracts.store import Rejects
+from pipeline.errors import PipelineError
+from pipeline.kafka.client import KafkaClient
+from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.tasks import describe_tasks
 from pipeline.postgres import ledger
-from pipeline.postgres.bridge import Session, open_bridge
-from pipeline.postgres.catalog import read_table
-from pipeline.postgres.database import Applier, Database, Handler, HandlerApplier, SinkApplier
-from pipeline.postgres.shard import Backoff, Shard
-from pipeline.postgres.sharded import ShardedStore
-from pipeline.postgres.sink import Sink
-from pipeline.postgres.sizer import BatchSizer
-from pipeline.postgres.store import ShardStore
-from pipeline.postgres.validate import mistakes_of
-from pipeline.records import Path, Record
-from pipeline.store import PipelineError, Rejects
+from pipeline.postgres.connections.backoff import Backoff
+from pipeline.postgres.connections.bridge import Session, open_bridge
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.handlers.applier import HandlerApplier
+from pipeline.postgres.handlers.load import load_handler
+from pipeline.postgres.sink.applier import SinkApplier
+from pipeline.postgres.sink.catalog import read_table
+from pipeline.postgres.sink.sink import Sink
+from pipeline.postgres.sink.validate import mistakes_of
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.database import Applier, Database
+from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.records.formats.json import json_decoder
+from pipeline.records.path import Path
+from pipeline.records.record import Record
+from pipeline.runtime import signals
+from pipeline.runtime.collector import collect_cycles
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ async def run(
                 supervisor = Supervisor(
                     consumer, store, partition_settings(config, consumer, store, metrics), metrics,
                     drain_deadline=config.limits.drain_deadline,
-                    describe=None if exactly_once(config) else lambda task: metadata.describe(task.offsets),
+                    describe=None if exactly_once(config) else _commit_metadata,
                 )  # fmt: skip
                 async with trio.open_nursery() as inner:
                     await _observe(config, consumer, supervisor, store, metrics, inner)
@@ -168,6 +171,12 @@ def partition_settings(
 def exactly_once(config: Config) -> bool:
     """Whether the ledger in each shard says what is applied; otherwise the commit's metadata does."""
     return config.pipeline.delivery == "exactly-once"
+
+
+def _commit_metadata(task: PartitionTask) -> str:
+    """The text to commit along with a partition's watermark."""
+    watermark = task.offsets.watermark
+    return "" if watermark is None else metadata.encode(watermark, task.offsets.completed_ranges())
 
 
 @asynccontextmanager
@@ -268,22 +277,3 @@ async def make_applier(config: Config, shard: Shard, sizer: BatchSizer) -> Appli
 
 def _whole(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     yield records
-
-
-def load_handler(name: str) -> Handler:
-    """The handler ``package.module:function``; modules beside the working directory are found too.
-
-    Raises:
-        PipelineError: there is none, or it is not an async function.
-    """
-    module_name, _, function = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        handler = getattr(import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise PipelineError(f"[sink] handler {name!r} can't be loaded: {error}") from error
-    if not iscoroutinefunction(handler):
-        raise PipelineError(f"[sink] handler {name!r} must be an async function")
-    result: Handler = handler
-    return result

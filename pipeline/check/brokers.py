@@ -11,7 +11,7 @@ import trio
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
-from pipeline.config import Config
+from pipeline.config.model import Config
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0

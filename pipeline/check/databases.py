@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import attrs
 
-from pipeline.config import Config, ShardConfig
-from pipeline.postgres.bridge import Connection, Connections, Session, cross
-from pipeline.postgres.catalog import Table, read_table
-from pipeline.postgres.errors import explain
+from pipeline.config.model import Config, ShardConfig
+from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.sink.catalog import Table, read_table
 
 CONNECT_SECONDS = 4.0
 STATEMENT_SECONDS = 4.0

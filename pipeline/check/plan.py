@@ -9,7 +9,7 @@ from pipeline.check import Findings
 from pipeline.check.databases import ShardFacts
 from pipeline.check.rules import counted, room, shown
 from pipeline.check.tenants import TenantFacts
-from pipeline.config import Config
+from pipeline.config.model import Config
 from pipeline.postgres.ledger import VERSION
 
 WIDTH = 80

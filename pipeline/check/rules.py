@@ -8,12 +8,14 @@ from kafka.record.util import crc32c_c
 
 from pipeline.check.brokers import KafkaFacts
 from pipeline.check.databases import ShardFacts
-from pipeline.config import Config
+from pipeline.config.kinds import describe
+from pipeline.config.model import Config
+from pipeline.config.reading import Mistake
+from pipeline.errors import PipelineError
+from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger import VERSION
-from pipeline.postgres.validate import mistakes_of
-from pipeline.service import load_handler
-from pipeline.settings import Mistake, describe
-from pipeline.store import PipelineError, ranges_of
+from pipeline.postgres.sink.validate import mistakes_of
+from pipeline.records.ranges import ranges_of
 
 OLDEST_SERVER = 140_000
 """The ledger keeps offsets as multiranges, which Postgres has since version 14."""

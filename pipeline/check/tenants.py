@@ -17,12 +17,13 @@ from kafka.partitioner.default import murmur2
 
 from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
 from pipeline.check.rules import shown
-from pipeline.config import Config
+from pipeline.config.model import Config
+from pipeline.config.reading import Mistake
+from pipeline.errors import PipelineError
 from pipeline.operate.cluster import Cluster, open_cluster
-from pipeline.postgres.values import as_text
-from pipeline.records import Path, RawRecord, Record, TopicPartition
-from pipeline.settings import Mistake
-from pipeline.store import PipelineError
+from pipeline.postgres.sink.values import as_text
+from pipeline.records.path import Path
+from pipeline.records.record import RawRecord, Record, TopicPartition
 
 NEWEST = 20
 """Records looked at in each partition: offsets below its end, some of which may hold none."""

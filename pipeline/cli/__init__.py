@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from pipeline import __version__
-from pipeline.signals import held
+from pipeline.runtime.signals import held
 
 COMMANDS = {
     "run": "consume Kafka and write Postgres",

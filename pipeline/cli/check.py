@@ -7,7 +7,7 @@ import sys
 from functools import partial
 
 from pipeline.cli.common import loaded
-from pipeline.settings import ConfigError
+from pipeline.config.reading import ConfigError
 
 EXAMPLE = """\
 exit codes:
@@ -47,9 +47,9 @@ def main(args: argparse.Namespace) -> int:
 
     import logging
 
-    from pipeline import interrupt
     from pipeline.check import inspect
     from pipeline.check.plan import paragraph, plan
+    from pipeline.runtime import interrupt
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to tell is in the findings
     findings = interrupt.run(partial(inspect, config))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Iterator
 
 import trio
 
-from pipeline.config import Config, ConfigError, load
-from pipeline.store import PipelineError
+from pipeline.config.load import load
+from pipeline.config.model import Config
+from pipeline.config.reading import ConfigError
+from pipeline.errors import PipelineError
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -61,24 +62,13 @@ def report(error: BaseException) -> None:
         print(f"pipeline: {message}", file=sys.stderr)
 
 
-def spare_the_collector() -> None:
-    """Let Python's cycle collector run a hundred times less often.
-
-    A buffered record is several containers, none of them in a cycle: reference counting frees them,
-    and at its usual thresholds the collector walks through all that wait, again and again. That was
-    a quarter of the consumer's CPU (docs/design/performance.md).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-
-
 def run_service(config: Config, log_level: str) -> int:
     """Run the consumer; its exit code."""
     # Imported here: the other commands need not wait for what only this one needs.
     import logging
 
     from pipeline.observe.logging import configure_logging
+    from pipeline.runtime.collector import spare_the_collector
     from pipeline.service import run
 
     configure_logging(log_level.upper())

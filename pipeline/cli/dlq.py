@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from pipeline.cli.common import add_config, loaded, report
-from pipeline.config import Config
+from pipeline.config.model import Config
+from pipeline.errors import PipelineError
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, find
@@ -19,7 +20,6 @@ from pipeline.operate.exclusion import alone
 from pipeline.operate.moments import EXPECTED, parse_moment
 from pipeline.operate.replay import CHUNK, drop, replay, units_of
 from pipeline.operate.views import described, lines_of
-from pipeline.store import PipelineError
 
 EXAMPLES = {
     "list": """\

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 
 from pipeline.cli.common import add_config, loaded, report
-from pipeline.consumer.reader import FETCH_BYTES
+from pipeline.errors import PipelineError
+from pipeline.kafka.reader import FETCH_BYTES
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import cut_middle, duration, table, width
 from pipeline.operate.lag import PartitionLag, as_json, measure, totals
-from pipeline.store import PipelineError
 
 EPILOG = """\
 Message lag counts what is not applied: the end of the log minus the group's

@@ -8,14 +8,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pipeline import interrupt
 from pipeline.cli.common import add_config, known, loaded, report
-from pipeline.config import Config
+from pipeline.config.model import Config
+from pipeline.contracts.store import Claim
+from pipeline.errors import PipelineError
 from pipeline.operate import ledgers, rewind
 from pipeline.operate.cluster import Cluster, open_cluster
 from pipeline.operate.console import confirmed, cut_middle, table, width
-from pipeline.records import TopicPartition
-from pipeline.store import Claim, PipelineError
+from pipeline.records.record import TopicPartition
+from pipeline.runtime import interrupt
 
 EPILOG = """\
 Moves where the consumer group goes on, and what the ledger in each database

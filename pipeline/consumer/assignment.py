@@ -29,10 +29,10 @@ from itertools import count
 import trio
 
 from pipeline.consumer.partition import PartitionSettings, PartitionTask
-from pipeline.consumer.protocol import AssignmentEvent, Change, Consumer, let_go
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, let_go
+from pipeline.contracts.store import Claim, Store
 from pipeline.observe.metrics import Metrics
-from pipeline.records import TopicPartition
-from pipeline.store import Claim, Store
+from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from pipeline.records import RawBatch, RawRecord
+from pipeline.records.record import RawBatch, RawRecord
 
 SAMPLED = 8
 """One record in so many is weighed: enough to know what the others weigh, and costs nothing."""

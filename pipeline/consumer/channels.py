@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from pipeline.records import Record
+from pipeline.records.record import Record
 
 _ordering_of = attrgetter("ordering")
 

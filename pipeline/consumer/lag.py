@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection
 
 import trio
 
+from pipeline.consumer.oldest_record import WaitingRecords, message_lag
 from pipeline.consumer.partition import PartitionTask, Phase
-from pipeline.consumer.protocol import Consumer
-from pipeline.consumer.waiting import WaitingRecords, message_lag
+from pipeline.contracts.kafka import Consumer
 from pipeline.observe.health import Progress, ProgressWatch
 from pipeline.observe.metrics import Metrics
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
 

@@ -23,17 +23,17 @@ import attrs
 import trio
 
 from pipeline.consumer.backlog import Backlog
+from pipeline.consumer.buffer_budget import Limits, Share
 from pipeline.consumer.channels import Batch, Channels
-from pipeline.consumer.gathering import Gathering
-from pipeline.consumer.limits import Limits, Share
-from pipeline.consumer.offsets import OffsetTracker
-from pipeline.consumer.protocol import Consumer, Position
-from pipeline.consumer.start import starting_offset
-from pipeline.decoders import Decoder
+from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.consumer.request_batching import Gathering
+from pipeline.consumer.starting_offset import starting_offset
+from pipeline.contracts.kafka import Consumer, Position
+from pipeline.contracts.store import Claim, Fenced, PartitionStore, Store
 from pipeline.observe.metrics import Metrics
-from pipeline.records import RawBatch, RawRecord, TopicPartition
-from pipeline.rows import Shape
-from pipeline.store import Claim, Fenced, PartitionStore, Store
+from pipeline.records.formats.json import Decoder
+from pipeline.records.record import RawBatch, RawRecord, TopicPartition
+from pipeline.records.rows import Shape
 
 log = logging.getLogger(__name__)
 

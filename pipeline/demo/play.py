@@ -20,8 +20,8 @@ from pipeline.demo.progress import Meter, Progress
 from pipeline.demo.reading import Ledgers, read_offsets
 from pipeline.demo.stage import SESSION_TIMEOUT_SECONDS, TOPIC, Stage
 from pipeline.demo.verdict import Verdict, compare
-from pipeline.postgres.bridge import open_bridge
-from pipeline.store import PipelineError
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.bridge import open_bridge
 
 SEED = 2023
 READING_SECONDS = 0.25

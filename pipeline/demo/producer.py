@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.demo.events import PARTITIONS, Event, Model, partition_of
-from pipeline.store import PipelineError
+from pipeline.errors import PipelineError
 
 PORTION_SECONDS = 0.02
 FLUSH_SECONDS = 20.0

@@ -14,9 +14,9 @@ from kafka.errors import KafkaError
 
 from pipeline.demo.events import PARTITIONS
 from pipeline.demo.stage import GROUP, STREAM, TOPIC
-from pipeline.postgres.bridge import Connection, Connections, Session, cross
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.ledger import parse_multirange
-from pipeline.store import PipelineError
 
 _LEDGER = """\
 select o.partition, o.owner, (

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from pipeline import interrupt
 from pipeline.demo.display import Display
 from pipeline.demo.play import Settings, play
 from pipeline.demo.stage import Stage, keep_logs, open_stage
 from pipeline.demo.verdict import Verdict
+from pipeline.errors import PipelineError
 from pipeline.local import LocalError, Servers
 from pipeline.observe.logging import configure_logging
-from pipeline.store import PipelineError
+from pipeline.runtime import interrupt
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import attrs
 
 from pipeline.demo.events import PARTITIONS
+from pipeline.errors import PipelineError
 from pipeline.local import Servers
 from pipeline.local.postgres import psql
 from pipeline.local.process import Process, Program
-from pipeline.store import PipelineError
 
 TOPIC = "sessions"
 GROUP = "demo"

@@ -9,7 +9,7 @@ import orjson
 
 from pipeline.demo.events import Row, partition_of
 from pipeline.demo.stage import SHARDS
-from pipeline.postgres.bridge import Connection, Connections, cross
+from pipeline.postgres.connections.bridge import Connection, Connections, cross
 
 SHOWN = 10
 """How many differing rows are shown."""

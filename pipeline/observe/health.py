@@ -13,7 +13,7 @@ from typing import Protocol
 
 import attrs
 
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from pipeline.config import HttpConfig
+from pipeline.config.model import HttpConfig
+from pipeline.errors import PipelineError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.store import PipelineError
 
 log = logging.getLogger(__name__)
 

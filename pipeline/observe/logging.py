@@ -13,7 +13,7 @@ from pipeline.observe.condense import Condense
 QUIET = ("kafka", "hypercorn")
 """Libraries that tell at INFO what is only of use to their own authors."""
 
-REPETITIVE = ("kafka", "pipeline.consumer.client", "pipeline.consumer.questions")
+REPETITIVE = ("kafka", "pipeline.kafka.client", "pipeline.kafka.offsets")
 """Loggers that repeat themselves while Kafka is away, the library's and what tells of its errors."""
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

@@ -24,10 +24,16 @@ from kafka.errors import (
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
-from pipeline.config import Config, KafkaConfig
-from pipeline.consumer.reader import connection_options, first_records, open_reader, position, seek
-from pipeline.records import FirstRecords, RawRecord, Spans, TopicPartition
-from pipeline.store import PipelineError
+from pipeline.config.model import Config, KafkaConfig
+from pipeline.errors import PipelineError
+from pipeline.kafka.reader import (
+    connection_options,
+    first_records,
+    open_reader,
+    position,
+    seek,
+)
+from pipeline.records.record import FirstRecords, RawRecord, Spans, TopicPartition
 
 T = TypeVar("T")
 

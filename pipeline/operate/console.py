@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from pipeline.store import PipelineError
+from pipeline.errors import PipelineError
 
 COLUMNS = 80
 """The width where standard output is no terminal, and the least that a table needs."""

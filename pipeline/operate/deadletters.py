@@ -1,6 +1,6 @@
 """Dead letters as they are found on their topic, and which of them wait for a decision.
 
-The topic holds two kinds of records of ours: dead letters (`pipeline.consumer.deadletters` says what
+The topic holds two kinds of records of ours: dead letters (`pipeline.kafka.dead_letters` says what
 their headers are), and markers, which say which dead letters of their own partition were replayed or
 dropped. Reading a partition from its start gives both, so what waits is what no marker names. Why
 markers, and not a consumer group's offsets: ``docs/decisions/0009-dead-letter-markers.md``.
@@ -16,10 +16,10 @@ from uuid import uuid4
 import attrs
 import orjson
 
-from pipeline.consumer.deadletters import CONNECT, NULLS, OURS
+from pipeline.kafka.dead_letters import CONNECT, NULLS, OURS
 from pipeline.operate.cluster import Cluster
-from pipeline.records import RawRecord, TopicPartition
-from pipeline.store import ranges_of
+from pipeline.records.ranges import ranges_of
+from pipeline.records.record import RawRecord, TopicPartition
 
 REPLAYED, DROPPED = "replayed", "dropped"
 MARKER = OURS + "marker"
@@ -107,7 +107,7 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
 
 
 def _nulls(text: str) -> set[str]:
-    """What was null in the record, and could not be kept so: see `pipeline.consumer.deadletters`."""
+    """What was null in the record, and could not be kept so: see `pipeline.kafka.dead_letters`."""
     try:
         return {name for name in orjson.loads(text) if isinstance(name, str)}
     except (ValueError, TypeError):

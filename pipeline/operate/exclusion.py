@@ -21,9 +21,9 @@ from uuid import uuid4
 
 from kafka import KafkaConsumer
 
-from pipeline.consumer.reader import connection_options
+from pipeline.errors import PipelineError
+from pipeline.kafka.reader import connection_options
 from pipeline.operate.cluster import Cluster
-from pipeline.store import PipelineError
 
 SESSION_MS = 10_000
 """Where the configuration says nothing: by Kafka's defaults, brokers take from 6 s on."""

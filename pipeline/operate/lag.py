@@ -12,10 +12,10 @@ from typing import Any
 
 import attrs
 
-from pipeline.config import Config
-from pipeline.consumer.reader import FETCH_SECONDS
+from pipeline.config.model import Config
+from pipeline.kafka.reader import FETCH_SECONDS
 from pipeline.operate.cluster import Cluster
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 
 
 @attrs.frozen

@@ -9,13 +9,20 @@ from typing import TypeVar
 
 import attrs
 
-from pipeline.config import Config, ShardConfig
+from pipeline.config.model import Config, ShardConfig
+from pipeline.contracts.store import Claim
+from pipeline.errors import PipelineError
 from pipeline.postgres import ledger
-from pipeline.postgres.bridge import Connection, Connections, Session, cross, open_bridge
-from pipeline.postgres.errors import explain
+from pipeline.postgres.connections.bridge import (
+    Connection,
+    Connections,
+    Session,
+    cross,
+    open_bridge,
+)
+from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.ledger import key_of, parse_multirange
-from pipeline.records import TopicPartition
-from pipeline.store import Claim, PipelineError
+from pipeline.records.record import TopicPartition
 
 T = TypeVar("T")
 

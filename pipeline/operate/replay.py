@@ -16,12 +16,12 @@ from typing import Any
 import attrs
 from kafka.errors import KafkaError
 
-from pipeline.consumer.deadletters import make_producer
+from pipeline.errors import PipelineError
+from pipeline.kafka.dead_letters import make_producer
+from pipeline.kafka.nulls import PutNullsBack, sendable
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
 from pipeline.operate.exclusion import Check
-from pipeline.operate.nulls import PutNullsBack, sendable
-from pipeline.store import PipelineError
 
 CHUNK = 100
 SEND_SECONDS = 30.0

@@ -25,13 +25,14 @@ from typing import Literal, get_args
 
 import attrs
 
-from pipeline.config import Config
-from pipeline.consumer import metadata
+from pipeline.config.model import Config
+from pipeline.contracts import commit_metadata as metadata
+from pipeline.contracts.store import Claim
+from pipeline.errors import PipelineError
 from pipeline.operate.cluster import Cluster, Committed
 from pipeline.operate.ledgers import Entry, Ranges, Reset
 from pipeline.operate.moments import parse_moment
-from pipeline.records import TopicPartition
-from pipeline.store import Claim, PipelineError
+from pipeline.records.record import TopicPartition
 
 Word = Literal["earliest", "latest", "committed"]
 Target = Word | int | datetime

@@ -33,8 +33,10 @@ from typing import Any
 
 import attrs
 
-from pipeline.postgres.bridge import Connection
-from pipeline.store import AppliedOffsets, Claim, Fenced, ranges_of
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
+from pipeline.postgres.connections.bridge import Connection
+from pipeline.records.ranges import ranges_of
+from pipeline.records.record import Record, offset_of
 
 VERSION = 1
 
@@ -204,3 +206,16 @@ async def fold(connection: Connection, watermarks: Sequence[tuple[Claim, int]]) 
     """Fold the rows of partitions into one each, in one statement for all of them."""
     rows = [(*key_of(claim), watermark) for claim, watermark in watermarks]
     await connection.execute(_FOLD, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def guard(lease: Lease, records: Sequence[Record]) -> tuple[Any, ...]:
+    return (*lease.parameters(), multirange(map(offset_of, records)))
+
+
+async def mark(connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
+    if not await connection.fetchval(MARK, *guard(lease, records)):
+        raise fenced(lease)
+
+
+def fenced(lease: Lease) -> Fenced:
+    return Fenced(f"{lease.claim.source}: writer {lease.writer} lost epoch {lease.epoch}")

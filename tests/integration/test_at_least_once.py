@@ -8,7 +8,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from pipeline.consumer import metadata
+from pipeline.contracts import commit_metadata as metadata
 from pipeline.local.postgres import psql
 from tests.support.pipelines import Job, JobFactory
 from tests.support.servers import DatabaseFactory

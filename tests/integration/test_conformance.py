@@ -19,20 +19,20 @@ import pytest
 import trio
 import trio_asyncio
 
-from pipeline.config import load
+from pipeline.config.load import load
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres import ledger
-from pipeline.postgres.bridge import Connection, open_bridge
-from pipeline.postgres.errors import Verdict, judge
+from pipeline.postgres.connections.bridge import Connection, open_bridge
+from pipeline.postgres.connections.errors import Verdict, judge
+from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.shard import Shard
-from pipeline.postgres.sizer import BatchSizer
-from pipeline.postgres.store import Transactions
-from pipeline.records import Record, TopicPartition
-from pipeline.rows import Shape, row_parser
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.shard_store import Transactions
+from pipeline.records.record import Record, TopicPartition
+from pipeline.records.rows import Shape, row_parser
 from pipeline.service import make_database, session
-from pipeline.store import AppliedOffsets, Claim, Fenced
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
 from tests.support.records import record

@@ -13,11 +13,11 @@ import pytest
 import trio
 from kafka import KafkaProducer
 
-from pipeline.config import KafkaConfig
-from pipeline.consumer.client import KafkaClient
-from pipeline.consumer.protocol import Change, Consumer, Position, let_go
+from pipeline.config.model import KafkaConfig
+from pipeline.contracts.kafka import Change, Consumer, Position, let_go
+from pipeline.kafka.client import KafkaClient
 from pipeline.local import Servers
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import Broker, Message, SimulatedConsumer
 from tests.simulation.world import Gate, World
 from tests.support.servers import TopicFactory

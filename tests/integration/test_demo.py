@@ -27,7 +27,7 @@ from pipeline.demo.verdict import compare
 from pipeline.local.members import members
 from pipeline.local.postgres import psql
 from pipeline.local.waiting import wait_until
-from pipeline.postgres.bridge import open_bridge
+from pipeline.postgres.connections.bridge import open_bridge
 from tests.support.pipelines import PATIENCE, ROOT
 from tests.support.servers import DatabaseFactory
 

@@ -11,9 +11,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from pipeline.contracts.store import Claim
 from pipeline.postgres import ledger
-from pipeline.records import TopicPartition
-from pipeline.store import Claim
+from pipeline.records.record import TopicPartition
 from tests.support.servers import DatabaseFactory
 
 pytestmark = pytest.mark.real

@@ -6,11 +6,11 @@ import pytest
 import trio
 from kafka import KafkaProducer
 
-from pipeline.config import KafkaConfig
-from pipeline.consumer.client import KafkaClient
-from pipeline.consumer.protocol import Change
+from pipeline.config.model import KafkaConfig
+from pipeline.contracts.kafka import Change
+from pipeline.kafka.client import KafkaClient
 from pipeline.local import Servers
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.support.servers import TopicFactory
 
 pytestmark = pytest.mark.real

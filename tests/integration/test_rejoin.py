@@ -11,7 +11,7 @@ from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConnectionError
 
-from pipeline.consumer.polls import Polls
+from pipeline.kafka.polls import Polls
 from pipeline.local import Servers
 from pipeline.local.waiting import wait_until
 from tests.support import accounts

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.cli import rewind as command
+from pipeline.errors import PipelineError
 from pipeline.local.postgres import psql
 from pipeline.operate import ledgers
-from pipeline.store import PipelineError
 from tests.support import accounts
 from tests.support.pipelines import Job, JobFactory, account_database
 from tests.support.servers import DatabaseFactory

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.local.postgres import psql
-from pipeline.postgres.bridge import Connection, Session
-from pipeline.postgres.catalog import read_table
-from pipeline.postgres.columns import SUITS
-from pipeline.postgres.errors import RowError, Verdict, judge, sqlstate_of
-from pipeline.postgres.packing import packed
-from pipeline.postgres.sink import Sink
-from pipeline.postgres.statements import Statements
+from pipeline.postgres.connections.bridge import Connection, Session
+from pipeline.postgres.connections.errors import RowError, Verdict, judge, sqlstate_of
+from pipeline.postgres.sink.catalog import read_table
+from pipeline.postgres.sink.columns import SUITS
+from pipeline.postgres.sink.packing import packed
+from pipeline.postgres.sink.sink import Sink
+from pipeline.postgres.sink.statements import Statements
 from tests.support.servers import DatabaseFactory
 from tests.support.tables import Declared, document_record, sink_config, writes
 

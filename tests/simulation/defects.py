@@ -12,12 +12,12 @@ from functools import partial
 from unittest.mock import patch
 
 from pipeline.consumer.assignment import Supervisor
-from pipeline.consumer.offsets import OffsetTracker
+from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
+from pipeline.contracts.store import PartitionStore
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.owned import OwnedPartition
-from pipeline.records import Record
-from pipeline.store import PartitionStore
+from pipeline.postgres.store.partition_store import OwnedPartition
+from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
 from tests.simulation.postgres import SimulatedDatabase
 

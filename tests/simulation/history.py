@@ -19,10 +19,11 @@ import trio
 import trio.testing
 
 from pipeline.consumer.channels import KeyChannels
-from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.decoders import json_decoder
+from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Path, TopicPartition
+from pipeline.records.formats.json import json_decoder
+from pipeline.records.path import Path
+from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end

@@ -8,21 +8,22 @@ from functools import partial
 import attrs
 import trio
 
-from pipeline.config import ShardConfig
+from pipeline.config.model import ShardConfig
 from pipeline.consumer.assignment import Supervisor
+from pipeline.consumer.buffer_budget import Limits
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.limits import Limits
 from pipeline.consumer.partition import PartitionSettings
-from pipeline.decoders import Decoder
+from pipeline.contracts.store import Rejection
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.bridge import Session
-from pipeline.postgres.shard import Backoff, Shard
-from pipeline.postgres.sharded import ShardedStore
-from pipeline.postgres.sizer import BatchSizer
-from pipeline.postgres.store import ShardStore, Transactions
-from pipeline.records import Record
-from pipeline.rows import Shape
-from pipeline.store import Rejection
+from pipeline.postgres.connections.backoff import Backoff
+from pipeline.postgres.connections.bridge import Session
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.shard_store import ShardStore, Transactions
+from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.records.formats.json import Decoder
+from pipeline.records.record import Record
+from pipeline.records.rows import Shape
 from tests.simulation.kafka import Broker, SimulatedConsumer
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World

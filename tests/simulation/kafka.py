@@ -16,9 +16,9 @@ from uuid import UUID
 import attrs
 import trio
 
-from pipeline.consumer.decode import PlainBatch
-from pipeline.consumer.protocol import AssignmentEvent, Change, Consumer, Position
-from pipeline.records import FirstRecords, RawBatch, Spans, TopicPartition
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, Position
+from pipeline.kafka.record_batches import PlainBatch
+from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
 from tests.simulation.world import Gate, World
 
 TOPIC_ID = UUID(int=7)

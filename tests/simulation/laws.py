@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 
 import attrs
 
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import Broker
 from tests.simulation.postgres import SimulatedServer
 from tests.simulation.world import World

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterable
 
 import attrs
 
-from pipeline.store import AppliedOffsets, ranges_of
+from pipeline.contracts.store import AppliedOffsets
+from pipeline.records.ranges import ranges_of
 
 Ranges = list[tuple[int, int]]
 

@@ -21,11 +21,11 @@ import asyncpg
 import attrs
 import trio
 
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.postgres.ledger import Lease, key_of
-from pipeline.postgres.store import Transactions
-from pipeline.records import Record, TopicPartition, offset_of
-from pipeline.rows import Shape
-from pipeline.store import AppliedOffsets, Claim, Fenced
+from pipeline.postgres.store.shard_store import Transactions
+from pipeline.records.record import Record, TopicPartition, offset_of
+from pipeline.records.rows import Shape
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.locks import RowLocks
 from tests.simulation.world import Gate, World

@@ -14,10 +14,11 @@ import trio.testing
 
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.partition import PartitionTask
-from pipeline.decoders import json_decoder
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.ledger import key_of
-from pipeline.records import Path, TopicPartition
+from pipeline.records.formats.json import json_decoder
+from pipeline.records.path import Path
+from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from pipeline.consumer.lag import waits_for
-from pipeline.postgres import sizer
+from pipeline.postgres.store import batch_sizer as sizer
 from tests.simulation.stage import BATCH, Stage, open_stage, scene, until
 
 LONG = 30.0

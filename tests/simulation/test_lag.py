@@ -12,7 +12,7 @@ import trio
 
 from pipeline.consumer.lag import LagWatch
 from pipeline.observe.health import ProgressWatch
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance
 from tests.simulation.kafka import Message
 from tests.simulation.postgres import State

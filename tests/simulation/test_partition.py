@@ -12,7 +12,7 @@ import trio
 from pipeline.consumer.assignment import RETAKE_SECONDS
 from pipeline.consumer.channels import Batch
 from pipeline.consumer.partition import PartitionTask, Phase
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import IDLE_POLL_SECONDS
 from tests.simulation.stage import (
     BATCH,

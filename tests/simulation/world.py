@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 import trio
 
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 
 
 @attrs.define

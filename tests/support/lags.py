@@ -7,9 +7,9 @@ import time
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka import TopicPartition as KafkaPartition
 
-from pipeline.config import load
+from pipeline.config.load import load
 from pipeline.operate import cluster
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 from tests.support.accounts import change
 from tests.support.pipelines import Job
 

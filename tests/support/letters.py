@@ -8,9 +8,9 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.cli import main
-from pipeline.consumer.deadletters import headers_of, without_nulls
-from pipeline.records import Record, TopicPartition
-from pipeline.store import Rejection
+from pipeline.contracts.store import Rejection
+from pipeline.kafka.dead_letters import headers_of, without_nulls
+from pipeline.records.record import Record, TopicPartition
 from tests.support.pipelines import Job, JobFactory
 from tests.support.records import Raw
 from tests.support.servers import TopicFactory

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import orjson
 
-from pipeline.records import Record, TopicPartition
+from pipeline.records.record import Record, TopicPartition
 
 SOURCE = TopicPartition("sessions", 0)
 

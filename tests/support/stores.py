@@ -12,14 +12,15 @@ from uuid import UUID
 import trio
 from asyncpg.exceptions import PostgresError
 
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced, Rejection
 from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.backoff import Backoff
+from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.owned import OwnedPartition
-from pipeline.postgres.shard import Backoff, Breaker
-from pipeline.postgres.sizer import BatchSizer
-from pipeline.postgres.store import ShardStore
-from pipeline.records import Record
-from pipeline.store import AppliedOffsets, Claim, Fenced, Rejection
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.partition_store import OwnedPartition
+from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.records.record import Record
 from tests.support.records import SOURCE, record
 
 CLAIM = Claim("group", SOURCE, UUID(int=1))

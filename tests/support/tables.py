@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import msgspec
 
-from pipeline.config import ColumnConfig, SinkConfig
-from pipeline.postgres.catalog import Column, Table
-from pipeline.postgres.sink import Sink, Write
-from pipeline.records import Record
-from pipeline.rows import row_parser
+from pipeline.config.model import ColumnConfig, SinkConfig
+from pipeline.postgres.sink.catalog import Column, Table
+from pipeline.postgres.sink.sink import Sink, Write
+from pipeline.records.record import Record
+from pipeline.records.rows import row_parser
 from tests.support.records import SOURCE, Raw
 
 NAMES = {"int2": "smallint", "int4": "integer", "int8": "bigint", "float4": "real",

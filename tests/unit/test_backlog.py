@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.consumer.backlog import Backlog
-from pipeline.consumer.decode import PlainBatch
-from pipeline.records import RawRecord
+from pipeline.kafka.record_batches import PlainBatch
+from pipeline.records.record import RawRecord
 from tests.support.records import Raw
 
 

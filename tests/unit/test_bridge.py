@@ -9,7 +9,7 @@ import logging
 import pytest
 import trio.testing
 
-from pipeline.postgres.bridge import cross, open_bridge
+from pipeline.postgres.connections.bridge import cross, open_bridge
 
 
 async def test_an_error_that_nobody_awaited_does_not_end_the_program(

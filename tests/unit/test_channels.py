@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from pipeline.consumer.channels import Batch, Channels, KeyChannels, runs
-from pipeline.consumer.multikey import MultiKeyChannels
-from pipeline.records import Record
+from pipeline.consumer.multi_key_channels import MultiKeyChannels
+from pipeline.records.record import Record
 from tests.support.records import record
 
 KEYS = 5

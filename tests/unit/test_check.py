@@ -15,9 +15,10 @@ from pipeline.check import Findings, rules
 from pipeline.check.brokers import ABSENT, KafkaFacts
 from pipeline.check.databases import LedgerFacts, ShardFacts
 from pipeline.check.plan import WIDTH, plan, table
-from pipeline.config import Config, ShardConfig, load
-from pipeline.postgres.catalog import Column, Table
+from pipeline.config.load import load
+from pipeline.config.model import Config, ShardConfig
 from pipeline.postgres.ledger import VERSION
+from pipeline.postgres.sink.catalog import Column, Table
 
 CONFIG = """\
 [pipeline]

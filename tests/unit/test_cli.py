@@ -13,12 +13,13 @@ import attrs
 import pytest
 import trio
 
-from pipeline import config as configuration
 from pipeline.cli import COMMANDS, main, make_parser
 from pipeline.cli.common import known, messages
-from pipeline.config import load
-from pipeline.settings import fields_by_key
-from pipeline.store import PipelineError
+from pipeline.config import load as loading
+from pipeline.config import model as configuration
+from pipeline.config.load import load
+from pipeline.config.reading import fields_by_key
+from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -137,7 +138,7 @@ def configured_keys() -> dict[str, set[str]]:
         "shards": [configuration.ShardConfig],
         "limits": [configuration.LimitsConfig],
         "errors": [configuration.ErrorsConfig],
-        "http": [configuration._Listen],
+        "http": [loading._Listen],
     }
     return {
         table: {key for cls in read for key in fields_by_key(cls)}
@@ -146,7 +147,7 @@ def configured_keys() -> dict[str, set[str]]:
 
 
 def test_the_readme_names_every_key_and_no_other() -> None:
-    assert tuple(configured_keys()) == configuration.TABLES
+    assert tuple(configured_keys()) == loading.TABLES
     assert sections() == configured_keys()
 
 

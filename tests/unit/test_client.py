@@ -9,12 +9,12 @@ import trio
 import trio.testing
 from kafka.errors import KafkaConnectionError
 
-from pipeline.config import KafkaConfig
-from pipeline.consumer import options as options_module
-from pipeline.consumer.client import KafkaClient
-from pipeline.consumer.protocol import AssignmentEvent, Change, Position
-from pipeline.records import TopicPartition
-from pipeline.store import PipelineError
+from pipeline.config.model import KafkaConfig
+from pipeline.contracts.kafka import AssignmentEvent, Change, Position
+from pipeline.errors import PipelineError
+from pipeline.kafka import options as options_module
+from pipeline.kafka.client import KafkaClient
+from pipeline.records.record import TopicPartition
 
 SOURCE, OTHER = TopicPartition("topic", 0), TopicPartition("topic", 1)
 

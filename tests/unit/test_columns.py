@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ColumnConfig
-from pipeline.postgres.columns import FOLDS, SUITS, converted, quote, sink_column
-from pipeline.postgres.values import as_array, as_text, decimal
+from pipeline.config.model import ColumnConfig
+from pipeline.postgres.sink.columns import FOLDS, SUITS, converted, quote, sink_column
+from pipeline.postgres.sink.values import as_array, as_text, decimal
 from tests.support.tables import catalog_column
 
 

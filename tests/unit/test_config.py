@@ -9,20 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import (
+from pipeline.config.kinds import parse_partitions, seconds
+from pipeline.config.load import load
+from pipeline.config.model import (
     ColumnConfig,
     Config,
-    ConfigError,
     HttpConfig,
     KafkaConfig,
-    Mistake,
     PipelineConfig,
     ShardConfig,
     SinkConfig,
     hide_password,
-    load,
 )
-from pipeline.settings import parse_partitions, seconds
+from pipeline.config.reading import ConfigError, Mistake
 
 DSN = "postgresql://app:s3cr3t@127.0.0.1:5432/app"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import PipelineError
 from pipeline.operate import console
 from pipeline.operate.moments import parse_moment
-from pipeline.store import PipelineError
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import trio
 from kafka.errors import KafkaTimeoutError
 from trio.testing import MockClock
 
-from pipeline.consumer.client import KafkaClient
-from pipeline.records import TopicPartition
+from pipeline.kafka.client import KafkaClient
+from pipeline.records.record import TopicPartition
 
 SOURCE = TopicPartition("topic", 0)
 

@@ -13,9 +13,10 @@ import trio
 from kafka.errors import KafkaTimeoutError
 from trio.testing import MockClock
 
-from pipeline.consumer.deadletters import DeadLetterTopic, NoDeadLetters, headers_of
-from pipeline.records import Record
-from pipeline.store import PipelineError, Rejection
+from pipeline.contracts.store import Rejection
+from pipeline.errors import PipelineError
+from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters, headers_of
+from pipeline.records.record import Record
 from tests.support.records import SOURCE, Raw
 
 REJECTION = Rejection("value out of range", "NumericValueOutOfRangeError", "22003", 3)

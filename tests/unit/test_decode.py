@@ -18,8 +18,8 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
-from pipeline.consumer import decode
-from pipeline.consumer.decode import CompiledPartitionRecords
+from pipeline.kafka import record_batches as decode
+from pipeline.kafka.record_batches import CompiledPartitionRecords
 
 SOURCE = TopicPartition("sessions", 3)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}

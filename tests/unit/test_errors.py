@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from asyncpg.exceptions import PostgresError
 
-from pipeline.postgres.errors import (
+from pipeline.postgres.connections.errors import (
     RULES,
     RowError,
     Verdict,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import KafkaConfig
+from pipeline.config.model import KafkaConfig
+from pipeline.errors import PipelineError
 from pipeline.operate import exclusion
-from pipeline.records import TopicPartition
-from pipeline.store import PipelineError
+from pipeline.records.record import TopicPartition
 
 
 class StandInConsumer:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import trio
 import trio.testing
 
-from pipeline.consumer.gathering import AGAIN_SECONDS, Gathering
+from pipeline.consumer.request_batching import AGAIN_SECONDS, Gathering
 
 
 class Oracle:

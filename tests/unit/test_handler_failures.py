@@ -12,7 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pipeline.postgres.errors import (
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.breaker import BreakerState
+from pipeline.postgres.connections.errors import (
     HandlerFailed,
     HandlerReject,
     HandlerRetry,
@@ -20,10 +22,8 @@ from pipeline.postgres.errors import (
     explain,
     judge,
 )
-from pipeline.postgres.shard import BreakerState
-from pipeline.postgres.sharded import ShardedStore
-from pipeline.records import Record
-from pipeline.store import PipelineError
+from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.records.record import Record
 from tests.support.records import SOURCE, record
 from tests.support.stores import World, server_error
 

@@ -12,12 +12,12 @@ import attrs
 import pytest
 import trio
 
-from pipeline.config import HttpConfig
+from pipeline.config.model import HttpConfig
+from pipeline.errors import PipelineError
 from pipeline.observe.health import Progress, ProgressWatch
 from pipeline.observe.http import HttpError, serve_http
 from pipeline.observe.metrics import Metrics
-from pipeline.records import TopicPartition
-from pipeline.store import PipelineError
+from pipeline.records.record import TopicPartition
 
 ANY_PORT = HttpConfig("127.0.0.1", 0)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from pipeline import interrupt
+from pipeline.runtime import interrupt
 
 
 async def interrupted(ended: list[str]) -> None:

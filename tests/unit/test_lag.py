@@ -9,11 +9,11 @@ from typing import Any, cast
 import attrs
 
 from pipeline.consumer.lag import LagWatch
-from pipeline.consumer.offsets import OffsetTracker
+from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import Phase
 from pipeline.observe.health import Progress
 from pipeline.observe.metrics import Metrics
-from pipeline.records import TopicPartition
+from pipeline.records.record import TopicPartition
 
 ENDS = 100
 

@@ -7,9 +7,10 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.contracts.store import Claim
 from pipeline.postgres import ledger
 from pipeline.postgres.ledger import Lease, multirange, parse_multirange
-from pipeline.store import Claim, ranges_of
+from pipeline.records.ranges import ranges_of
 from tests.support.records import SOURCE
 
 TOPIC_ID = UUID(int=7)

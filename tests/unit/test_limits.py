@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.consumer.limits import Limits, Share
+from pipeline.consumer.buffer_budget import Limits, Share
 
 TOTAL, ONE, LARGE = 10_000, 8_000, 1_000_000_000
 

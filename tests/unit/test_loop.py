@@ -16,8 +16,12 @@ import trio
 import trio.lowlevel
 import trio_asyncio
 
-from pipeline.postgres.bridge import cross
-from pipeline.postgres.loop import CALLBACKS_AT_ONCE, FEWEST_TIMERS, take_larger_steps
+from pipeline.postgres.connections.bridge import cross
+from pipeline.postgres.connections.loop import (
+    CALLBACKS_AT_ONCE,
+    FEWEST_TIMERS,
+    take_larger_steps,
+)
 
 
 @pytest.fixture

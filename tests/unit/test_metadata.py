@@ -9,10 +9,16 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.consumer.metadata import MAX_BYTES, MAX_SPAN, decode, describe, encode, unfold
-from pipeline.consumer.offsets import OffsetTracker
-from pipeline.records import RawRecord, Record, TopicPartition
-from pipeline.store import ranges_of
+from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.contracts.commit_metadata import (
+    MAX_BYTES,
+    MAX_SPAN,
+    decode,
+    encode,
+    unfold,
+)
+from pipeline.records.ranges import ranges_of
+from pipeline.records.record import RawRecord, Record, TopicPartition
 
 COMMITTED = st.integers(0, 2**62)
 ABOVE = st.sets(st.integers(1, 3000), max_size=400)
@@ -32,6 +38,12 @@ class Raw:
 def record(offset: int) -> Record:
     raw: RawRecord = Raw(offset)
     return Record(TopicPartition("t", 0), offset, raw, {}, offset)
+
+
+def describe(offsets: OffsetTracker) -> str:
+    """What goes along with a tracker's watermark."""
+    watermark = offsets.watermark
+    return "" if watermark is None else encode(watermark, offsets.completed_ranges())
 
 
 def ranges(committed: int, above: set[int]) -> list[tuple[int, int]]:

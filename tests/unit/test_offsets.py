@@ -7,8 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.consumer.offsets import OffsetTracker
-from pipeline.store import AppliedOffsets, ranges_of
+from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.contracts.store import AppliedOffsets
+from pipeline.records.ranges import ranges_of
 from tests.support.records import record
 
 offset_sets = st.sets(st.integers(0, 60))

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from pipeline.cli import main
 from pipeline.cli.rewind import summary
-from pipeline.config import Config, load
-from pipeline.consumer.deadletters import headers_of
-from pipeline.consumer.metadata import encode, unfold
+from pipeline.config.load import load
+from pipeline.config.model import Config
+from pipeline.contracts.commit_metadata import encode, unfold
+from pipeline.contracts.store import Claim, Rejection
+from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
 from pipeline.operate.ledgers import Entry
 from pipeline.operate.rewind import Change, commits_of, parse_target, plan, resets_of
 from pipeline.operate.views import pretty
-from pipeline.records import TopicPartition
-from pipeline.store import Claim, Rejection, ranges_of
+from pipeline.records.ranges import ranges_of
+from pipeline.records.record import TopicPartition
 from tests.support.records import SOURCE, Raw, record
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

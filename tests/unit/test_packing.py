@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.postgres.packing import NULL, SEPARATOR, packed, unpacked
+from pipeline.postgres.sink.packing import NULL, SEPARATOR, packed, unpacked
 
 
 def split(text: str, separator: str, null: str) -> list[str | None]:

@@ -10,7 +10,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.consumer.parking import make_way
+from pipeline.kafka.fetcher import make_way
 
 IN_LINE, PARKED = TopicPartition("t", 0), TopicPartition("t", 1)
 

@@ -13,7 +13,7 @@ from kafka.future import Future
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from pipeline.consumer.polls import Polls
+from pipeline.kafka.polls import Polls
 
 LONG = 5.0
 """Seconds that no test waits."""

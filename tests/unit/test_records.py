@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition as KafkaTopicPartition
 
-from pipeline.decoders import json_decoder
-from pipeline.records import Path, Record, TopicPartition
-from pipeline.rows import Shape
+from pipeline.records.formats.json import json_decoder
+from pipeline.records.path import Path
+from pipeline.records.record import Record, TopicPartition
+from pipeline.records.rows import Shape
 from tests.support.records import SOURCE, Raw
 
 

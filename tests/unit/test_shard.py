@@ -10,14 +10,14 @@ import pytest
 import trio
 import trio.testing
 
-from pipeline.config import ShardConfig
+from pipeline.config.model import ShardConfig
+from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.bridge import Connection, Session
-from pipeline.postgres.shard import Shard
-from pipeline.postgres.sizer import BatchSizer
-from pipeline.postgres.store import ShardStore
-from pipeline.records import TopicPartition
-from pipeline.store import AppliedOffsets, Claim
+from pipeline.postgres.connections.bridge import Connection, Session
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.records.record import TopicPartition
 from tests.support.stores import CLAIM, FakeDatabase, FakeRejects
 
 

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.postgres.errors import RowError
-from pipeline.postgres.sink import Sink, Write
-from pipeline.records import Record
-from pipeline.rows import Shape
+from pipeline.postgres.connections.errors import RowError
+from pipeline.postgres.sink.sink import Sink, Write
+from pipeline.records.record import Record
+from pipeline.records.rows import Shape
 from tests.support.records import SOURCE, Raw
 from tests.support.tables import Declared, document_record, sink_config, table_of, writes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.postgres.sizer import (
+from pipeline.postgres.store.batch_sizer import (
     CALLING_SECONDS,
     SPREADING_SECONDS,
     WHOLE_SECONDS,

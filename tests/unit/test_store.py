@@ -15,11 +15,12 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.cli.common import messages
-from pipeline.postgres.shard import BreakerState
-from pipeline.postgres.sharded import ShardedStore
-from pipeline.postgres.store import ShardStore
-from pipeline.records import Record, TopicPartition
-from pipeline.store import Claim, Fenced, PipelineError, Rejection
+from pipeline.contracts.store import Claim, Fenced, Rejection
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.breaker import BreakerState
+from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.records.record import Record, TopicPartition
 from tests.support.records import record
 from tests.support.stores import CLAIM, World, raising, records, refusing, server_error
 

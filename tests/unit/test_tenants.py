@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.check.tenants import TenantFacts, default_partition, scattered_tenants
-from pipeline.config import Config, load
-from pipeline.records import TopicPartition
+from pipeline.config.load import load
+from pipeline.config.model import Config
+from pipeline.records.record import TopicPartition
 
 CONFIG = """\
 [pipeline]

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.consumer.channels import runs
-from pipeline.postgres.bridge import cross
-from pipeline.postgres.database import HandlerApplier
-from pipeline.postgres.errors import HandlerFailed
-from pipeline.postgres.shard import Shard
-from pipeline.postgres.transaction import StatementQueue, Transaction
-from pipeline.records import Record
+from pipeline.postgres.connections.bridge import cross
+from pipeline.postgres.connections.errors import HandlerFailed
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.handlers.applier import HandlerApplier
+from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
+from pipeline.records.record import Record
 from tests.support.records import record
 
 Handler = Callable[[Transaction], Awaitable[None]]

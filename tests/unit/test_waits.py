@@ -13,7 +13,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.net.selector import NetworkSelector
 
-from pipeline.consumer import waits
+from pipeline.kafka import waits
 
 
 class Fetched:

@@ -1,0 +1,150 @@
+"""What must hold between the values of a configuration, beyond what each of them must be.
+
+A check runs only when the values that it looks at were read without a mistake (see `config.load`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from kafka import KafkaConsumer
+
+from pipeline.config.kinds import describe, did_you_mean
+from pipeline.config.reading import Mistake, join
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+
+def _check_target(config: Config) -> Iterator[Mistake]:
+    sink = config.sink
+    if sink.handler is None and sink.table is None and not sink.columns:
+        yield Mistake("sink", "expected either table and [sink.columns], or handler")
+    elif sink.handler is None and sink.table is None:
+        yield Mistake("sink.table", "missing: expected the name of the table that is written to")
+    elif sink.handler is None and not sink.columns:
+        yield Mistake("sink.columns", 'missing: expected at least one column = "path in the value"')
+
+
+def _check_primary_key(config: Config) -> Iterator[Mistake]:
+    sink = config.sink
+    if sink.columns and not sink.primary_key and sink.handler is None:
+        if sink.mode != "insert":
+            yield Mistake("sink.primary_key", f'missing: mode "{sink.mode}" needs it')
+        elif sink.tombstone == "delete":
+            yield Mistake("sink.primary_key", 'missing: tombstone "delete" needs it')
+    names = [column.name for column in sink.columns]
+    for name in sink.primary_key if names else ():
+        if name not in names:
+            hint = did_you_mean(name, names)
+            yield Mistake("sink.primary_key", f"{describe(name)} is not in [sink.columns]{hint}")
+
+
+def _check_merges(config: Config) -> Iterator[Mistake]:
+    sink = config.sink
+    for column in sink.columns:
+        key = join("sink.columns", column.name) + ".merge"
+        if column.merge == "last":
+            continue
+        if sink.mode == "insert":
+            yield Mistake(key, f'"{column.merge}" can\'t be: mode "insert" merges nothing')
+        elif column.name in sink.primary_key:
+            yield Mistake(key, f'"{column.merge}" can\'t be: a primary key has one value, "last"')
+
+
+def _check_tombstones(config: Config) -> Iterator[Mistake]:
+    """A tombstone has no value, so what it deletes and what orders it must be elsewhere."""
+    from pipeline.records.path import Path as RecordPath
+
+    if config.sink.tombstone != "delete":
+        return
+    needed = 'tombstone "delete" needs one of @key, @key.PATH, @header:NAME'
+    for column in config.sink.columns:
+        if column.name not in config.sink.primary_key or not column.source:
+            continue
+        if RecordPath.parse(column.source).base not in ("@key", "@header"):
+            why = f"{describe(column.source)} does not say which row a record without a value means"
+            yield Mistake(join("sink.columns", column.name), f"{why}: {needed}")
+    for source in config.records.keys:
+        if RecordPath.parse(source).in_value:
+            why = f"{describe(source)} does not keep a record without a value in order"
+            yield Mistake("records.key", f"{why}: {needed}")
+
+
+def _check_shard_names(config: Config) -> Iterator[Mistake]:
+    names = [shard.name for shard in config.shards]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield Mistake("shards", f"{names.count(name)} shards have the name {describe(name)}")
+
+
+def _check_partitions(config: Config) -> Iterator[Mistake]:
+    """A partition has exactly one shard."""
+    shards = config.shards
+    if not shards:
+        yield Mistake("shards", "missing: expected at least one [[shards]] with a name and a dsn")
+    for shard in shards if len(shards) > 1 else ():
+        if shard.partitions is None:
+            why = "missing: only a shard that is the only one may leave them out"
+            yield Mistake(f"shards[{shard.name}].partitions", why)
+    for one, other in combinations(shards, 2):
+        if both := (one.partitions or frozenset()) & (other.partitions or frozenset()):
+            noun = "partitions" if len(both) > 1 else "partition"
+            shown = ", ".join(map(str, sorted(both)[:5])) + (", …" if len(both) > 5 else "")
+            yield Mistake(
+                f"shards[{other.name}].partitions",
+                f"{noun} {shown} can have one shard only, not both {one.name} and {other.name}",
+            )
+
+
+def _check_drain_deadline(config: Config) -> Iterator[Mistake]:
+    """A drain happens between two polls; Kafka takes the partitions away if that takes too long."""
+    option = "max_poll_interval_ms"
+    millis = config.kafka.options.get(option, KafkaConsumer.DEFAULT_CONFIG[option])
+    if config.limits.drain_deadline * 1000 >= millis:
+        yield Mistake(
+            "limits.drain_deadline",
+            f"{config.limits.drain_deadline:g}s is too long: expected less than "
+            f"kafka.{option} ({millis / 1000:g}s)",
+        )
+
+
+def _check_batch(config: Config) -> Iterator[Mistake]:
+    batch, buffered = config.limits.max_batch, config.limits.max_buffered
+    if batch > buffered:
+        why = f"{batch} is too many: expected at most limits.max_buffered ({buffered})"
+        yield Mistake("limits.max_batch", why)
+
+
+def _check_backoff(config: Config) -> Iterator[Mistake]:
+    initial, highest = config.errors.backoff_initial, config.errors.backoff_max
+    if initial > highest:
+        why = f"{initial:g}s is too long: expected at most errors.backoff_max ({highest:g}s)"
+        yield Mistake("errors.backoff_initial", why)
+
+
+def _check_dead_letters(config: Config) -> Iterator[Mistake]:
+    topic = config.errors.dead_letter_topic
+    if topic in config.kafka.topics:
+        why = f"{describe(topic)} is one of kafka.topics: dead letters would be read again"
+        yield Mistake("errors.dead_letter_topic", why)
+
+
+CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...] = (
+    (_check_target, ("sink", "sink.table", "sink.columns", "sink.handler")),
+    (_check_primary_key, ("sink.mode", "sink.primary_key", "sink.tombstone", "sink.columns")),
+    (_check_merges, ("sink.mode", "sink.primary_key")),
+    (_check_tombstones, ("sink.primary_key", "sink.tombstone", "records.key")),
+    (_check_shard_names, ("shards[[]*[]].name",)),
+    (_check_partitions, ("shards", "shards[[]*[]]", "shards[[]*[]].partitions")),
+    (
+        _check_drain_deadline,
+        ("kafka", "kafka.max_poll_interval_ms", "limits", "limits.drain_deadline"),
+    ),
+    (_check_batch, ("limits.max_batch", "limits.max_buffered")),
+    (_check_backoff, ("errors.backoff_initial", "errors.backoff_max")),
+    (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),
+)
+"""Each check, with the keys (patterns of fnmatch) whose mistakes make it moot."""

@@ -1,0 +1,236 @@
+"""Kinds of values: what a person should write for each, and how it is read."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from pipeline.records.path import Path as RecordPath
+
+HIGHEST_PARTITION = 99_999
+"""Far above what a Kafka cluster holds; keeps a mistyped range from filling the memory."""
+
+
+class Unexpected(Exception):
+    """Raised by ``Kind.parse`` for a value that is not what the kind expects."""
+
+
+@frozen
+class Kind:
+    """A kind of value: what a person should write, and how it is read.
+
+    ``parse`` raises ``Unexpected`` where ``expects`` says all there is to say, and ``ValueError``
+    with a message of its own where it doesn't (or where the value is a secret and must not be
+    shown).
+    """
+
+    expects: str
+    parse: Callable[[Any], Any]
+
+
+def by(kind: Kind, *, key: str | None = None) -> dict[str, Any]:
+    """Metadata of a field that is read as ``kind``; ``key`` is its name in the file if another."""
+    return {"kind": kind, "key": key}
+
+
+def choice(*options: str) -> Kind:
+    """One of a few words."""
+    expects = f"one of {', '.join(options)}" if len(options) > 1 else json.dumps(options[0])
+
+    def parse(value: Any) -> str:
+        if value in options:
+            return str(value)
+        raise ValueError(
+            f"expected {expects}, not {describe(value)}{did_you_mean(str(value), options)}"
+        )
+
+    return Kind(expects, parse)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion in brackets with a space before it, or nothing."""
+    suggestion = nearest(word, known)
+    return f' (did you mean "{suggestion}"?)' if suggestion else ""
+
+
+def kind_of(value: object) -> str:
+    """What sort of TOML value this is, without showing it."""
+    names: dict[type[Any], str] = {
+        bool: "a boolean",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a table",
+    }
+    return names.get(type(value), "a date or time")
+
+
+def describe(value: object) -> str:
+    """A value as it is shown in a message; long ones are cut."""
+    if not isinstance(value, str | int | float):
+        return kind_of(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:78]}…{text[-1]}"
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unexpected
+    if not value.strip():
+        raise ValueError("expected a string that is not empty")
+    return value
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        odd = next(item for item in items if not isinstance(item, str))
+        raise ValueError(f"expected {TEXTS.expects}, not {describe(odd)}")
+    if not items or not all(item.strip() for item in items):
+        raise ValueError("expected at least one string, and none that is empty")
+    if twice := [item for item in items if items.count(item) > 1]:
+        raise ValueError(f"{describe(twice[0])} is there twice")
+    return tuple(items)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise Unexpected
+    return value
+
+
+def seconds(value: Any) -> float:
+    """A duration in seconds from ``"10s"``, ``"500ms"``, ``"2m"`` or a number of seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m)", value.strip())
+        if not match:
+            raise Unexpected
+        number, unit = float(match[1]), match[2]
+        return number / 1000 if unit == "ms" else number * (60 if unit == "m" else 1)
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise Unexpected
+    return float(value)
+
+
+def _positive_seconds(value: Any) -> float:
+    duration = seconds(value)
+    if duration <= 0:
+        raise Unexpected
+    return duration
+
+
+def _path(value: Any) -> str:
+    text = _string(value)
+    RecordPath.parse(text)
+    return text
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    return tuple(_path(text) for text in _strings(value))
+
+
+def _servers(value: Any) -> tuple[str, ...]:
+    """Addresses; a string may hold several with commas between, as elsewhere in Kafka."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return _strings(value)
+
+
+def _handler(value: Any) -> str:
+    text = _string(value)
+    module, colon, function = text.partition(":")
+    if not (colon and function.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+        raise Unexpected
+    return text
+
+
+def _dsn(value: Any) -> str:
+    """A Postgres URL. No message shows the value: there may be a password in it."""
+    advice = f"expected {DSN.expects} (percent-encode a password's special characters)"
+    if not isinstance(value, str):
+        raise ValueError(f"{advice}, not {kind_of(value)}")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(advice) from None
+    if parts.scheme not in ("postgresql", "postgres") or "://" not in value:
+        raise ValueError(advice)
+    return value
+
+
+def parse_partitions(value: Any) -> frozenset[int]:
+    """Partition numbers from ``"0-2"``, ``"0,3-5"``, a list of numbers, or a number."""
+    if isinstance(value, str):
+        return frozenset(n for part in value.split(",") for n in _range(part.strip()))
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or not all(type(n) is int and 0 <= n <= HIGHEST_PARTITION for n in numbers):
+        raise Unexpected
+    return frozenset(numbers)
+
+
+def _range(text: str) -> range:
+    match = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", text)
+    if not match:
+        raise Unexpected
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise ValueError(f'the range "{text}" is backwards: expected "{last}-{first}"')
+    if last > HIGHEST_PARTITION:
+        raise ValueError(f"partition {last} is above {HIGHEST_PARTITION}")
+    return range(first, last + 1)
+
+
+def _listen(value: Any) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^:\s\[\]]+):([0-9]{1,5})", _string(value))
+    if not match or int(match[2]) > 65535:
+        raise Unexpected
+    return match[1].strip("[]"), int(match[2])
+
+
+TEXT = Kind("a string", _string)
+
+
+TEXTS = Kind("a string or a list of strings", _strings)
+
+
+COUNT = Kind("a whole number above 0", _count)
+
+
+DURATION = Kind('a duration above 0, such as "10s", "500ms" or "2m"', _positive_seconds)
+
+
+PATH = Kind('a path such as "a.b", "@key" or "@header:NAME"', _path)
+
+
+PATHS = Kind('a path, or a list of paths, such as "a.b", "@key" or "@header:NAME"', _paths)
+
+
+COLUMN = Kind('a path, or a table with "from" and "merge"', _path)
+
+
+SERVERS = Kind('an address such as "127.0.0.1:9092", or a list of them', _servers)
+
+
+HANDLER = Kind('"package.module:function"', _handler)
+
+
+DSN = Kind("a URL such as postgresql://USER@HOST:5432/DATABASE", _dsn)
+
+
+PARTITIONS = Kind('partition numbers such as "0-2", "0,3-5", [0, 1, 2] or 4', parse_partitions)
+
+
+LISTEN = Kind('an address and a port such as "127.0.0.1:9187"', _listen)

@@ -1,0 +1,165 @@
+"""The configuration, as frozen classes; next to each field how its value is read."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from attrs import field, frozen
+
+from pipeline.config.kinds import (
+    COLUMN,
+    COUNT,
+    DSN,
+    DURATION,
+    HANDLER,
+    PARTITIONS,
+    PATH,
+    PATHS,
+    SERVERS,
+    TEXT,
+    TEXTS,
+    by,
+    choice,
+)
+
+Delivery = Literal["exactly-once", "at-least-once"]
+Merge = Literal["last", "first", "add", "max", "min", "coalesce", "jsonb"]
+Mode = Literal["insert", "upsert", "update"]
+Tombstone = Literal["ignore", "delete"]
+Scope = Literal["key", "batch"]
+
+
+def hide_password(dsn: str) -> str:
+    """The DSN with ``***`` for its password, fit for logs."""
+    shown = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", dsn)
+    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", shown)
+
+
+def _default_owner() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@frozen
+class PipelineConfig:
+    """``[pipeline]``. The owner is what the ledger shows as the holder of a partition."""
+
+    name: str = field(metadata=by(TEXT))
+    delivery: Delivery = field(default="exactly-once", metadata=by(choice(*get_args(Delivery))))
+    owner: str = field(factory=_default_owner, metadata=by(TEXT))
+
+
+def _hide_secrets(options: Mapping[str, Any]) -> str:
+    return repr({k: "***" if "password" in k else v for k, v in options.items()})
+
+
+@frozen
+class KafkaConfig:
+    """``[kafka]``. The options are arguments of ``kafka.KafkaConsumer`` by their own names."""
+
+    bootstrap_servers: tuple[str, ...] = field(metadata=by(SERVERS))
+    topics: tuple[str, ...] = field(metadata=by(TEXTS))
+    group_id: str = field(metadata=by(TEXT))
+    options: Mapping[str, Any] = field(factory=dict, repr=_hide_secrets)
+
+
+@frozen
+class RecordsConfig:
+    """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant.
+
+    Only `pipeline check` looks at the tenant: a record's partition is its producer's choice.
+    """
+
+    format: Literal["json"] = field(default="json", metadata=by(choice("json")))
+    keys: tuple[str, ...] = field(default=("@key",), metadata=by(PATHS, key="key"))
+    tenant: str | None = field(default=None, metadata=by(PATH))
+
+
+@frozen
+class ColumnConfig:
+    """A column of the table: the path it is read from, and how a newer value meets an older one."""
+
+    name: str
+    source: str = field(metadata=by(PATH, key="from"))
+    merge: Merge = field(default="last", metadata=by(choice(*get_args(Merge))))
+
+
+@frozen
+class SinkConfig:
+    """``[sink]``: a table and its columns, or a handler; never both."""
+
+    table: str | None = field(default=None, metadata=by(TEXT))
+    mode: Mode = field(default="upsert", metadata=by(choice(*get_args(Mode))))
+    primary_key: tuple[str, ...] = field(default=(), metadata=by(TEXTS))
+    columns: tuple[ColumnConfig, ...] = field(default=(), metadata=by(COLUMN))
+    tombstone: Tombstone = field(default="ignore", metadata=by(choice(*get_args(Tombstone))))
+    handler: str | None = field(default=None, metadata=by(HANDLER))
+    scope: Scope = field(default="key", metadata=by(choice(*get_args(Scope))))
+
+
+@frozen
+class ShardConfig:
+    """One of ``[[shards]]``: a database, and the partitions that write to it (``None``: all)."""
+
+    name: str = field(metadata=by(TEXT))
+    dsn: str = field(metadata=by(DSN), repr=lambda dsn: repr(hide_password(dsn)))
+    partitions: frozenset[int] | None = field(default=None, metadata=by(PARTITIONS))
+    connections: int = field(default=3, metadata=by(COUNT))
+
+
+@frozen
+class LimitsConfig:
+    """``[limits]``: counts of records or of bytes, and durations in seconds."""
+
+    max_buffered: int = field(default=20_000, metadata=by(COUNT))
+    max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
+    max_buffered_bytes: int = field(default=64 * 1024**2, metadata=by(COUNT))
+    max_batch: int = field(default=5_000, metadata=by(COUNT))
+    max_batch_bytes: int = field(default=4 * 1024**2, metadata=by(COUNT))
+    drain_deadline: float = field(default=10.0, metadata=by(DURATION))
+    statement_timeout: float = field(default=30.0, metadata=by(DURATION))
+    lock_timeout: float = field(default=10.0, metadata=by(DURATION))
+
+
+@frozen
+class ErrorsConfig:
+    """``[errors]``: where refused records go, and the back-off between retries, in seconds."""
+
+    dead_letter_topic: str | None = field(default=None, metadata=by(TEXT))
+    max_dead_letters_per_minute: int = field(default=600, metadata=by(COUNT))
+    backoff_initial: float = field(default=0.1, metadata=by(DURATION))
+    backoff_max: float = field(default=10.0, metadata=by(DURATION))
+
+
+@frozen
+class HttpConfig:
+    """``[http]``: where metrics and the dashboard are served. Port 0 takes any free one."""
+
+    host: str
+    port: int
+
+
+@frozen
+class Config:
+    """A whole configuration; ``source`` is the name of the file it came from."""
+
+    pipeline: PipelineConfig
+    kafka: KafkaConfig
+    records: RecordsConfig
+    sink: SinkConfig
+    shards: tuple[ShardConfig, ...]
+    limits: LimitsConfig = field(factory=LimitsConfig)
+    errors: ErrorsConfig = field(factory=ErrorsConfig)
+    http: HttpConfig | None = None
+    source: str = ""
+
+    def shard_for(self, partition: int) -> ShardConfig:
+        """The shard that a partition writes to; ``LookupError`` where there is none."""
+        for shard in self.shards:
+            if shard.partitions is None or partition in shard.partitions:
+                return shard
+        names = ", ".join(shard.name for shard in self.shards)
+        raise LookupError(
+            f"no shard covers partition {partition}: add it to the partitions of one of {names}"
+        )

@@ -1,0 +1,242 @@
+"""Kafka as the rest of the consumer sees it: a few Trio functions and three events.
+
+The thread rules, for everything in this file:
+
+- kafka-python's consumer is used by one worker thread at a time, in `KafkaClient.poll`; seeks, pauses
+  and resumes are queued and carried out there, before the next poll. Commits and the reading of
+  offsets are safe beside a poll and run on worker threads of their own. Polls go on while the group
+  rebalances (see `polls`).
+- The rebalance listener runs on kafka-python's I/O thread. It changes nothing: it posts an event into
+  Trio and awaits a `kafka.future.Future`, which Trio completes when the supervisor is done. The I/O
+  thread goes on sending heartbeats meanwhile, so a drain may take as long as it must.
+- Nothing here is called back in another thread; Trio's side only ever runs in Trio's.
+
+An assigned partition is paused before its first fetch, and starts when its task asks for it with the
+offset it knows to be right.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+from kafka import AsyncConsumerRebalanceListener
+from kafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+)
+from kafka.future import Future
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
+
+from pipeline.config.model import KafkaConfig
+from pipeline.contracts.kafka import AssignmentEvent, Change
+from pipeline.errors import PipelineError
+from pipeline.kafka import record_batches as decode
+from pipeline.kafka import waits
+from pipeline.kafka.offsets import FATAL, Questions
+from pipeline.kafka.options import make_consumer
+from pipeline.kafka.polls import Polls
+from pipeline.kafka.reader import read_first
+from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
+
+log = logging.getLogger(__name__)
+
+IDLE_POLL_SECONDS = 0.5
+BUSY_POLL_SECONDS = 0.025
+"""While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
+
+
+class _Listener(AsyncConsumerRebalanceListener):
+    """Posts what happens to partitions into Trio, and waits there until it is carried out."""
+
+    def __init__(self, client: KafkaClient) -> None:
+        self._client = client
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        await self._client.post(Change.ASSIGNED, assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        await self._client.post(Change.REVOKED, revoked)
+
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        await self._client.post(Change.LOST, lost)
+
+
+class KafkaClient(Questions):
+    """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
+
+    def __init__(
+        self,
+        consumer: Any,
+        *,
+        compiled: bool,
+        read_first: Callable[[Spans], FirstRecords] = lambda _: {},
+    ) -> None:
+        super().__init__(consumer, read_first)
+        self._compiled = compiled  # polls give batches, not records
+        self._token = trio.lowlevel.current_trio_token()
+        self._commands: list[Callable[[], None]] = []
+        self._paused: set[TopicPartition] = set()
+        self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
+        self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
+        self._polling = trio.Lock()
+        self._polls = Polls(consumer, known=compiled)
+
+    @classmethod
+    async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
+        """Connect and subscribe; the group is joined by the first polls.
+
+        Cancelled, it returns at once; a connection that is made nevertheless ends with the process.
+
+        Raises:
+            PipelineError: no broker answers, or an option is wrong.
+        """
+        try:
+            consumer = await trio.to_thread.run_sync(
+                partial(make_consumer, config, client_id), abandon_on_cancel=True
+            )
+            compiled = decode.install(consumer)
+            waits.install(consumer)
+        except (KafkaError, OSError, ValueError) as error:
+            servers = ", ".join(config.bootstrap_servers)
+            raise PipelineError(
+                f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
+            ) from error
+        client = cls(consumer, compiled=compiled, read_first=partial(read_first, config, client_id))
+        consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
+        return client
+
+    # Events, on kafka-python's I/O thread
+
+    async def post(self, change: Change, partitions: Iterable[Any]) -> None:
+        """Hand an event to Trio and wait until it is carried out. On the I/O thread."""
+        partitions = sorted(partitions)
+        if not partitions:
+            return
+        sources = tuple(TopicPartition(p.topic, p.partition) for p in partitions)
+        if change is Change.ASSIGNED:
+            self._consumer.pause(*partitions)
+        carried_out = Future()
+        net = self._consumer._net
+
+        async def complete() -> None:  # the loop takes functions and coroutines, no partials
+            carried_out.success(None)
+
+        def done() -> None:
+            net.call_soon_threadsafe(complete)
+
+        event = AssignmentEvent(change, sources, done)
+        try:
+            self._token.run_sync_soon(self._receive, event)
+        except trio.RunFinishedError:
+            return  # Trio has ended: there is nothing left to drain
+        await carried_out
+
+    def _receive(self, event: AssignmentEvent) -> None:
+        if event.change is Change.ASSIGNED:
+            self._paused.update(event.partitions)
+        else:
+            self._paused.difference_update(event.partitions)
+        self._stale.update(event.partitions)
+        try:
+            self._send.send_nowait(event)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            event.done()  # the supervisor has ended, and its partition tasks with it
+
+    # Polling, on a worker thread
+
+    async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
+        if self._closing:
+            await trio.sleep_forever()  # whoever closes ends the polling task
+        async with self._polling:
+            commands, self._commands = self._commands, []
+            self._stale.clear()
+            seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
+            try:
+                records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+                # What was fetched before a seek that was asked for meanwhile must not come after it,
+                # nor what was fetched before the partition was given up.
+                return {s: found for s, found in records.items() if s not in self._stale}
+            except KafkaError as error:
+                if isinstance(error, FATAL):
+                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
+                log.warning(
+                    "polling Kafka failed, trying again: %s: %s", type(error).__name__, error
+                )
+        await trio.sleep(BUSY_POLL_SECONDS)
+        return {}
+
+    def _poll(
+        self, commands: list[Callable[[], None]], seconds: float
+    ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
+        if commands:
+            self._polls.carry_out(partial(_carry_out, commands))
+        found: Mapping[Any, Any] = self._polls.poll(seconds)
+        if self._compiled:
+            return found
+        return {source: [decode.PlainBatch(records)] for source, records in found.items()}
+
+    def start(self, source: TopicPartition, offset: int | None) -> None:
+        if offset is not None:
+            self._commands.append(partial(self._seek, source, offset))
+            self._stale.add(source)
+        self.resume(source)
+
+    def _seek(self, source: TopicPartition, offset: int) -> None:
+        if source not in self._consumer.assignment():
+            raise IllegalStateError(f"{source} is not assigned")
+        self._consumer.seek(KafkaPartition(*source), offset)
+
+    def pause(self, source: TopicPartition) -> None:
+        self._paused.add(source)
+        self._commands.append(partial(self._consumer.pause, KafkaPartition(*source)))
+
+    def resume(self, source: TopicPartition) -> None:
+        self._paused.discard(source)
+        self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
+
+    # On worker threads beside the poll
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
+        request = {
+            KafkaPartition(*source): OffsetAndMetadata(offset, metadata, -1)
+            for source, (offset, metadata) in offsets.items()
+        }
+        try:
+            await self._beside(partial(self._consumer.commit, request, timeout_ms=5000))
+        except RebalanceInProgressError:
+            return False
+        except (CommitFailedError, KafkaError) as error:
+            shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
+            log.warning(
+                "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
+            )
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._closing = True
+        # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
+        logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
+        async with self._polling:
+            await trio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        self._polls.end()
+        self._consumer.close(autocommit=False, timeout_ms=5000)
+
+
+def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
+    for command in commands:
+        try:
+            command()
+        except (IllegalStateError, KeyError):
+            # The partition has gone since the command was given: so has the need for it.
+            log.debug("a command came too late for its partition", exc_info=True)

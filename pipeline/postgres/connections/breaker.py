@@ -1,0 +1,72 @@
+"""Whether a shard can be reached: the breaker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+
+import trio
+
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.backoff import Backoff
+from pipeline.postgres.connections.errors import explain
+
+log = logging.getLogger(__name__)
+
+
+class BreakerState(IntEnum):
+    """The values are those of the metric ``pipeline_shard_state``."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+class Breaker:
+    """Whether a shard can be reached. Open: whoever needs the shard waits, and one task probes."""
+
+    def __init__(self, name: str, metrics: Metrics, backoff: Backoff) -> None:
+        self._name = name
+        self._backoff = backoff
+        self._gauge = metrics.shard_state.labels(name)
+        self._closed = trio.Event()
+        self._closed.set()
+        self._tripped = trio.Event()
+        self._set(BreakerState.CLOSED)
+
+    def _set(self, state: BreakerState) -> None:
+        self.state = state
+        self._gauge.set(state)
+
+    def trip(self, why: str) -> None:
+        """The shard did not answer. Not a checkpoint."""
+        if self.state is BreakerState.CLOSED:
+            log.warning("shard %s is away: %s; its partitions wait, others go on", self._name, why)
+            self._set(BreakerState.OPEN)
+            self._closed = trio.Event()
+            self._tripped.set()
+
+    async def closed(self) -> None:
+        """Wait until the shard can be reached. A checkpoint."""
+        await self._closed.wait()
+
+    async def watch(self, probe: Callable[[], Awaitable[object]]) -> None:
+        """Probe the shard whenever it is away, until it answers. Runs until cancelled."""
+        while True:
+            await self._tripped.wait()
+            attempt = 0
+            while self.state is not BreakerState.CLOSED:
+                await trio.sleep(self._backoff.seconds(attempt))
+                attempt += 1
+                self._set(BreakerState.HALF_OPEN)
+                try:
+                    await probe()
+                except Exception as error:  # whatever it is, the shard did not answer
+                    log.info("shard %s is still away: %s", self._name, explain(error))
+                    self._set(BreakerState.OPEN)
+                else:
+                    log.warning("shard %s is back", self._name)
+                    self._tripped = trio.Event()
+                    self._set(BreakerState.CLOSED)
+                    self._closed.set()

@@ -1,0 +1,171 @@
+"""The bridge: asyncpg, which lives on asyncio, called from Trio.
+
+trio-asyncio runs an asyncio loop inside Trio, in the same thread. Crossing it costs 30 µs, and three
+things about it decide this design:
+
+- **A transaction is one asyncio coroutine and one crossing.** An asyncio context manager entered from
+  Trio is cancelled before its exit has run: Trio's cancellation stays on until the scope ends, so the
+  bridged exit is cancelled at its first step, and a pool's slot is lost for ever. So acquire,
+  statements, commit and release all happen on the asyncio side, in `Connections.lease`.
+- **Cancelling is one edge.** The Trio scope waits for the asyncio side to end, which can be later than
+  the deadline, and can be a normal return. Nobody may conclude from a scope that timed out that
+  nothing was committed: that is the ledger's to say.
+- **Nothing waits inside.** How many transactions run at once is decided on the Trio side, by the
+  shard's limit; `lease` finds an idle connection or opens one.
+
+A connection goes back among the idle ones only if it is known to be clean: the work returned, or
+Postgres itself said no and no transaction is open. In every other case it is closed. asyncpg's own
+pool is not used: its release hides behind `asyncio.shield`, its reset costs a round trip, and its
+close waits without end; what is left of it here is a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import asyncpg
+import attrs
+import trio_asyncio
+
+from pipeline.postgres.connections.loop import take_larger_steps
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+CLOSE_SECONDS = 2.0
+"""How long a cancelled query may take to be cancelled on the server too."""
+
+
+@asynccontextmanager
+async def open_bridge() -> AsyncIterator[None]:
+    """The asyncio loop that all shards share; everything that crosses happens inside."""
+    async with trio_asyncio.open_loop() as loop:
+        loop.set_exception_handler(_tell)
+        take_larger_steps(loop)
+        yield
+
+
+def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody awaited, such as a connection's that died while it was closed.
+
+    trio-asyncio's own handler would end the program with it. Nothing is hidden here: what a
+    transaction raises is raised by `cross`, and only what no transaction asked for comes this way.
+    """
+    error = context.get("exception")
+    log.warning("asyncio: %s: %r", context.get("message", "an error"), error)
+
+
+async def cross(work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run an asyncio coroutine function from Trio: one crossing.
+
+    A checkpoint. Cancelled, it cancels the asyncio side once and waits for it to end; a normal
+    return there is a normal return here.
+    """
+    result: T = await trio_asyncio.aio_as_trio(work)(*args, **kwargs)
+    return result
+
+
+@attrs.frozen
+class Session:
+    """The settings of every connection. Times in seconds."""
+
+    application_name: str
+    statement_timeout: float = 30.0
+    lock_timeout: float = 10.0
+    connect_timeout: float = 10.0
+
+    def server_settings(self) -> dict[str, str]:
+        return {
+            "application_name": self.application_name[:63],
+            "timezone": "UTC",  # what a time without an offset means, here as in `values.moment`
+            "statement_timeout": str(int(self.statement_timeout * 1000)),
+            "lock_timeout": str(int(self.lock_timeout * 1000)),
+            "idle_in_transaction_session_timeout": str(int(self.statement_timeout * 2000)),
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        }
+
+
+class Connections:
+    """The connections to one database. Used on the asyncio side only, but for `close`."""
+
+    def __init__(self, dsn: str, session: Session) -> None:
+        self._dsn = dsn
+        self._session = session
+        self._idle: list[Connection] = []
+        self.open = 0
+        """How many connections exist, idle or at work."""
+
+    async def lease(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run ``work`` on a connection of its own.
+
+        Raises:
+            Whatever ``work`` raises, and asyncpg's and the system's errors of connecting.
+        """
+        connection = self._take() or await self._connect()
+        clean = False
+        try:
+            result = await work(connection)
+            clean = True
+            return result
+        except asyncpg.PostgresError:
+            clean = not connection.is_closed() and not connection.is_in_transaction()
+            raise
+        except asyncio.CancelledError:
+            # Ask the server to stop, so that locks go now and not when it next tries to answer.
+            with suppress(Exception):  # the connection is terminated below in any case
+                await connection.close(timeout=CLOSE_SECONDS)
+            raise
+        finally:
+            self._give_back(connection, clean)
+
+    def _take(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self.open -= 1
+        return None
+
+    def _give_back(self, connection: Connection, clean: bool) -> None:
+        if clean and not connection.is_closed():
+            self._idle.append(connection)
+        else:
+            connection.terminate()
+            self.open -= 1
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            self._dsn,
+            timeout=self._session.connect_timeout,
+            command_timeout=self._session.statement_timeout + 5.0,
+            max_cached_statement_lifetime=0,
+            server_settings=self._session.server_settings(),
+        )
+        self.open += 1
+        return connection
+
+    async def close(self) -> None:
+        """Close what is idle, politely and within `CLOSE_SECONDS`; on the asyncio side."""
+        idle, self._idle = self._idle, []
+        self.open -= len(idle)
+        await asyncio.gather(
+            *(connection.close(timeout=CLOSE_SECONDS) for connection in idle),
+            return_exceptions=True,  # a connection that is already broken is as good as closed
+        )
+
+    def terminate_idle(self) -> None:
+        """Drop idle connections at once: their server is gone, or they may not be trusted."""
+        idle, self._idle = self._idle, []
+        self.open -= len(idle)
+        for connection in idle:
+            connection.terminate()

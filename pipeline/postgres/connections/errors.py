@@ -1,0 +1,194 @@
+"""What an error means for the records that met it: a verdict.
+
+For Postgres's errors, one for each SQLSTATE class; the classes are PostgreSQL's (documentation,
+appendix A, "PostgreSQL Error Codes"), and the longest prefix that is listed decides. For what a
+handler's own code raises, one by its class; that is no sign of the state of the shard, be it the same
+`ConnectionResetError` that a lost connection to Postgres gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from enum import Enum
+
+import asyncpg
+import attrs
+import trio
+
+from pipeline.records.record import Record
+
+
+class Verdict(Enum):
+    """What to do with the records of a failed transaction."""
+
+    RETRY = "retry"
+    """The server said no, for now: it was rolled back, and the same may succeed later."""
+
+    IN_DOUBT = "in doubt"
+    """No answer: it may have been committed. The ledger is asked before it is tried again."""
+
+    REJECT = "reject"
+    """A record's own fault: found by halving, and kept among the dead letters."""
+
+    STOP = "stop"
+    """Nobody's record is at fault: retrying can't help, and rejecting would empty the topic."""
+
+
+class RowError(Exception):
+    """A record can't become a row, as was found before Postgres saw it."""
+
+
+class HandlerReject(Exception):
+    """Raised by a handler for a record that must go to the dead letters."""
+
+
+class HandlerRetry(Exception):
+    """Raised by a handler for what may succeed later: it is called again, without end."""
+
+
+class HandlerFailed(Exception):
+    """A handler's own code raised, as against a statement of its transaction.
+
+    Attributes:
+        records: what it was called with.
+        error: what it raised; of a nursery's group, the one that weighs most.
+    """
+
+    def __init__(self, records: Sequence[Record], error: Exception) -> None:
+        self.records = records
+        self.error = max(_leaves(error), key=lambda leaf: _WEIGHTS.index(_judge_own(leaf)))
+        shown = f"{type(self.error).__name__}: {self.error}".replace("\n", " ")
+        super().__init__(f"the handler raised {shown}{_place(error)}")
+
+
+@attrs.frozen
+class Rule:
+    prefix: str
+    verdict: Verdict
+    reason: str
+
+
+RULES = (
+    Rule("08", Verdict.IN_DOUBT, "the connection failed, perhaps after the server had committed"),
+    Rule("0A", Verdict.STOP, "the server can't do what the statement asks for"),
+    Rule("21", Verdict.REJECT, "a statement met one row twice, as of 1 and '1': tried apart"),
+    Rule("22", Verdict.REJECT, "a value does not fit its type"),
+    Rule("23", Verdict.REJECT, "a constraint refuses the row"),
+    Rule("25", Verdict.RETRY, "the transaction's state is wrong, as after a failover to a standby"),
+    Rule("26", Verdict.RETRY, "the prepared statement is gone: it is prepared again"),
+    Rule("28", Verdict.STOP, "the server does not accept the user or the password"),
+    Rule("3D", Verdict.STOP, "the database does not exist"),
+    Rule("3F", Verdict.STOP, "the schema does not exist"),
+    Rule("40003", Verdict.IN_DOUBT, "the server does not know whether the statement completed"),
+    Rule(
+        "40", Verdict.RETRY, "rolled back for another transaction's sake (deadlock, serialization)"
+    ),
+    Rule("42", Verdict.STOP, "the statement does not fit the schema, or permission is missing"),
+    Rule("44", Verdict.REJECT, "a view's check option refuses the row"),
+    Rule("53", Verdict.RETRY, "the server is out of a resource (connections, memory, disk)"),
+    Rule("54", Verdict.REJECT, "the row exceeds one of the server's limits"),
+    Rule("55006", Verdict.RETRY, "the object is in use"),
+    Rule("55P03", Verdict.RETRY, "a lock was not to be had in time"),
+    Rule("55", Verdict.STOP, "an object is not in the state that the statement needs"),
+    Rule("57014", Verdict.RETRY, "the statement was cancelled, by its timeout or by an operator"),
+    Rule("57P01", Verdict.IN_DOUBT, "an administrator ended the connection"),
+    Rule("57P02", Verdict.IN_DOUBT, "the server crashed and is recovering"),
+    Rule("57P03", Verdict.RETRY, "the server is starting up or shutting down"),
+    Rule("57", Verdict.RETRY, "an operator intervened"),
+    Rule("58", Verdict.RETRY, "the server's system failed (I/O)"),
+    Rule("P0001", Verdict.REJECT, "a trigger or function raised an exception for the row"),
+    Rule("P0", Verdict.STOP, "a trigger or function is defective"),
+    Rule("XX", Verdict.RETRY, "an internal error of the server"),
+)
+_BY_PREFIX = {rule.prefix: rule for rule in RULES}
+_CALL = re.compile("the server expects .* argument|number of query arguments")
+_UNKNOWN = Rule("", Verdict.STOP, "an error that the pipeline has no rule for")
+
+
+def rule_for(sqlstate: str) -> Rule:
+    """The rule of the longest prefix of ``sqlstate`` that has one."""
+    for length in (5, 2):
+        if rule := _BY_PREFIX.get(sqlstate[:length]):
+            return rule
+    return _UNKNOWN
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE that an exception carries, None where it has none."""
+    return getattr(error, "sqlstate", None)
+
+
+_OF_FILES = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What `OSError` is raised for beside networks: to try again would not help."""
+
+_WEIGHTS = (Verdict.RETRY, Verdict.REJECT, Verdict.STOP)
+
+
+def judge(error: Exception) -> Verdict:
+    """The verdict on an exception raised by a transaction.
+
+    asyncpg's client-side errors have no SQLSTATE, or share a class with the server's: a value that
+    it can't encode is a `asyncpg.DataError`; a connection that is gone, an `InterfaceError` or an
+    `OSError`; its own deadline, a `TimeoutError`. A wrong number of arguments is an `InterfaceError`
+    too, told apart by its text alone: a handler's mistake, which would be retried for ever.
+    """
+    if isinstance(error, HandlerFailed):
+        return _judge_own(error.error)
+    if isinstance(error, RowError | asyncpg.DataError):
+        return Verdict.REJECT
+    if isinstance(error, asyncpg.PostgresError):
+        return rule_for(error.sqlstate or "").verdict
+    if isinstance(error, asyncpg.InterfaceError) and _CALL.search(str(error)):
+        return Verdict.STOP
+    if isinstance(error, OSError | asyncio.IncompleteReadError | asyncpg.InterfaceError | EOFError):
+        return Verdict.IN_DOUBT  # TimeoutError is an OSError
+    if isinstance(error, asyncpg.InternalClientError):
+        return Verdict.IN_DOUBT
+    return Verdict.STOP
+
+
+def _judge_own(error: Exception) -> Verdict:
+    if isinstance(error, HandlerReject):
+        return Verdict.REJECT
+    if isinstance(error, HandlerRetry | trio.TooSlowError):
+        return Verdict.RETRY
+    if isinstance(error, OSError) and not isinstance(error, _OF_FILES):
+        return Verdict.RETRY  # ConnectionError and TimeoutError are OSErrors
+    return Verdict.STOP
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _place(error: Exception) -> str:
+    """For people: the innermost line of the handler's own module that an exception passed."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is the call of the handler
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
+def explain(error: BaseException) -> str:
+    """One line: what Postgres said, its SQLSTATE, its detail and its hint."""
+    if isinstance(error, HandlerFailed):
+        return str(error)
+    # asyncpg puts detail and hint on lines of their own; `message` is what comes before them.
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    text = " ".join(text.split("\n"))
+    if sqlstate := sqlstate_of(error):
+        more = (getattr(error, "detail", None), getattr(error, "hint", None))
+        return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
+    return text if type(error).__name__ in text else f"{type(error).__name__}: {text}"

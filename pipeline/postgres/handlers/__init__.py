@@ -1,0 +1,1 @@
+"""Handlers: users' functions in a transaction that carries the ledger."""

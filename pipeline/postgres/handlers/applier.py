@@ -1,0 +1,103 @@
+"""Applies records by a user's function, in a transaction that carries the ledger too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+
+import trio
+
+from pipeline.postgres.connections.bridge import Connection
+from pipeline.postgres.connections.errors import HandlerFailed
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.handlers.transaction import Transaction
+from pipeline.postgres.ledger import Lease, mark
+from pipeline.records.record import Record
+
+Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
+
+
+Split = Callable[[Sequence[Record]], Iterator[Sequence[Record]]]
+
+
+class HandlerApplier:
+    """Applies records by a user's function, called once for each run that ``split`` gives.
+
+    Args:
+        handler: the function.
+        split: records → runs of neighbours, in order.
+        apart: no two runs share a key, so their statements may be sent in any order.
+        called: told of so many records, and how many seconds their calls took.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        split: Split,
+        *,
+        apart: bool,
+        called: Callable[[int, float], None],
+    ) -> None:
+        self.shape = None  # a handler may read anything
+        self._handler = handler
+        self._split = split
+        self._apart = apart
+        self._called = called
+
+    async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
+        """See `Applier.write`.
+
+        Raises:
+            HandlerFailed: the handler's own code raised; nothing was written.
+        """
+        transaction = Transaction()
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._call, transaction, records)
+            try:
+                await transaction.wanted.wait()
+                failure = transaction.failed or await shard.transact(
+                    partial(_transact, lease=lease, records=records, transaction=transaction)
+                )
+            except Exception as error:  # raised below, outside the group that a nursery makes
+                failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return len(records)
+
+    async def _call(self, transaction: Transaction, records: Sequence[Record]) -> None:
+        """The handler's calls, one after another; what it raises ends the transaction."""
+        run: Sequence[Record] = ()
+        started = time.perf_counter()
+        try:
+            for run in self._split(records):
+                if self._apart:
+                    transaction.next_call()
+                await self._handler(transaction, run)
+        except Exception as error:  # for the transaction to raise, after it has rolled back
+            transaction.finish(HandlerFailed(run, error))
+        else:
+            self._called(len(records), time.perf_counter() - started)
+            transaction.finish()
+
+
+async def _transact(
+    connection: Connection,
+    lease: Lease | None,
+    records: Sequence[Record],
+    transaction: Transaction,
+) -> HandlerFailed | None:
+    """One handler's transaction. On asyncio.
+
+    A handler's own failure is returned: it was rolled back for, and its connection is clean.
+    """
+    try:
+        async with connection.transaction():
+            if lease is not None:
+                await mark(connection, lease, records)
+            await transaction.serve(connection)
+    except HandlerFailed as failure:
+        return failure
+    return None

@@ -1,0 +1,1 @@
+"""The declared sink: records → rows → statements."""

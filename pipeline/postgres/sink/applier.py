@@ -1,0 +1,58 @@
+"""Applies records by the declared sink: one transaction, one crossing of the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from pipeline.postgres.connections.bridge import Connection
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger import Lease, fenced, guard, mark
+from pipeline.postgres.sink.packing import packed
+from pipeline.postgres.sink.sink import Sink, Write
+from pipeline.postgres.sink.statements import Statements
+from pipeline.records.record import Record
+
+
+class SinkApplier:
+    """Applies records by the declared sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.shape = sink.shape
+        self._sink = sink
+        self._statements = Statements(sink)
+
+    async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
+        writes = list(self._sink.writes(records))
+        if not writes:  # tombstones that the sink ignores: only their offsets
+            if lease is not None:
+                await shard.run(partial(mark, lease=lease, records=records))
+            return 0
+        fence = None if lease is None else guard(lease, records)
+        applied = await shard.transact(partial(self._apply, fence=fence, writes=writes))
+        if not applied:
+            assert lease is not None, "only a fence answers no"
+            raise fenced(lease)
+        return sum(write.rows for write in writes)
+
+    async def _apply(
+        self, connection: Connection, fence: tuple[Any, ...] | None, writes: list[Write]
+    ) -> bool:
+        if len(writes) == 1:
+            return await self._first(connection, fence, writes[0])
+        async with connection.transaction():
+            if not await self._first(connection, fence, writes[0]):
+                return False
+            for write in writes[1:]:
+                await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
+        return True
+
+    async def _first(
+        self, connection: Connection, fence: tuple[Any, ...] | None, write: Write
+    ) -> bool:
+        if fence is None:
+            await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
+            return True
+        statement = self._statements.guarded[write.kind]
+        return bool(await connection.fetchval(statement, *fence, *packed(write.arrays)))

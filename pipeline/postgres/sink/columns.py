@@ -1,0 +1,282 @@
+"""A column of the sink: how its values travel, and how a newer one meets an older one.
+
+A merge is said twice, once for Python, which folds the records of a batch into one row, and once for
+Postgres, which merges that row with the stored one. Both must agree, so that the result is the same
+whatever the batches were. They stand beside each other here for that reason.
+
+How values travel: whole numbers, floats and booleans must be such in JSON too; everything else is
+text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
+whose values must be compared here (``max`` of a timestamp) are parsed first. JSON that is not merged
+inside goes as it was produced.
+
+Numbers and booleans are checked before they are folded, so that a wrong one is found also where a newer
+record of the batch would have covered it. What Postgres casts, it can only judge in the folded row
+(docs/design/exactly-once.md says what follows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from pipeline.config.model import ColumnConfig
+from pipeline.postgres.connections.errors import RowError
+from pipeline.postgres.sink import values
+from pipeline.postgres.sink.catalog import Column
+from pipeline.records.path import Getter, Path
+from pipeline.records.record import Record
+from pipeline.records.rows import Shape
+
+Fold = Callable[[Any, Any], Any]
+"""(older, newer) → what both amount to; either may be None, for null."""
+
+Convert = Callable[[Any], Any]
+"""A decoded value, not None → what asyncpg or the fold takes. Raises ValueError or TypeError."""
+
+INTEGERS = {"int2", "int4", "int8"}
+FLOATS = {"float4", "float8"}
+TEXTS = {"text", "varchar"}
+TIMES = {"timestamptz", "timestamp", "date"}
+COMPARABLE = INTEGERS | FLOATS | TEXTS | TIMES | {"numeric"}
+
+SUITS: Mapping[str, frozenset[str] | None] = {
+    "last": None,
+    "first": None,
+    "coalesce": None,
+    "add": frozenset(INTEGERS | FLOATS | {"numeric"}),
+    "max": frozenset(COMPARABLE),
+    "min": frozenset(COMPARABLE),
+    "jsonb": frozenset({"jsonb"}),
+}
+"""The types that each merge can take; None for all."""
+
+
+def _either(fold: Fold) -> Fold:
+    """Null changes nothing."""
+
+    def folded(older: Any, newer: Any) -> Any:
+        if older is None:
+            return newer
+        return older if newer is None else fold(older, newer)
+
+    return folded
+
+
+NUMBERS = {
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "float4": "real",
+    "float8": "double precision",
+}
+"""The arrays that numbers of JSON travel in."""
+
+PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
+    **dict.fromkeys(INTEGERS, ("bigint", int, None)),
+    **dict.fromkeys(FLOATS, ("double precision", values.finite, None)),
+    **dict.fromkeys(TEXTS, ("text", values.as_text, None)),
+    "numeric": ("text", values.decimal, str),
+    "uuid": ("text", values.uuid, None),
+    "timestamptz": ("text", values.moment, str),
+    "timestamp": ("text", values.local_time, str),
+    "date": ("text", values.day, str),
+}
+"""What is compared here, not by Postgres alone: array, parser, encoder."""
+
+_NEVER: frozenset[type] = frozenset()
+UNCHANGED: Mapping[Convert, frozenset[type]] = {
+    values.as_text: frozenset({str, type(None)}),
+    values.integer: frozenset({int, type(None)}),
+    values.number: frozenset({int, float, type(None)}),
+    values.boolean: frozenset({bool, type(None)}),
+}
+"""The conversions that leave values of these types as they are: a look at all types is cheaper."""
+
+FOLDS: Mapping[str, Fold] = {
+    "last": lambda _, newer: newer,
+    "first": lambda older, newer: newer if older is None else older,
+    "coalesce": lambda older, newer: older if newer is None else newer,
+    "add": _either(lambda older, newer: older + newer),
+    "max": _either(max),
+    "min": _either(min),
+    "jsonb": _either(lambda older, newer: {**older, **newer}),
+}
+
+_TEXT_SQL = {"max": 'greatest({t} collate "C", {e} collate "C")',
+             "min": 'least({t} collate "C", {e} collate "C")'}  # as Python compares  # fmt: skip
+_SQL = {
+    "last": "{e}",
+    "first": "coalesce({t}, {e})",
+    "coalesce": "coalesce({e}, {t})",
+    "add": "coalesce({t} + {e}, {e}, {t})",
+    "max": "greatest({t}, {e})",
+    "min": "least({t}, {e})",
+    "jsonb": "coalesce({t} || {e}, {e}, {t})",
+}
+
+
+def quote(name: str) -> str:
+    """A name as Postgres reads it whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@attrs.frozen
+class SinkColumn:
+    """A column that the sink writes.
+
+    Attributes:
+        name: its name, unquoted.
+        path: where its values are.
+        getter: record → value as decoded, or None.
+        merge: one of `FOLDS`.
+        base: its type in the catalog.
+        type: the type as SQL writes it.
+        array: the type of the array that its values are read into, without ``[]``.
+        convert: applied to what is not None before it is folded and sent; None: as it is.
+        encode: applied after folding; None: as it is.
+    """
+
+    name: str
+    path: Path
+    getter: Getter
+    merge: str
+    base: str
+    type: str
+    array: str
+    convert: Convert | None
+    encode: Convert | None
+
+    @property
+    def field(self) -> str | None:
+        """The field of the value that it is; None where its values are found in another way."""
+        return self.path.steps[0] if self.path.in_value and len(self.path.steps) == 1 else None
+
+    @property
+    def fold(self) -> Fold:
+        exact = self.merge == "add" and self.base == "numeric"
+        return _either(values.EXACT.add) if exact else FOLDS[self.merge]
+
+    def read(self, records: Iterable[Record]) -> list[Any]:
+        """Its values in records, as they were decoded.
+
+        Raises:
+            RowError: one can't be read, such as a message's timestamp in the year 30,000.
+        """
+        try:
+            return [self.getter(record) for record in records]
+        except (ValueError, TypeError, OverflowError, OSError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
+
+    def selected(self) -> str:
+        """The value in the statement's source, cast to the column's type.
+
+        Text is left to the assignment: an explicit cast to ``varchar(n)`` would cut it short.
+        """
+        name = f"u.{quote(self.name)}"
+        if self.array == self.type or self.base in TEXTS | {"bpchar"}:
+            return name
+        return f"{name}::{self.type}"
+
+    def merged(self, stored: str, newer: str) -> str:
+        """SQL of the stored row's value (``stored``: its table) merged with the newer one."""
+        patterns = _TEXT_SQL if self.base in TEXTS and self.merge in _TEXT_SQL else _SQL
+        return patterns[self.merge].format(
+            t=f"{stored}.{quote(self.name)}", e=f"{newer}.{quote(self.name)}"
+        )
+
+    def parsed(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Values as they were decoded → as they are folded.
+
+        Raises:
+            RowError: one can't be converted.
+        """
+        convert = self.convert
+        if convert is None or _unchanged(convert, found):
+            return found
+        try:
+            return [None if value is None else convert(value) for value in found]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
+
+    def values(self, converted: Sequence[Any]) -> Sequence[Any]:
+        """Folded values as the array to send."""
+        encode = self.encode
+        if encode is None or _unchanged(encode, converted):
+            return converted
+        try:
+            return [None if value is None else encode(value) for value in converted]
+        except (ValueError, TypeError) as error:
+            raise RowError(f"column {self.name}: {error}") from error
+
+
+def _unchanged(change: Convert | None, found: Sequence[Any]) -> bool:
+    return change is None or UNCHANGED.get(change, _NEVER).issuperset(map(type, found))
+
+
+def shape_of(columns: Iterable[SinkColumn]) -> Shape:
+    """What columns read of a value."""
+    readers: dict[str, list[bool]] = {}
+    for column in columns:
+        if column.path.in_value:
+            text = column.field is not None and column.convert is values.json_text
+            readers.setdefault(column.path.steps[0], []).append(text)
+    return Shape(tuple(readers), frozenset(name for name, texts in readers.items() if all(texts)))
+
+
+def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
+    """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
+    path = Path.parse(config.source)
+    array, convert, encode = _transport(column, config.merge, path, key)
+    return SinkColumn(
+        name=config.name,
+        path=path,
+        getter=path.getter(),
+        merge=config.merge,
+        base=column.base,
+        type=column.type,
+        array=array,
+        convert=convert,
+        encode=encode,
+    )
+
+
+def _transport(
+    column: Column, merge: str, path: Path, key: bool
+) -> tuple[str, Convert | None, Convert | None]:
+    """How values of a column travel: the array's type, what parses them, what encodes them.
+
+    Those of a primary key are parsed too, where one value can be written in several ways: rows that
+    are one to Postgres must be one here.
+    """
+    base, compared = column.base, merge in ("max", "min", "add")
+    if base in ("json", "jsonb"):
+        if merge == "jsonb":
+            return "text", values.json_object, values.as_json
+        return ("text", None, values.as_json) if key else ("text", values.json_text, None)
+    if column.category == "A":
+        return "text", None, values.as_array
+    if base in NUMBERS and not path.is_text:
+        check = values.integer if base in INTEGERS else values.number
+        # A key's values are all there after folding, and are looked at one by one before it.
+        return (NUMBERS[base], None, check) if key else (NUMBERS[base], check, None)
+    if base == "bool" and not path.is_text:
+        return "boolean", values.boolean, None
+    if not (compared or key) or base not in PARSED:
+        return "text", None, values.as_text
+    return PARSED[base]
+
+
+def converted(column: SinkColumn, value: Any) -> Any:
+    """One value through the column's conversion.
+
+    Raises:
+        RowError: it can't be converted; the message names the column and the value.
+    """
+    if value is None or column.convert is None:
+        return value
+    try:
+        return column.convert(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RowError(f"column {column.name}: {error}") from error

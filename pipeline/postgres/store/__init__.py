@@ -1,0 +1,1 @@
+"""The store: every record of a batch is decided, whatever Postgres says."""

@@ -1,0 +1,196 @@
+"""The store: every record of a batch is decided, whatever Postgres says.
+
+This is where an error becomes a verdict (see `errors`), the same for a real database and for a
+simulated one:
+
+- retried without end, while the shard is away or busy;
+- settled by the ledger first, where an answer was lost;
+- halved until the guilty record stands alone, where a row was refused;
+- raised, where retrying can't help.
+
+Halves are applied one after the other, so records of one key stay in order.
+
+A handler's own failure says nothing of the shard, and names the records of the call that failed. So
+they are set aside and the others applied at once; then they are tried again, with a wait that grows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced, Rejection
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.errors import (
+    HandlerFailed,
+    Verdict,
+    explain,
+    judge,
+    sqlstate_of,
+)
+from pipeline.postgres.ledger import Lease
+from pipeline.records.record import Record
+
+if TYPE_CHECKING:
+    from pipeline.postgres.store.shard_store import ShardStore
+
+log = logging.getLogger(__name__)
+
+
+class OwnedPartition:
+    """One partition's share of a shard, while it is ours: a lease for each writer."""
+
+    def __init__(
+        self, store: ShardStore, claim: Claim, epochs: Sequence[int], applied: AppliedOffsets
+    ) -> None:
+        self.applied = applied
+        self.writers = len(epochs)
+        self.shape = store.database.shape
+        self._store = store
+        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+
+    @property
+    def batch_limit(self) -> int:
+        """See `PartitionStore.batch_limit`."""
+        sizer = self._store.sizer
+        return sizer.limit if self._store.shard.busy else sizer.spreading
+
+    @property
+    def linger(self) -> float:
+        """See `PartitionStore.linger`."""
+        return self._store.sizer.linger
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """See `PartitionStore.turn`."""
+        return self._store.shard.turn()
+
+    async def apply(self, writer: int, records: Sequence[Record]) -> None:
+        """See `PartitionStore.apply`."""
+        misfits = [record for record in records if record.error is not None]
+        if misfits:
+            records = [record for record in records if record.error is None]
+            for record in misfits:
+                assert record.error is not None
+                await self._reject(writer, record, Rejection(record.error, "DecodeError"))
+        if records:
+            await self._apply(writer, records)
+
+    async def _apply(self, writer: int, records: Sequence[Record]) -> None:
+        """Until all are decided. What a handler can't do yet waits until the others are."""
+        todo: list[tuple[Sequence[Record], int]] = [(records, 1)]  # parts; the next one is last
+        held: set[int] = set()  # offsets
+        waits = 0
+        while todo or held:
+            if not todo:
+                todo, held = [([r for r in records if r.offset in held], 1)], set()
+            part, attempts = todo.pop()
+            outcome = await self._decide(writer, part, attempts)
+            if isinstance(outcome, HandlerFailed):
+                rest = [*part, *(r for other, _ in reversed(todo) for r in other)]
+                held |= _held_up(rest, outcome.records)
+                rest = [record for record in rest if record.offset not in held]
+                todo = [(rest, attempts)] if rest else []
+                await self._store.put_off(outcome, waits)
+                waits += 1
+            else:
+                todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
+
+    async def _decide(
+        self, writer: int, records: Sequence[Record], attempts: int
+    ) -> Sequence[Sequence[Record]] | HandlerFailed:
+        """Apply records or keep them; or tell what to do instead: smaller parts, or to call later."""
+        attempt, in_doubt = 0, False
+        while True:
+            await self._store.shard.breaker.closed()
+            try:
+                if in_doubt and await self._was_committed(writer, records):
+                    return ()
+                in_doubt = False
+                started = self._store.now()
+                rows = await self._store.database.write(self._leases[writer], records)
+                self._store.applied(len(records), rows, self._store.now() - started)
+                return ()
+            except (Fenced, PipelineError):
+                raise
+            except Exception as error:  # judged below: rejected, retried, or raised
+                verdict = judge(error)
+                if verdict is Verdict.REJECT:
+                    return await self._refused(writer, records, error, attempts + attempt)
+                guilty = records
+                if isinstance(error, HandlerFailed):
+                    if verdict is Verdict.RETRY:
+                        return error
+                    guilty = error.records
+                in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
+                await self._store.failed(error, attempt, f"applying {described(guilty)}")
+                attempt += 1
+
+    async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
+        lease = self._leases[writer]
+        epoch, committed = await self._store.database.resolve(lease, records)
+        self._leases[writer] = Lease(lease.claim, writer, epoch)
+        log.info(
+            "%s: the ledger says %s", described(records), "applied" if committed else "not applied"
+        )
+        return committed
+
+    async def _refused(
+        self, writer: int, records: Sequence[Record], error: Exception, attempts: int
+    ) -> Sequence[Sequence[Record]]:
+        """A record is at fault: parts of them to find it in, until it stands alone and is kept."""
+        cause: Exception = error
+        if isinstance(error, HandlerFailed):
+            cause = error.error
+            if len(error.records) < len(records):
+                return _around(records, error.records)
+        if len(records) > 1:
+            middle = len(records) // 2
+            return records[:middle], records[middle:]
+        rejection = Rejection(explain(cause), type(cause).__name__, sqlstate_of(cause), attempts)
+        await self._reject(writer, records[0], rejection)
+        return ()
+
+    async def _reject(self, writer: int, record: Record, rejection: Rejection) -> None:
+        await self._store.rejects.put(record, rejection)
+        self._store.shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
+        attempt = 0
+        while True:
+            await self._store.shard.breaker.closed()
+            try:
+                # Marking twice does no harm, so a mark in doubt is simply made again.
+                await self._store.database.mark(self._leases[writer], [record])
+                return
+            except (Fenced, PipelineError):
+                raise
+            except Exception as error:  # judged: what is not for retrying is raised
+                await self._store.failed(error, attempt, f"marking {record} as a dead letter")
+                attempt += 1
+
+
+def described(records: Sequence[Record]) -> str:
+    first, last = records[0], records[-1]
+    if len(records) == 1:
+        return str(first)
+    return f"{len(records)} records of {first.source} (offsets {first.offset} … {last.offset})"
+
+
+def _around(records: Sequence[Record], run: Sequence[Record]) -> list[Sequence[Record]]:
+    """What stands before a run, the run, and what stands after it; none of them empty."""
+    start = next(place for place, record in enumerate(records) if record is run[0])
+    end = start + len(run)
+    return [part for part in (records[:start], records[start:end], records[end:]) if part]
+
+
+def _held_up(records: Sequence[Record], run: Sequence[Record]) -> set[int]:
+    """The offsets of a run, and of those after it that must not be applied before it."""
+    keys: set[object] = set()
+    offsets: set[int] = set()
+    first = run[0].offset
+    for record in records:
+        own = record.ordering if type(record.ordering) is tuple else (record.ordering,)
+        if record.offset == first or not keys.isdisjoint(own):
+            keys.update(own)
+            offsets.add(record.offset)
+    return offsets | {record.offset for record in run}

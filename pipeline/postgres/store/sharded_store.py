@@ -1,0 +1,47 @@
+"""The stores of all shards, each partition with the one that its number belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from pipeline.contracts.store import Claim, PartitionStore, Store
+from pipeline.postgres.connections.breaker import BreakerState
+from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.records.record import TopicPartition
+
+
+class ShardedStore:
+    """A `Store` over several databases."""
+
+    def __init__(self, stores: dict[str, ShardStore], shard_of: Callable[[int], str]) -> None:
+        self._stores = stores
+        self._shard_of = shard_of
+
+    async def open(self, claim: Claim) -> PartitionStore:
+        """See `Store.open`; other shards' partitions do not wait for this one's."""
+        return await self._stores[self._shard_of(claim.source.partition)].open(claim)
+
+    def answers(self, source: TopicPartition) -> bool:
+        """Whether what a partition writes through is there, as far as is known.
+
+        That is its shard, and what its handler calls beside it.
+        """
+        store = self._stores[self._shard_of(source.partition)]
+        return store.shard.breaker.state is BreakerState.CLOSED and not store.put_off_now[source]
+
+    async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """See `Store.checkpoint`; shards are asked at once, so a slow one delays no other."""
+        by_shard: dict[str, list[tuple[Claim, int]]] = {}
+        for claim, watermark in watermarks:
+            by_shard.setdefault(self._shard_of(claim.source.partition), []).append(
+                (claim, watermark)
+            )
+        async with trio.open_nursery() as nursery:
+            for name, share in by_shard.items():
+                nursery.start_soon(self._stores[name].checkpoint, share)
+
+
+def _conforms(sharded: ShardedStore) -> Store:
+    return sharded

@@ -1,0 +1,1 @@
+"""Records: what Kafka delivers, how values are found in it, and how it is decoded."""

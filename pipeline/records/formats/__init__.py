@@ -1,0 +1,1 @@
+"""Formats of values: from bytes to documents."""

@@ -1,0 +1,132 @@
+"""Paths: where a value is found in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+import attrs
+import orjson
+
+from pipeline.records.record import Record, offset_of
+from pipeline.records.rows import Row
+
+Getter = Callable[[Record], Any]
+"""A value of a record; None where it has none."""
+
+
+@attrs.frozen
+class Path:
+    """Where a value is in a record.
+
+    ``a.b`` is a path into the value; ``@key`` the message key as text and ``@key.a.b`` a path into
+    a JSON one; ``@header:NAME`` the last header of that name; ``@timestamp``, ``@offset``,
+    ``@partition`` and ``@topic`` are the message's own.
+    """
+
+    text: str
+    base: str
+    steps: tuple[str, ...]
+
+    BASES = ("@key", "@header", "@timestamp", "@offset", "@partition", "@topic")
+
+    @classmethod
+    def parse(cls, text: str) -> Path:
+        """Read a path.
+
+        Raises:
+            ValueError: it is none; the message says what is.
+        """
+        if not text.startswith("@"):
+            return cls(text, "value", cls._steps(text, text))
+        head, _, rest = text.partition(".")
+        if text.startswith("@header:") and len(text) > len("@header:"):
+            return cls(text, "@header", (text[len("@header:") :],))
+        if head == "@key":
+            return cls(text, "@key", cls._steps(rest, text) if rest or text != head else ())
+        if text in cls.BASES and text != "@header":
+            return cls(text, text, ())
+        raise ValueError(
+            f"{text!r} is no path: expected a path into the value (a.b), @key, @key.a.b, "
+            "@header:NAME, @timestamp, @offset, @partition or @topic"
+        )
+
+    @staticmethod
+    def _steps(path: str, text: str) -> tuple[str, ...]:
+        steps = tuple(path.split("."))
+        if not all(steps):
+            raise ValueError(f"{text!r} is no path: a step between two dots is empty")
+        return steps
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the value found is text whatever was meant (the key, a header)."""
+        return self.base == "@header" or (self.base == "@key" and not self.steps)
+
+    @property
+    def in_value(self) -> bool:
+        """Whether it reads the message's value, which a tombstone does not have."""
+        return self.base == "value"
+
+    def getter(self) -> Getter:
+        """A function from a record to the value here; None where any step is missing."""
+        return _GETTERS[self.base](self.steps)
+
+
+def _walk(document: Any, steps: Iterable[str]) -> Any:
+    for step in steps:
+        if type(document) is not dict and not isinstance(document, Row):
+            return None
+        document = document.get(step)
+    return document
+
+
+def _from_value(steps: tuple[str, ...]) -> Getter:
+    return lambda record: _walk(record.document, steps)
+
+
+def _from_key(steps: tuple[str, ...]) -> Getter:
+    def text(record: Record) -> str | None:
+        key = record.raw.key
+        return None if key is None else key.decode("utf-8", "surrogateescape")
+
+    def inside(record: Record) -> Any:
+        key = record.raw.key
+        if key is None:
+            return None
+        try:
+            return _walk(orjson.loads(key), steps)
+        except orjson.JSONDecodeError:
+            return None
+
+    return inside if steps else text
+
+
+def _from_header(steps: tuple[str, ...]) -> Getter:
+    (name,) = steps
+
+    def header(record: Record) -> str | None:
+        for found, value in reversed(record.raw.headers or ()):
+            if found == name:
+                return None if value is None else value.decode("utf-8", "surrogateescape")
+        return None
+
+    return header
+
+
+def _timestamp(record: Record) -> datetime | None:
+    millis = record.raw.timestamp
+    return None if millis is None or millis < 0 else datetime.fromtimestamp(millis / 1000, UTC)
+
+
+_GETTERS: dict[str, Callable[[tuple[str, ...]], Getter]] = {
+    "value": _from_value,
+    "@key": _from_key,
+    "@header": _from_header,
+    "@timestamp": lambda _: _timestamp,
+    "@offset": lambda _: offset_of,
+    "@partition": lambda _: attrgetter("source.partition"),
+    "@topic": lambda _: attrgetter("source.topic"),
+}

@@ -1,0 +1,20 @@
+"""Offsets as ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+
+def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """Offsets in any order, each once, as sorted half-open ranges that do not touch."""
+    ascending = sorted(offsets)
+    if not ascending:
+        return []
+    first, last = ascending[0], ascending[-1]
+    if last - first == len(ascending) - 1:
+        return [(first, last + 1)]
+    gaps = [pair for pair in pairwise(ascending) if pair[1] - pair[0] != 1]
+    starts = [first, *(after for _, after in gaps)]
+    ends = [*(before + 1 for before, _ in gaps), last + 1]
+    return list(zip(starts, ends, strict=True))
