@@ -20,13 +20,13 @@ import trio
 
 from pipeline.config.model import Config
 from pipeline.consumer.assignment import Supervisor
-from pipeline.consumer.buffer_budget import Limits
+from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
-from pipeline.consumer.partition import PartitionSettings, PartitionTask
+from pipeline.consumer.partition import PartitionContext, PartitionTask
 from pipeline.contracts import commit_metadata as metadata
-from pipeline.contracts.store import Rejects
+from pipeline.contracts.store import DeadLetters
 from pipeline.errors import PipelineError
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
@@ -47,7 +47,7 @@ from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Applier, Database
 from pipeline.postgres.store.shard_store import ShardStore
-from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
 from pipeline.records.record import Record
@@ -73,10 +73,13 @@ async def run(
         async with open_bridge(), trio.open_nursery() as nursery:
             stop = _Stop(nursery.cancel_scope)
             nursery.start_soon(stop.carry_out, received)
-            async with _open_rejects(config) as rejects, _open_consumer(config) as consumer:
-                store = make_store(config, metrics, rejects, nursery)
+            async with (
+                _open_dead_letters(config) as dead_letters,
+                _open_consumer(config) as consumer,
+            ):
+                store = make_store(config, metrics, dead_letters, nursery)
                 supervisor = Supervisor(
-                    consumer, store, partition_settings(config, consumer, store, metrics), metrics,
+                    consumer, store, partition_context(config, consumer, store, metrics), metrics,
                     drain_deadline=config.limits.drain_deadline,
                     describe=None if exactly_once(config) else _commit_metadata,
                 )  # fmt: skip
@@ -93,7 +96,7 @@ async def _observe(
     config: Config,
     consumer: KafkaClient,
     supervisor: Supervisor,
-    store: ShardedStore,
+    store: StoreRouter,
     metrics: Metrics,
     nursery: trio.Nursery,
 ) -> None:
@@ -144,20 +147,20 @@ class _Stop:
                     nursery.start_soon(drain)
 
 
-def partition_settings(
-    config: Config, consumer: KafkaClient, store: ShardedStore, metrics: Metrics
-) -> PartitionSettings:
+def partition_context(
+    config: Config, consumer: KafkaClient, store: StoreRouter, metrics: Metrics
+) -> PartitionContext:
     """What all partition tasks share, as configured."""
     several = len(config.records.keys) > 1
     make_channels: Callable[[], Channels] = MultiKeyChannels if several else KeyChannels
-    return PartitionSettings(
+    return PartitionContext(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
         decoder=partial(json_decoder, [Path.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
-        limits=Limits(
+        budget=BufferBudget(
             buffered=config.limits.max_buffered,
             buffered_total=config.limits.max_buffered_total,
             buffered_bytes=config.limits.max_buffered_bytes,
@@ -180,18 +183,18 @@ def _commit_metadata(task: PartitionTask) -> str:
 
 
 @asynccontextmanager
-async def _open_rejects(config: Config) -> AsyncIterator[Rejects]:
+async def _open_dead_letters(config: Config) -> AsyncIterator[DeadLetters]:
     topic = config.errors.dead_letter_topic
     if topic is None:
         yield NoDeadLetters()
         return
-    rejects = await DeadLetterTopic.open(
+    dead_letters = await DeadLetterTopic.open(
         config.kafka, topic, config.pipeline.name, config.errors.max_dead_letters_per_minute
     )
     try:
-        yield rejects
+        yield dead_letters
     finally:
-        await _within(CLOSE_SECONDS, rejects.close)
+        await _within(CLOSE_SECONDS, dead_letters.close)
 
 
 @asynccontextmanager
@@ -218,8 +221,8 @@ def session(config: Config) -> Session:
 
 
 def make_store(
-    config: Config, metrics: Metrics, rejects: Rejects, nursery: trio.Nursery
-) -> ShardedStore:
+    config: Config, metrics: Metrics, dead_letters: DeadLetters, nursery: trio.Nursery
+) -> StoreRouter:
     """The stores of all shards. Each connects when its first partition is taken over."""
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
     handled = config.sink.handler is not None
@@ -229,8 +232,8 @@ def make_store(
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)
-        stores[shard.name] = ShardStore(shard, connect, rejects, sizer, waits)
-    return ShardedStore(stores, partial(shard_name, config))
+        stores[shard.name] = ShardStore(shard, connect, dead_letters, sizer, waits)
+    return StoreRouter(stores, partial(shard_name, config))
 
 
 def shard_name(config: Config, partition: int) -> str:

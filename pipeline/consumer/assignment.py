@@ -28,8 +28,8 @@ from itertools import count
 
 import trio
 
-from pipeline.consumer.partition import PartitionSettings, PartitionTask
-from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, let_go
+from pipeline.consumer.partition import PartitionContext, PartitionTask
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, discard_events
 from pipeline.contracts.store import Claim, Store
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
@@ -37,7 +37,7 @@ from pipeline.records.record import TopicPartition
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 1.0
-CHECKPOINT_SECONDS = 5.0
+FOLD_SECONDS = 5.0
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
 
@@ -49,7 +49,7 @@ class Supervisor:
         self,
         consumer: Consumer,
         store: Store,
-        settings: PartitionSettings,
+        context: PartitionContext,
         metrics: Metrics,
         *,
         drain_deadline: float,
@@ -60,7 +60,7 @@ class Supervisor:
         """Called when the group gives this instance an assignment."""
         self._consumer = consumer
         self._store = store
-        self._settings = settings
+        self._context = context
         self._metrics = metrics
         self._drain_seconds = drain_deadline
         self._describe = describe or (lambda _: "")
@@ -81,7 +81,7 @@ class Supervisor:
                     await self._carry_out(event)
             finally:
                 # The consumer's close would wait for events that nobody carries out any more.
-                let_go(self._consumer.events)
+                discard_events(self._consumer.events)
 
     async def stop(self) -> None:
         """Drain everything, commit, leave the group. Returns when all of it is done.
@@ -116,7 +116,7 @@ class Supervisor:
     def _start(self, source: TopicPartition) -> None:
         if self._stopping or self._nursery is None:
             return
-        task = PartitionTask(source, self._settings, next(self._numbers))
+        task = PartitionTask(source, self._context, next(self._numbers))
         self.tasks[source] = task
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
@@ -185,10 +185,8 @@ class Supervisor:
             if not moved or not await self._consumer.commit(offsets):
                 return
             self._committed.update({source: state for source, (_, state) in moved.items()})
-        with trio.move_on_after(CHECKPOINT_SECONDS):  # a slow shard must not hold up a drain
-            await self._store.checkpoint(
-                [(claim, offset) for claim, (_, offset, _) in moved.values()]
-            )
+        with trio.move_on_after(FOLD_SECONDS):  # a slow shard must not hold up a drain
+            await self._store.fold([(claim, offset) for claim, (_, offset, _) in moved.values()])
 
     def _moved(
         self, tasks: Iterable[PartitionTask]
@@ -200,7 +198,7 @@ class Supervisor:
                 continue
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
-            state = (task.assignment, watermark, self._describe(task))
+            state = (task.assignment_id, watermark, self._describe(task))
             if self._committed.get(task.source) != state:
                 moved[task.source] = (task.claim, state)
         return moved

@@ -6,7 +6,7 @@ import attrs
 
 
 @attrs.define
-class Limits:
+class BufferBudget:
     """The limits that the partitions of an instance share.
 
     A partition has a limit of its own, and all of them have one together: without the second, memory
@@ -48,20 +48,20 @@ class Limits:
 class Share:
     """What one partition holds of what all may."""
 
-    _limits: Limits
+    _budget: BufferBudget
     _records: int = 0
     _size: float = 0.0
 
     def hold(self, records: int, size: float) -> None:
         """The partition holds so many records now, of so many bytes together."""
-        self._limits.records += records - self._records
-        self._limits.size += size - self._size
+        self._budget.records += records - self._records
+        self._budget.size += size - self._size
         self._records, self._size = records, size
 
     @property
     def fullness(self) -> float:
         """How full the partition is; 1 or more: it must not get more."""
-        limits = self._limits
+        limits = self._budget
         free = limits.buffered_total - limits.records
         free_bytes = limits.buffered_bytes - limits.size
         return max(

@@ -101,5 +101,5 @@ def waits_for(task: PartitionTask) -> str:
     if task.channels.in_flight:
         return "a transaction in the database"
     if task.buffered:
-        return "a turn at its shard"
+        return "a slot at its shard"
     return "records from Kafka"

@@ -107,7 +107,7 @@ class WaitingRecords:
     async def _place(self, tasks: Collection[PartitionTask]) -> None:
         """Note where logs begin, and where the group stands in those that are being taken over."""
         by_source = {task.source: task for task in tasks}
-        for source, position in (await self._consumer.glance(by_source)).items():
+        for source, position in (await self._consumer.try_positions(by_source)).items():
             task = by_source[source]
             task.log_start, task.log_end = position.start, position.end
             if task.offsets.watermark is None:

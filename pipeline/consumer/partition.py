@@ -1,7 +1,7 @@
 """One assigned partition: its nursery, its cancel scope, and everything that happens to its records.
 
     feed      fetched batches → backlog; pauses the partition when it is full
-    writer ×n a turn at the shard → backlog decoded into key channels → a batch of ready ones → the
+    writer ×n a slot at the shard → backlog decoded into key channels → a batch of ready ones → the
               store → offsets done
 
 A batch goes at once where none is in flight, and waits to grow where one is (Nagle's algorithm): small
@@ -23,10 +23,10 @@ import attrs
 import trio
 
 from pipeline.consumer.backlog import Backlog
-from pipeline.consumer.buffer_budget import Limits, Share
+from pipeline.consumer.buffer_budget import BufferBudget, Share
 from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.offset_tracker import OffsetTracker
-from pipeline.consumer.request_batching import Gathering
+from pipeline.consumer.request_batching import RequestBatcher
 from pipeline.consumer.starting_offset import starting_offset
 from pipeline.contracts.kafka import Consumer, Position
 from pipeline.contracts.store import Claim, Fenced, PartitionStore, Store
@@ -54,7 +54,7 @@ class Phase(Enum):
 
 
 @attrs.frozen
-class PartitionSettings:
+class PartitionContext:
     """What all partition tasks share."""
 
     consumer: Consumer
@@ -63,56 +63,58 @@ class PartitionSettings:
     decoder: Callable[[Shape | None], Decoder]
     make_channels: Callable[[], Channels]
     metrics: Metrics
-    limits: Limits
+    budget: BufferBudget
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None where the store knows them."""
-    positions: Gathering[TopicPartition, Position] = attrs.field(init=False)
+    positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)
     """Where partitions stand: those that are assigned at once are asked for together."""
-    topic_ids: Gathering[str, UUID] = attrs.field(init=False)
+    topic_ids: RequestBatcher[str, UUID] = attrs.field(init=False)
 
     @positions.default
-    def _gather_positions(self) -> Gathering[TopicPartition, Position]:
-        return Gathering(self.consumer.positions)
+    def _gather_positions(self) -> RequestBatcher[TopicPartition, Position]:
+        return RequestBatcher(self.consumer.positions)
 
     @topic_ids.default
-    def _gather_topic_ids(self) -> Gathering[str, UUID]:
+    def _gather_topic_ids(self) -> RequestBatcher[str, UUID]:
         async def ask(topics: Collection[str]) -> dict[str, UUID]:
             return {topic: await self.consumer.topic_id(topic) for topic in topics}
 
-        return Gathering(ask)
+        return RequestBatcher(ask)
 
 
 class PartitionTask:
     """The task tree of one assigned partition."""
 
-    def __init__(self, source: TopicPartition, settings: PartitionSettings, epoch: int) -> None:
+    def __init__(
+        self, source: TopicPartition, context: PartitionContext, assignment_id: int
+    ) -> None:
         self.source = source
-        self.assignment = epoch
+        self.assignment_id = assignment_id
         """Grows with each assignment, so that two of one partition are told apart."""
         self.phase = Phase.OPENING
         self.fenced = False
         self.claim: Claim | None = None
         self.offsets = OffsetTracker(None)
-        self.channels = settings.make_channels()
+        self.channels = context.make_channels()
         self.log_start: int | None = None
         self.log_end: int | None = None
         self.group_offset: int | None = None
         """Where the group stands by Kafka, while the take-over lasts and nothing better is known."""
         self.ended = trio.Event()
-        self._settings = settings
+        self._context = context
         self._decode: Decoder  # once the store is open
         self._scope = trio.CancelScope()
         self._backlog = Backlog()
-        self._share = Share(settings.limits)
+        self._share = Share(context.budget)
         self._hungry = trio.lowlevel.ParkingLot()  # writers that found nothing to take
         self._grown = trio.lowlevel.ParkingLot()  # the one writer whose batch waits to grow
         self._batches = 0  # in flight
         self._idle = trio.Event()
         self._paused = False
         labels = (source.topic, str(source.partition))
-        self._records_applied = settings.metrics.records_applied.labels(*labels)
-        self._duplicates = settings.metrics.duplicates_skipped.labels(*labels)
-        self._end_to_end = settings.metrics.end_to_end_seconds
+        self._records_applied = context.metrics.records_applied.labels(*labels)
+        self._duplicates = context.metrics.duplicates_skipped.labels(*labels)
+        self._end_to_end = context.metrics.end_to_end_seconds
 
     # The life of the task
 
@@ -135,21 +137,21 @@ class PartitionTask:
 
     async def _open(self) -> PartitionStore:
         """Own the partition in the store, learn what is applied, and start fetching from there."""
-        settings, source = self._settings, self.source
-        claim = Claim(settings.group, source, await settings.topic_ids.get(source.topic))
-        store = await settings.store.open(claim)
-        self._decode = settings.decoder(store.shape)
-        position = await settings.positions.get(source)
+        context, source = self._context, self.source
+        claim = Claim(context.group, source, await context.topic_ids.get(source.topic))
+        store = await context.store.open(claim)
+        self._decode = context.decoder(store.shape)
+        position = await context.positions.get(source)
         start, skipped = starting_offset(source, store.applied, position)
         self._duplicates.inc(skipped)
         applied = store.applied.offsets_from(start or 0)
-        if settings.unfold is not None and position.committed is not None:
-            applied |= settings.unfold(position.metadata, position.committed)
+        if context.unfold is not None and position.committed is not None:
+            applied |= context.unfold(position.metadata, position.committed)
         self.offsets = OffsetTracker(start, applied)
         self.claim = claim
         self.log_start, self.log_end = position.start, position.end
         if self.phase is Phase.OPENING:
-            settings.consumer.start(source, start)
+            context.consumer.seek_and_resume(source, start)
         return store
 
     async def _work(self, store: PartitionStore) -> None:
@@ -217,14 +219,14 @@ class PartitionTask:
         fullness = self._share.fullness
         if self._paused and fullness <= RESUMED_AT:
             self._paused = False
-            self._settings.consumer.resume(self.source)
+            self._context.consumer.resume(self.source)
         elif not self._paused and fullness >= 1.0:
             self._paused = True
-            self._settings.consumer.pause(self.source)
+            self._context.consumer.pause(self.source)
 
     def _at_once(self, records: int) -> int:
         """So many records, or fewer where they are large."""
-        return self._settings.limits.at_once(records, self._backlog.record_bytes)
+        return self._context.budget.at_once(records, self._backlog.record_bytes)
 
     def _file(self, raws: Sequence[RawRecord]) -> None:
         if self.phase is not Phase.RUNNING:
@@ -251,7 +253,7 @@ class PartitionTask:
         A call of its own: a writer that waits for the next batch must not hold the last one. With 256
         partitions that would be up to a batch for each of a thousand writers.
         """
-        async with store.turn():
+        async with store.slot():
             await self._top_up(store)
             batch = self.channels.take(self._limit(store))
             self._wake_a_writer()

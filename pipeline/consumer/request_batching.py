@@ -1,4 +1,4 @@
-"""Questions of the same moment, asked together."""
+"""OffsetQueries of the same moment, asked together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Round(Generic[K, V]):
     answers: Mapping[K, V] | None = None
 
 
-class Gathering(Generic[K, V]):
+class RequestBatcher(Generic[K, V]):
     """Makes one request of what many tasks ask for at once.
 
     One request is in flight at a time; those who ask meanwhile go together in the next. Nothing is

@@ -35,7 +35,7 @@ class AssignmentEvent:
     """Say that it is carried out. Called once, in Trio; never blocks."""
 
 
-def let_go(events: trio.MemoryReceiveChannel[AssignmentEvent]) -> None:
+def discard_events(events: trio.MemoryReceiveChannel[AssignmentEvent]) -> None:
     """Take no more events: those that wait, or come later, hold up no rebalance.
 
     The rebalance waits until its event is carried out, and `Consumer.close` waits for the rebalance:
@@ -78,7 +78,7 @@ class Consumer(Protocol):
         was revoked or lost nothing comes after its event.
         """
 
-    def start(self, source: TopicPartition, offset: int | None) -> None:
+    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
         """Fetch an assigned partition from ``offset`` on; None: from wherever Kafka has it."""
 
     def pause(self, source: TopicPartition) -> None: ...
@@ -94,7 +94,9 @@ class Consumer(Protocol):
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after each log's last record; those that can't be had now are left out."""
 
-    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+    async def try_positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
         """As `positions`, without its patience: those that can't be had now are left out."""
 
     async def first_records(self, spans: Spans) -> FirstRecords:

@@ -71,7 +71,7 @@ class AppliedOffsets:
 
 
 @attrs.frozen
-class Rejection:
+class DeadLetterReason:
     """Why a record will never be applied.
 
     Attributes:
@@ -87,10 +87,10 @@ class Rejection:
     attempts: int = 1
 
 
-class Rejects(Protocol):
+class DeadLetters(Protocol):
     """Where records go that Postgres will never accept."""
 
-    async def put(self, record: Record, rejection: Rejection) -> None:
+    async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         """Keep a record; returns when it is safe there, and only then may it count as done.
 
         Raises:
@@ -117,13 +117,13 @@ class PartitionStore(Protocol):
     def linger(self) -> float:
         """Seconds that a batch may wait to grow while another of the partition is in flight."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait for a turn at the shard, whose limit bounds what runs at once on all partitions."""
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Wait for a slot at the shard, whose limit bounds what runs at once on all partitions."""
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """Apply records, in the order given where they share a key; returns when all are decided.
 
-        Decided is applied or kept among the rejects. What fails for a while is retried without end.
+        Decided is applied or kept as a dead letter. What fails for a while is retried without end.
         Cancelled, it may leave any part of the batch applied; the ledger knows which.
 
         Raises:
@@ -138,8 +138,8 @@ class Store(Protocol):
     async def open(self, claim: Claim) -> PartitionStore:
         """Become the owner of a partition: fence the former one, and learn what is applied.
 
-        Waits for the former owner's running transactions, and for a shard that is away.
+        TracebackFreeLoop for the former owner's running transactions, and for a shard that is away.
         """
 
-    async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """Everything below each watermark is applied and committed to Kafka: fold what says so."""

@@ -40,7 +40,7 @@ from pipeline.contracts.kafka import AssignmentEvent, Change
 from pipeline.errors import PipelineError
 from pipeline.kafka import record_batches as decode
 from pipeline.kafka import waits
-from pipeline.kafka.offsets import FATAL, Questions
+from pipeline.kafka.offsets import FATAL, OffsetQueries
 from pipeline.kafka.options import make_consumer
 from pipeline.kafka.polls import Polls
 from pipeline.kafka.reader import read_first
@@ -69,7 +69,7 @@ class _Listener(AsyncConsumerRebalanceListener):
         await self._client.post(Change.LOST, lost)
 
 
-class KafkaClient(Questions):
+class KafkaClient(OffsetQueries):
     """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
 
     def __init__(
@@ -183,7 +183,7 @@ class KafkaClient(Questions):
             return found
         return {source: [decode.PlainBatch(records)] for source, records in found.items()}
 
-    def start(self, source: TopicPartition, offset: int | None) -> None:
+    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
             self._commands.append(partial(self._seek, source, offset))
             self._stale.add(source)

@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.store import Rejection
+from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.kafka.options import RECONNECT_MS
 from pipeline.records.record import Record
@@ -37,8 +37,8 @@ SEND_SECONDS = 30.0
 class NoDeadLetters:
     """For a configuration without a dead letter topic: the first reject stops the pipeline."""
 
-    async def put(self, record: Record, rejection: Rejection) -> None:
-        """See `Rejects.put`.
+    async def put(self, record: Record, rejection: DeadLetterReason) -> None:
+        """See `DeadLetters.put`.
 
         Raises:
             PipelineError: always.
@@ -76,8 +76,8 @@ class DeadLetterTopic:
             raise PipelineError(f"Kafka can't be used for dead letters: {error}") from error
         return cls(producer, topic, kafka.group_id, max_per_minute)
 
-    async def put(self, record: Record, rejection: Rejection) -> None:
-        """See `Rejects.put`. A checkpoint; cancelled, the record may be kept or not."""
+    async def put(self, record: Record, rejection: DeadLetterReason) -> None:
+        """See `DeadLetters.put`. A checkpoint; cancelled, the record may be kept or not."""
         self._check_rate(rejection)
         value, headers = without_nulls(record)
         headers += headers_of(record, rejection, self._group)
@@ -102,7 +102,7 @@ class DeadLetterTopic:
         self._producer.flush(timeout=SEND_SECONDS)
         future.get(timeout=SEND_SECONDS)
 
-    def _check_rate(self, rejection: Rejection) -> None:
+    def _check_rate(self, rejection: DeadLetterReason) -> None:
         now = trio.current_time()
         while self._kept and self._kept[0] <= now - RATE_SECONDS:
             self._kept.popleft()
@@ -137,7 +137,7 @@ def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]
     return value, [*sendable, (NULLS, orjson.dumps(nulls))] if nulls else sendable
 
 
-def headers_of(record: Record, rejection: Rejection, group: str) -> list[tuple[str, bytes]]:
+def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[tuple[str, bytes]]:
     """What a dead letter's headers say of where it was and why it is one."""
     texts = {
         CONNECT + "topic": record.topic,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def make_way(fetcher: Any) -> None:
+def resume_parked_fetches(fetcher: Any) -> None:
     """Let resumed partitions' parked records back in line. Before each poll, on its thread.
 
     kafka-python 3.0.12 parks what it has fetched of a paused partition, and takes it back only when

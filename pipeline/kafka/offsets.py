@@ -23,7 +23,7 @@ from kafka.errors import (
 from pipeline.contracts.kafka import Position
 from pipeline.errors import PipelineError
 from pipeline.kafka import positions
-from pipeline.kafka.reachability import Contact
+from pipeline.kafka.reachability import Reachability
 from pipeline.records.record import FirstRecords, Spans, TopicPartition
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ FATAL = (
 """Errors of Kafka that no retry mends."""
 
 
-class Questions:
+class OffsetQueries:
     """The part of a `Consumer` that only asks; see there for what each method does.
 
     Args:
@@ -56,7 +56,7 @@ class Questions:
         self._consumer = consumer
         self._read_first = read_first
         self._closing = False
-        self._contact = Contact()
+        self._contact = Reachability()
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """Run what is safe beside a poll on a thread of its own.
@@ -85,7 +85,9 @@ class Questions:
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         return await self._answered(self._ask_positions(sources, 10_000))
 
-    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+    async def try_positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
         work = self._ask_positions(sources, 2000)
         try:
             return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -30,7 +30,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.future import Future
 from kafka.util import Timer
 
-from pipeline.kafka.fetcher import make_way
+from pipeline.kafka.fetcher import resume_parked_fetches
 
 JOIN_SECONDS = 0.5
 """After so long a join that waits for other members is asked for again, as every poll would do.
@@ -61,7 +61,7 @@ class Polls:
         Raises:
             KafkaError: of a fetch, or of a join.
         """
-        make_way(self._consumer._fetcher)
+        resume_parked_fetches(self._consumer._fetcher)
         if not self._known:
             return self._consumer.poll(timeout_ms=seconds * 1000)  # type: ignore[no-any-return]
         timer, limit = Timer(seconds * 1000), self._consumer.config["max_poll_records"]

@@ -9,7 +9,7 @@ import trio
 log = logging.getLogger(__name__)
 
 
-class Contact:
+class Reachability:
     """Told of every question that Kafka answers or not. In Trio; no method is a checkpoint."""
 
     def __init__(self) -> None:

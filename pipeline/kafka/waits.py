@@ -15,7 +15,7 @@ from typing import Any
 from kafka.errors import KafkaTimeoutError
 
 
-class Waits:
+class TracebackFreeLoop:
     """A fetcher's event loop, whose timeouts hold no frames."""
 
     def __init__(self, loop: Any) -> None:
@@ -34,4 +34,4 @@ class Waits:
 
 def install(consumer: Any) -> None:
     """Let a consumer's fetcher wait so."""
-    consumer._fetcher._net = Waits(consumer._fetcher._net)
+    consumer._fetcher._net = TracebackFreeLoop(consumer._fetcher._net)

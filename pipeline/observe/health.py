@@ -41,7 +41,7 @@ class Progress:
         lag: records that wait: the end of the log minus the watermark.
         shard_answers: whether the partition's database is there; while it is not, nothing is amiss
             here.
-        waiting_for: what the partition waits for, for people: "a turn at shard db0".
+        waiting_for: what the partition waits for, for people: "a slot at shard db0".
     """
 
     source: TopicPartition

@@ -14,7 +14,7 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import Change, Consumer, Position, let_go
+from pipeline.contracts.kafka import Change, Consumer, Position, discard_events
 from pipeline.kafka.client import KafkaClient
 from pipeline.local import Servers
 from pipeline.records.record import TopicPartition
@@ -115,7 +115,7 @@ async def polled(consumer: Consumer) -> AsyncIterator[Member]:
         try:
             yield member
         finally:
-            let_go(consumer.events)
+            discard_events(consumer.events)
         with trio.fail_after(PATIENCE):
             await consumer.close()
         nursery.cancel_scope.cancel()
@@ -147,10 +147,10 @@ async def test_nothing_is_polled_before_it_is_started_and_then_from_there(
         subject.produce(first, 10)
         subject.produce(second, 10)
         assert await member.event(Change.ASSIGNED) == (first, second)
-        member.consumer.start(first, 4)
+        member.consumer.seek_and_resume(first, 4)
         await until(lambda: member.offsets(first) == list(range(4, 10)))
         assert member.offsets(second) == []
-        member.consumer.start(second, 0)
+        member.consumer.seek_and_resume(second, 0)
         subject.produce(first, 5)
         await until(lambda: len(member.received) == 21)
         assert member.offsets(first) == list(range(4, 15))
@@ -161,7 +161,7 @@ async def test_a_paused_partition_loses_nothing(open_subject: Open) -> None:
     async with open_subject() as subject, subject.join() as member:
         first, second = await member.event(Change.ASSIGNED)
         for source in (first, second):
-            member.consumer.start(source, 0)
+            member.consumer.seek_and_resume(source, 0)
         subject.produce(first, 3)
         await until(lambda: len(member.received) == 3)
         member.consumer.pause(first)
@@ -198,7 +198,7 @@ async def test_the_first_record_of_a_span_is_read_and_no_fetch_is_disturbed(
         assert {s: None if r is None else r.offset for s, r in found.items()} == {
             first: 3, second: None
         }  # fmt: skip
-        member.consumer.start(first, 0)
+        member.consumer.seek_and_resume(first, 0)
         await until(lambda: member.offsets(first) == list(range(6)))
         found = await member.consumer.first_records({first: (5, 6)})
         assert [record and record.offset for record in found.values()] == [5]
@@ -211,9 +211,9 @@ async def test_a_glance_shows_what_positions_show(open_subject: Open) -> None:
         first, second = await member.event(Change.ASSIGNED)
         subject.produce(first, 7)
         assert await member.consumer.commit({first: (5, "")})
-        glance = await member.consumer.glance([first, second])
-        assert glance == await member.consumer.positions([first, second])
-        assert glance[first] == Position(5, "", 0, 7, 0)
+        try_positions = await member.consumer.try_positions([first, second])
+        assert try_positions == await member.consumer.positions([first, second])
+        assert try_positions[first] == Position(5, "", 0, 7, 0)
 
 
 async def test_a_partition_moves_only_when_its_owner_has_carried_it_out(
@@ -229,7 +229,7 @@ async def test_a_partition_moves_only_when_its_owner_has_carried_it_out(
             (staying,) = set(both) - {moving}
             with pytest.raises(trio.WouldBlock):
                 other.consumer.events.receive_nowait()
-            one.consumer.start(staying, 0)
+            one.consumer.seek_and_resume(staying, 0)
             assert await one.consumer.commit({moving: (3, "")})  # while the rebalance waits
             revoked.done()
             assert await other.event(Change.ASSIGNED) == (moving,)
@@ -243,7 +243,7 @@ async def test_partitions_that_stay_go_on_while_another_is_given_up(open_subject
     async with open_subject() as subject, subject.join() as one:
         both = await one.event(Change.ASSIGNED)
         for source in both:
-            one.consumer.start(source, 0)
+            one.consumer.seek_and_resume(source, 0)
             subject.produce(source, 1)
         await until(lambda: len(one.received) == 2)
         async with subject.join() as other:
@@ -256,7 +256,7 @@ async def test_partitions_that_stay_go_on_while_another_is_given_up(open_subject
             try:
                 await until(lambda: one.offsets(staying) == [0, 1, 2, 3])
                 one.received.clear()
-                one.consumer.start(staying, 2)  # commands are carried out, too
+                one.consumer.seek_and_resume(staying, 2)  # commands are carried out, too
                 await until(lambda: one.offsets(staying) == [2, 3])
             finally:
                 revoked.done()
@@ -282,15 +282,15 @@ async def test_records_fetched_before_a_start_are_not_handed_out_after_it(
 ) -> None:
     async with open_subject() as subject, subject.join() as member:
         first, second = await member.event(Change.ASSIGNED)
-        member.consumer.start(first, 0)
-        member.consumer.start(second, 0)  # nothing is paused: polls wait for records
+        member.consumer.seek_and_resume(first, 0)
+        member.consumer.seek_and_resume(second, 0)  # nothing is paused: polls wait for records
         subject.produce(first, 3)
         await until(lambda: member.offsets(first) == [0, 1, 2])
         for end in range(4, 9):
             begun = member.begun
             await until(lambda: member.begun > begun)  # noqa: B023 (a poll is under way)
             member.received.clear()
-            member.consumer.start(first, 1)
+            member.consumer.seek_and_resume(first, 1)
             subject.produce(first, 1)  # for that poll
             await until(lambda: len(member.received) >= end - 1)  # noqa: B023
             assert member.offsets(first) == list(range(1, end))

@@ -9,7 +9,7 @@ import pytest
 from kafka.errors import MessageSizeTooLargeError
 
 from pipeline.cli import main
-from pipeline.contracts.store import Rejection
+from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.local.postgres import psql
 from pipeline.operate import replay
@@ -86,7 +86,7 @@ def test_nulls_are_sent_back_as_nulls(letters: Letters, dlq: Dlq) -> None:
 def test_filters(letters: Letters, dlq: Dlq) -> None:
     letters.put(1, "a", REFUSED)
     letters.put(2, "b", UNDECODED)
-    letters.put(3, "a", Rejection("no", "CheckViolationError", "23514"))
+    letters.put(3, "a", DeadLetterReason("no", "CheckViolationError", "23514"))
     for words, expected in {
         "--error 22": ["0"],
         "--error 23514": ["2"],

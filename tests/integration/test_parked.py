@@ -53,7 +53,7 @@ async def answer_events(client: KafkaClient) -> None:
     async for event in client.events:
         if event.change is Change.ASSIGNED:
             for source in event.partitions:
-                client.start(source, 0)
+                client.seek_and_resume(source, 0)
         event.done()
 
 

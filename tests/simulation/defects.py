@@ -16,7 +16,7 @@ from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.store import PartitionStore
 from pipeline.postgres.ledger import Lease
-from pipeline.postgres.store.partition_store import OwnedPartition
+from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
 from tests.simulation.postgres import SimulatedDatabase
@@ -73,7 +73,7 @@ def fold_before_commit() -> Iterator[MakeDatabase]:
     async def fold_first(supervisor: Supervisor, tasks: Collection[PartitionTask]) -> None:
         moved = supervisor._moved(tasks)
         if moved:
-            await supervisor._store.checkpoint(
+            await supervisor._store.fold(
                 [(claim, offset) for claim, (_, offset, _) in moved.values()]
             )
         await commit(supervisor, tasks)
@@ -90,7 +90,7 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
         while True:
             while not task._startable:
                 await task._hungry.park()
-            async with store.turn():
+            async with store.slot():
                 await task._top_up(store)
                 batch = task.channels.take(task._limit(store))
                 task.channels.done(batch)
@@ -109,11 +109,11 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
 def retry_without_looking() -> Iterator[MakeDatabase]:
     """A write in doubt is taken as not committed."""
 
-    async def never(partition: OwnedPartition, writer: int, records: Sequence[Record]) -> bool:
+    async def never(partition: ShardPartition, writer: int, records: Sequence[Record]) -> bool:
         del partition, writer, records
         return False
 
-    with patch.object(OwnedPartition, "_was_committed", never):
+    with patch.object(ShardPartition, "_was_committed", never):
         yield SimulatedDatabase
 
 

@@ -10,17 +10,17 @@ import trio
 
 from pipeline.config.model import ShardConfig
 from pipeline.consumer.assignment import Supervisor
-from pipeline.consumer.buffer_budget import Limits
+from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.partition import PartitionSettings
-from pipeline.contracts.store import Rejection
+from pipeline.consumer.partition import PartitionContext
+from pipeline.contracts.store import DeadLetterReason
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_store import ShardStore, Transactions
-from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
@@ -51,7 +51,7 @@ class Setup:
 
 
 class SimulatedShard(Shard):
-    """A shard whose turns and breaker are the real ones, and whose connections are simulated."""
+    """A shard whose slots and breaker are the real ones, and whose connections are simulated."""
 
     def __init__(self, name: str, connections: int, metrics: Metrics, probe: SimulatedDatabase):
         config = ShardConfig(name=name, dsn="", connections=connections)
@@ -65,18 +65,18 @@ class SimulatedShard(Shard):
         """There are no idle connections here."""
 
     @property
-    def turns_taken(self) -> int:
-        return int(self._turns.borrowed_tokens)
+    def slots_taken(self) -> int:
+        return int(self._slots.borrowed_tokens)
 
 
-class SimulatedRejects:
+class SimulatedDeadLetters:
     """The dead letter topic: what is on it is in the world's ``dead_letters``."""
 
     def __init__(self, world: World, awake: Gate) -> None:
         self._world = world
         self._awake = awake
 
-    async def put(self, record: Record, rejection: Rejection) -> None:
+    async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         await self._awake.passed()
         await trio.sleep(self._world.rng.uniform(0.001, 0.02))
         self._world.journal.note("dead letter: %s: %s", record, rejection.reason)
@@ -101,28 +101,28 @@ class Instance:
         self.awake = Gate()
         self.consumer = SimulatedConsumer(broker, self.awake, setup.max_poll_records)
         self.shards = [self._shard(server, setup) for server in servers.values()]
-        rejects = SimulatedRejects(world, self.awake)
+        dead_letters = SimulatedDeadLetters(world, self.awake)
         names = sorted(servers)
         stores = {
             shard.name: ShardStore(
                 shard,
                 partial(self._connect, setup, servers[shard.name]),
-                rejects,
+                dead_letters,
                 BatchSizer(setup.max_batch, bounded=setup.handler),
                 BACKOFF,
                 trio.current_time,
             )
             for shard in self.shards
         }
-        store = ShardedStore(stores, lambda partition: names[partition % len(names)])
-        settings = PartitionSettings(
+        store = StoreRouter(stores, lambda partition: names[partition % len(names)])
+        settings = PartitionContext(
             consumer=self.consumer,
             store=store,
             group="group",
             decoder=setup.decoder,
             make_channels=setup.make_channels,
             metrics=setup.metrics,
-            limits=Limits(
+            budget=BufferBudget(
                 setup.max_buffered,
                 10 * setup.max_buffered,
                 setup.max_buffered_bytes,
@@ -175,8 +175,8 @@ class Instance:
 
     def _check_nothing_is_left(self) -> None:
         for shard in self.shards:
-            if shard.turns_taken:
-                self.world.violated(f"instance {self.number}: {shard.turns_taken} turns are left")
+            if shard.slots_taken:
+                self.world.violated(f"instance {self.number}: {shard.slots_taken} slots are left")
         for task in self.supervisor.tasks.values():
             if not task.ended.is_set():
                 self.world.violated(f"instance {self.number}: the task of {task.source} is left")

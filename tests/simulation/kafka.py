@@ -263,7 +263,7 @@ class SimulatedConsumer:
 
     # Commands, carried out by the next poll
 
-    def start(self, source: TopicPartition, offset: int | None) -> None:
+    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
         self._commands.append(partial(self._seek, source, offset))
         if offset is not None:
             self._stale.add(source)
@@ -312,7 +312,9 @@ class SimulatedConsumer:
         await self._reach()
         return {source: self._broker.end(source) for source in sources}
 
-    async def glance(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+    async def try_positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
         return {} if self.connected.closed else await self.positions(sources)
 
     async def first_records(self, spans: Spans) -> FirstRecords:

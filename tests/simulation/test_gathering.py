@@ -112,11 +112,11 @@ async def test_what_waits_undecoded_has_its_age_and_waits_for_a_turn() -> None:
         instance = stage.start()
         task = await stage.task_of(instance)
         (shard,) = instance.shards
-        async with shard.turn():
-            shard._turns.total_tokens = 1  # nobody else gets a turn
+        async with shard.slot():
+            shard._slots.total_tokens = 1  # nobody else gets a slot
             stage.produce(20)
             await until(lambda: task.buffered == 20)
             assert task.channels.waiting == 1
             assert task.offsets.oldest_timestamp == 0
-            assert waits_for(task) == "a turn at its shard"
+            assert waits_for(task) == "a slot at its shard"
         await until(lambda: stage.applied == list(range(20)))

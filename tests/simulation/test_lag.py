@@ -213,13 +213,13 @@ async def test_after_a_seek_to_the_groups_offset() -> None:
         produce(stage, 500, 400, 300, 200)
         stage.broker.committed[SOURCE] = (2, "")
         it = watched(stage, nursery)
-        start = it.instance.consumer.start
+        start = it.instance.consumer.seek_and_resume
 
         def start_paused(source: TopicPartition, offset: int | None) -> None:
             start(source, offset)
             it.instance.consumer.pause(source)
 
-        it.instance.consumer.start = start_paused  # type: ignore[method-assign]
+        it.instance.consumer.seek_and_resume = start_paused  # type: ignore[method-assign]
         await stage.task_of(it.instance)
         await trio.sleep(LOOKS)
         assert it.lags() == (2, 300)

@@ -8,7 +8,7 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.cli import main
-from pipeline.contracts.store import Rejection
+from pipeline.contracts.store import DeadLetterReason
 from pipeline.kafka.dead_letters import headers_of, without_nulls
 from pipeline.records.record import Record, TopicPartition
 from tests.support.pipelines import Job, JobFactory
@@ -18,8 +18,8 @@ from tests.support.servers import TopicFactory
 DSN = "postgresql://nobody@127.0.0.1:1/none"
 """Nothing listens there, and nothing may ask."""
 
-REFUSED = Rejection("value out of range", "NumericValueOutOfRangeError", "22003", 2)
-UNDECODED = Rejection("the value is not JSON: line 1", "DecodeError")
+REFUSED = DeadLetterReason("value out of range", "NumericValueOutOfRangeError", "22003", 2)
+UNDECODED = DeadLetterReason("the value is not JSON: line 1", "DecodeError")
 
 
 class Letters:
@@ -34,7 +34,7 @@ class Letters:
         self,
         source_offset: int,
         key: str | None,
-        why: Rejection = REFUSED,
+        why: DeadLetterReason = REFUSED,
         *,
         value: bytes | None = b'{"n": 1}',
         source: int = 0,

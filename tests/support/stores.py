@@ -12,13 +12,13 @@ from uuid import UUID
 import trio
 from asyncpg.exceptions import PostgresError
 
-from pipeline.contracts.store import AppliedOffsets, Claim, Fenced, Rejection
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, Fenced
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.ledger import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
-from pipeline.postgres.store.partition_store import OwnedPartition
+from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, record
@@ -88,8 +88,8 @@ class FakeShard:
     """A shard whose breaker closes again by itself, as a probe would close it."""
 
     name = "db0"
-    turns = 2
-    busy = False
+    slots = 2
+    saturated = False
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.metrics = Metrics()
@@ -97,23 +97,23 @@ class FakeShard:
         self.dropped = 0
         nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
 
-    def widen(self, *, slow: bool) -> None:
-        """There are as many turns as are asked for."""
+    def set_slots(self, *, slow: bool) -> None:
+        """There are as many slots as are asked for."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    def slot(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
-    taking_over = turn
+    taking_over = slot
 
     def drop_idle(self) -> None:
         self.dropped += 1
 
 
-class FakeRejects:
+class FakeDeadLetters:
     def __init__(self) -> None:
-        self.kept: list[tuple[int, Rejection]] = []
+        self.kept: list[tuple[int, DeadLetterReason]] = []
 
-    async def put(self, record: Record, rejection: Rejection) -> None:
+    async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         self.kept.append((record.offset, rejection))
 
 
@@ -123,11 +123,11 @@ class World:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.database = FakeDatabase()
         self.shard = FakeShard(nursery)
-        self.rejects = FakeRejects()
+        self.dead_letters = FakeDeadLetters()
         self.store = ShardStore(
             self.shard,
             self._connect,
-            self.rejects,
+            self.dead_letters,
             BatchSizer(100, bounded=False),
             clock=trio.current_time,
         )
@@ -135,7 +135,7 @@ class World:
     async def _connect(self) -> FakeDatabase:
         return self.database
 
-    async def open(self) -> OwnedPartition:
+    async def open(self) -> ShardPartition:
         return await self.store.open(CLAIM)
 
 

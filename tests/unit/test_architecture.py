@@ -141,7 +141,7 @@ def test_the_table_allows_no_more_than_is_used(room: str) -> None:
 def test_modules_of_one_room_import_in_no_circle() -> None:
     known = modules()
     below = {module: set(imported(path, known)) for module, path in known.items()}
-    below["pipeline.postgres.store.partition_store"].discard(  # a knot that is about to be untied
+    below["pipeline.postgres.store.shard_partition"].discard(  # a knot that is about to be untied
         "pipeline.postgres.store.shard_store"
     )
     done: set[str] = set()

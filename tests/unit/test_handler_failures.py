@@ -22,7 +22,7 @@ from pipeline.postgres.connections.errors import (
     explain,
     judge,
 )
-from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, record
 from tests.support.stores import World, server_error
@@ -124,7 +124,7 @@ async def test_a_call_that_fails_waits_until_the_others_are_applied(
     assert world.database.applied == [0, 1, 4, 5, 2, 3]
     assert calls.calls[2] == 5
     assert calls.calls[4] == 1, "those after it are not called again"
-    assert world.rejects.kept == []
+    assert world.dead_letters.kept == []
 
 
 async def test_it_says_nothing_of_the_shard(autojump_clock: MockClock, world: World) -> None:
@@ -218,7 +218,7 @@ async def test_a_rejected_record_is_found_without_halving(
     assert world.database.applied == [n for n in range(1000) if n != 700]
     assert world.database.calls.count("write") == 4, "all, those before it, it, those after it"
     assert calls.calls[999] == 1
-    ((offset, rejection),) = world.rejects.kept
+    ((offset, rejection),) = world.dead_letters.kept
     assert (offset, rejection.error, rejection.reason) == (
         700,
         "HandlerReject",
@@ -233,7 +233,7 @@ async def test_of_a_run_that_is_rejected_the_guilty_record_is_found(
     partition = await world.open()
     await partition.apply(0, batch("a", "k", "k", "k", "k", "b"))
     assert world.database.applied == [0, 1, 2, 4, 5], "a key's records in order"
-    assert [offset for offset, _ in world.rejects.kept] == [3]
+    assert [offset for offset, _ in world.dead_letters.kept] == [3]
 
 
 async def test_many_rejects_in_one_batch(autojump_clock: MockClock, world: World) -> None:
@@ -241,7 +241,7 @@ async def test_many_rejects_in_one_batch(autojump_clock: MockClock, world: World
     partition = await world.open()
     await partition.apply(0, batch(*range(3000)))
     assert world.database.applied == list(range(0, 3000, 2))
-    assert len(world.rejects.kept) == 1500
+    assert len(world.dead_letters.kept) == 1500
 
 
 async def test_a_mistake_stops_and_names_the_record(
@@ -272,13 +272,13 @@ async def test_a_refused_row_among_calls_that_fail(autojump_clock: MockClock, wo
     await partition.apply(0, batch(*range(9)))
     assert sorted(world.database.applied) == [0, 1, 2, 3, 4, 5, 7, 8]
     assert world.database.applied[-1] == 2
-    assert [offset for offset, _ in world.rejects.kept] == [6]
+    assert [offset for offset, _ in world.dead_letters.kept] == [6]
 
 
 async def test_a_partition_that_waits_for_its_handler_does_not_count_as_stuck(
     autojump_clock: MockClock, world: World
 ) -> None:
-    sharded = ShardedStore({"db0": world.store}, lambda _: "db0")
+    sharded = StoreRouter({"db0": world.store}, lambda _: "db0")
     Calls(world, Outage(TimeoutError(), {0: 8}))
     partition = await world.open()
     answers = []

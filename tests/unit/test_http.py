@@ -193,7 +193,7 @@ class Watching:
             self.watch.feed(partitions)
 
 
-STANDING = Progress(TopicPartition("sessions", 0), 42, 7, True, "a turn at shard db0")
+STANDING = Progress(TopicPartition("sessions", 0), 42, 7, True, "a slot at shard db0")
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_partition_that_stands_for_60_seconds_is_named(watching: Watching) -> 
     watching.pass_seconds(1, STANDING)
     assert watching.watch.live() == [
         "sessions-0 has stood at offset 42 for 60 s while 7 records wait and its shard answers;"
-        " it waits for a turn at shard db0"
+        " it waits for a slot at shard db0"
     ]
 
 

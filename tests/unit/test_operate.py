@@ -17,7 +17,7 @@ from pipeline.cli.rewind import summary
 from pipeline.config.load import load
 from pipeline.config.model import Config
 from pipeline.contracts.commit_metadata import encode, unfold
-from pipeline.contracts.store import Claim, Rejection
+from pipeline.contracts.store import Claim, DeadLetterReason
 from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
 from pipeline.operate.cluster import Committed
@@ -144,7 +144,7 @@ def test_the_summary_names_what_follows(tmp_path: Path) -> None:
 
 def letter(sqlstate: str | None = "22003", **raw: bytes | None) -> DeadLetter:
     refused = record(7, "user-1", {"id": 1})
-    rejection = Rejection("value out of range", "NumericValueOutOfRangeError", sqlstate)
+    rejection = DeadLetterReason("value out of range", "NumericValueOutOfRangeError", sqlstate)
     headers = [("mine", b"1"), *headers_of(refused, rejection, "sessions")]
     found = parse(PLACE, Raw(3, raw.get("key", b"user-1"), raw.get("value", b"{}"), headers))
     assert found is not None

@@ -15,11 +15,11 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.cli.common import messages
-from pipeline.contracts.store import Claim, Fenced, Rejection
+from pipeline.contracts.store import Claim, DeadLetterReason, Fenced
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.store.shard_store import ShardStore
-from pipeline.postgres.store.sharded_store import ShardedStore
+from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.record import Record, TopicPartition
 from tests.support.records import record
 from tests.support.stores import CLAIM, World, raising, records, refusing, server_error
@@ -43,7 +43,7 @@ async def test_one_guilty_record_is_found_in_few_writes(
     assert world.database.applied == [n for n in range(1000) if n != guilty], "in order"
     assert world.database.calls.count("write") <= 2 * math.ceil(math.log2(1000)) + 1
     assert world.database.marked == [guilty]
-    ((offset, rejection),) = world.rejects.kept
+    ((offset, rejection),) = world.dead_letters.kept
     assert (offset, rejection.sqlstate) == (guilty, "22003")
     assert rejection.error == "NumericValueOutOfRangeError"
     assert 10 <= rejection.attempts <= 11
@@ -55,7 +55,7 @@ async def test_several_guilty_records_each_stand_alone(
     partition = await world.open()
     world.database.always = refusing(3, 4, 17)
     await partition.apply(1, records(20))
-    assert [offset for offset, _ in world.rejects.kept] == [3, 4, 17]
+    assert [offset for offset, _ in world.dead_letters.kept] == [3, 4, 17]
     assert world.database.applied == [n for n in range(20) if n not in (3, 4, 17)]
     assert world.database.marked == [3, 4, 17]
     assert world.shard.metrics.dead_letters.labels("sessions", "0")._value.get() == 3
@@ -67,7 +67,7 @@ async def test_a_misfit_is_kept_and_never_written(autojump_clock: MockClock, wor
     await partition.apply(0, batch)
     assert world.database.applied == [0, 2]
     assert world.database.marked == [1]
-    assert world.rejects.kept == [(1, Rejection("not JSON", "DecodeError"))]
+    assert world.dead_letters.kept == [(1, DeadLetterReason("not JSON", "DecodeError"))]
 
 
 async def test_a_record_is_kept_before_it_is_marked(
@@ -78,7 +78,7 @@ async def test_a_record_is_kept_before_it_is_marked(
     world.database.always = refusing(0)
     await partition.apply(0, records(1))
     assert world.database.calls == ["take_over", "write", "mark", "mark", "mark"]
-    assert len(world.rejects.kept) == 1, "kept once, though it was marked three times"
+    assert len(world.dead_letters.kept) == 1, "kept once, though it was marked three times"
 
 
 async def test_a_reject_that_can_not_be_kept_is_not_marked(
@@ -86,10 +86,10 @@ async def test_a_reject_that_can_not_be_kept_is_not_marked(
 ) -> None:
     partition = await world.open()
 
-    async def refuse(record: Record, rejection: Rejection) -> None:
+    async def refuse(record: Record, rejection: DeadLetterReason) -> None:
         raise PipelineError("no topic")
 
-    world.rejects.put = refuse  # type: ignore[method-assign]
+    world.dead_letters.put = refuse  # type: ignore[method-assign]
     world.database.always = refusing(0)
     with pytest.raises(PipelineError, match="no topic"):
         await partition.apply(0, records(1))
@@ -109,7 +109,7 @@ async def test_what_fails_for_a_while_is_tried_until_it_succeeds(
     assert world.database.applied == [0, 1, 2]
     assert "resolve" not in world.database.calls
     assert world.shard.metrics.retries.labels("db0", sqlstate)._value.get() == 40
-    assert world.rejects.kept == []
+    assert world.dead_letters.kept == []
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), server_error("57P01")])
@@ -166,7 +166,7 @@ async def test_what_retrying_can_not_help_stops_and_names_shard_and_sqlstate(
     message = str(caught.value)
     for part in ("db0", sqlstate, "sessions-0", "offsets 0 … 1"):
         assert part in message
-    assert world.rejects.kept == []
+    assert world.dead_letters.kept == []
     assert world.database.calls.count("write") == 1
 
 
@@ -205,26 +205,26 @@ async def test_a_checkpoint_that_fails_is_left_to_the_next(
 ) -> None:
     await world.open()
     world.database.fold_error = ConnectionResetError()
-    await world.store.checkpoint([(CLAIM, 7)])
+    await world.store.fold([(CLAIM, 7)])
     world.database.fold_error = None
-    await world.store.checkpoint([(CLAIM, 8)])
+    await world.store.fold([(CLAIM, 8)])
     assert world.database.folded == [(CLAIM, 8)]
     world.database.fold_error = server_error("42501")
     with pytest.raises(PipelineError, match=r"db0, folding the ledger: .*42501"):
-        await world.store.checkpoint([(CLAIM, 9)])
+        await world.store.fold([(CLAIM, 9)])
 
 
 async def test_each_shard_gets_its_own_partitions(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     worlds = {name: World(nursery) for name in ("even", "odd")}
-    store = ShardedStore(
+    store = StoreRouter(
         {name: world.store for name, world in worlds.items()}, lambda n: ("even", "odd")[n % 2]
     )
     claims = [Claim("g", TopicPartition("t", n), UUID(int=1)) for n in range(4)]
     for claim in claims:
         await store.open(claim)
-    await store.checkpoint([(claim, 9) for claim in claims])
+    await store.fold([(claim, 9) for claim in claims])
     for place, world in enumerate(worlds.values()):
         assert [claim.source.partition for claim, _ in world.database.folded] == [place, place + 2]
 

@@ -1,4 +1,4 @@
-"""Waits between attempts."""
+"""TracebackFreeLoop between attempts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen
 class Backoff:
-    """Waits between attempts: doubled each time, capped, with half of each random.
+    """TracebackFreeLoop between attempts: doubled each time, capped, with half of each random.
 
     The jitter keeps instances that failed together from coming back together (Marc Brooker,
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).

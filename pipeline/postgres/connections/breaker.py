@@ -47,7 +47,7 @@ class Breaker:
             self._closed = trio.Event()
             self._tripped.set()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the shard can be reached. A checkpoint."""
         await self._closed.wait()
 

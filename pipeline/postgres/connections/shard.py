@@ -1,4 +1,4 @@
-"""One Postgres database: its connections, its turns, and whether it can be reached."""
+"""One Postgres database: its connections, its slots, and whether it can be reached."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class Shard:
     """One database. Its `run` is the only way to it.
 
-    A batch has a `turn` from when it is taken until it is decided, and `transact` runs what it writes;
+    A batch has a `slot` from when it is taken until it is decided, and `transact` runs what it writes;
     of those there are as many at once as ``connections``. ``handled`` by a slow function of a user's,
-    there may be twice as many turns: half of the batches are with the handler, the others are written.
+    there may be twice as many slots: half of the batches are with the handler, the others are written.
 
     Take-overs share the connections with the batches and may have half of them: an instance that is
     given many partitions at once goes on with those that it has, and one that waits for a former
@@ -43,30 +43,30 @@ class Shard:
     ) -> None:
         self.name = config.name
         self._connections = config.connections
-        self.turns = config.connections * (2 if handled else 1)
+        self.slots = config.connections * (2 if handled else 1)
         """How many batches may be in flight at once, at most."""
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
         self._pool = Connections(config.dsn, session)
-        self._turns = trio.CapacityLimiter(config.connections)
+        self._slots = trio.CapacityLimiter(config.connections)
         self._transactions = trio.CapacityLimiter(config.connections)
         self._take_overs = trio.CapacityLimiter(max(1, config.connections // 2))
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
 
     @property
-    def busy(self) -> bool:
-        """Whether all turns are taken."""
-        return self._turns.available_tokens <= 0
+    def saturated(self) -> bool:
+        """Whether all slots are taken."""
+        return self._slots.available_tokens <= 0
 
-    def widen(self, *, slow: bool) -> None:
-        """Give out all turns, or only as many as there are connections. Not a checkpoint."""
-        self._turns.total_tokens = self.turns if slow else self._connections
+    def set_slots(self, *, slow: bool) -> None:
+        """Give out all slots, or only as many as there are connections. Not a checkpoint."""
+        self._slots.total_tokens = self.slots if slow else self._connections
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn: first come, first served."""
-        async with self._turns:
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot: first come, first served."""
+        async with self._slots:
             yield
 
     @asynccontextmanager

@@ -5,16 +5,16 @@ from __future__ import annotations
 CALLING_SECONDS = 0.05
 """How long a handler's calls in one transaction may take, one after another.
 
-A slow handler so gets small batches: its records run in all turns at once, and no record waits long
+A slow handler so gets small batches: its records run in all slots at once, and no record waits long
 for those that it shares a transaction with. At 20 times what a transaction costs by itself (2 to
 3 ms), that cost is 5 %.
 """
 
 SPREADING_SECONDS = 0.02
-"""The same while turns are free: better to use them than to save transactions."""
+"""The same while slots are free: better to use them than to save transactions."""
 
 SLOW_SECONDS = 0.001
-"""From so many seconds a record on, a handler's calls gain by having more turns than connections."""
+"""From so many seconds a record on, a handler's calls gain by having more slots than connections."""
 
 WHOLE_SECONDS = 0.5
 """How long a handler's transaction may take from beginning to end.
@@ -47,7 +47,7 @@ class BatchSizer:
 
     @property
     def limit(self) -> int:
-        """How many records a transaction should hold while all turns are taken."""
+        """How many records a transaction should hold while all slots are taken."""
         return self._within(CALLING_SECONDS)
 
     @property
@@ -57,7 +57,7 @@ class BatchSizer:
 
     @property
     def slow(self) -> bool:
-        """Whether a handler's calls are worth more turns than there are connections."""
+        """Whether a handler's calls are worth more slots than there are connections."""
         return self._calling >= SLOW_SECONDS
 
     def _within(self, seconds: float) -> int:

@@ -1,7 +1,7 @@
 """The store of one shard: what its partitions share.
 
-How a batch of one partition is decided, whatever Postgres says of it, is told in ``owned.py``; which
-shard a partition belongs to, in ``sharded.py``.
+How a batch of one partition is decided, whatever Postgres says of it, is told in ``shard_partition.py``; which
+shard a partition belongs to, in ``store_router.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from pipeline.contracts.store import AppliedOffsets, Claim, Rejects
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
@@ -30,7 +30,7 @@ from pipeline.postgres.connections.errors import (
 )
 from pipeline.postgres.ledger import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
-from pipeline.postgres.store.partition_store import OwnedPartition, described
+from pipeline.postgres.store.shard_partition import ShardPartition, described
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
 
@@ -54,16 +54,16 @@ class Turns(Protocol):
     """What the store asks of a shard beside its transactions."""
 
     name: str
-    turns: int
+    slots: int
     breaker: Breaker
     metrics: Metrics
 
     @property
-    def busy(self) -> bool:
-        """Whether all turns are taken."""
+    def saturated(self) -> bool:
+        """Whether all slots are taken."""
 
-    def widen(self, *, slow: bool) -> None: ...
-    def turn(self) -> AbstractAsyncContextManager[None]: ...
+    def set_slots(self, *, slow: bool) -> None: ...
+    def slot(self) -> AbstractAsyncContextManager[None]: ...
     def taking_over(self) -> AbstractAsyncContextManager[None]: ...
     def drop_idle(self) -> None: ...
 
@@ -75,7 +75,7 @@ class ShardStore:
         self,
         shard: Turns,
         connect: Callable[[], Awaitable[Transactions]],
-        rejects: Rejects,
+        dead_letters: DeadLetters,
         sizer: BatchSizer,
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.perf_counter,
@@ -84,7 +84,7 @@ class ShardStore:
         self._connect = connect
         self._connecting = trio.Lock()
         self._database: Transactions | None = None
-        self.rejects = rejects
+        self.dead_letters = dead_letters
         self.sizer = sizer
         self._backoff = backoff
         self._clock = clock
@@ -95,12 +95,12 @@ class ShardStore:
         self._batch_records = metrics.batch_records.labels(name)
         self._rows_written = metrics.rows_written.labels(name)
 
-    async def open(self, claim: Claim) -> OwnedPartition:
+    async def open(self, claim: Claim) -> ShardPartition:
         """See `Store.open`."""
-        writers = self.shard.turns
+        writers = self.shard.slots
         attempt = 0
         while True:
-            await self.shard.breaker.closed()
+            await self.shard.breaker.wait_closed()
             try:
                 database = await self._connected()
                 async with self.shard.taking_over():
@@ -109,7 +109,7 @@ class ShardStore:
                 await self.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1
             else:
-                return OwnedPartition(self, claim, epochs, applied)
+                return ShardPartition(self, claim, epochs, applied)
 
     async def _connected(self) -> Transactions:
         """The database, made ready when the first partition needs it: others may be away."""
@@ -123,8 +123,8 @@ class ShardStore:
         assert self._database is not None, "a partition is opened before it is used"
         return self._database
 
-    async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """See `Store.checkpoint`. What fails is left to the next one: folding only saves space."""
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """See `Store.fold`. What fails is left to the next one: folding only saves space."""
         if self.shard.breaker.state is not BreakerState.CLOSED:
             return
         try:
@@ -145,7 +145,7 @@ class ShardStore:
         if verdict is Verdict.IN_DOUBT or sqlstate.startswith("57P"):
             self.shard.drop_idle()
             self.shard.breaker.trip(explain(error))
-            await self.shard.breaker.closed()
+            await self.shard.breaker.wait_closed()
         else:
             await trio.sleep(self._backoff.seconds(attempt))
 
@@ -173,7 +173,7 @@ class ShardStore:
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction."""
         self.sizer.observe(records, seconds)
-        self.shard.widen(slow=self.sizer.slow)
+        self.shard.set_slots(slow=self.sizer.slow)
         self._apply_seconds.observe(seconds)
         self._batch_records.observe(records)
         self._rows_written.inc(rows)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.consumer.buffer_budget import Limits, Share
+from pipeline.consumer.buffer_budget import BufferBudget, Share
 
 TOTAL, ONE, LARGE = 10_000, 8_000, 1_000_000_000
 
 
-def limits(*, buffered: int = ONE, size: int = LARGE) -> Limits:
-    return Limits(buffered, TOTAL, size, batch=1000, batch_bytes=LARGE)
+def limits(*, buffered: int = ONE, size: int = LARGE) -> BufferBudget:
+    return BufferBudget(buffered, TOTAL, size, batch=1000, batch_bytes=LARGE)
 
 
-def among(partitions: int, common: Limits) -> list[Share]:
+def among(partitions: int, common: BufferBudget) -> list[Share]:
     return [Share(common) for _ in range(partitions)]
 
 
@@ -39,7 +39,7 @@ def test_busy_partitions_share_what_idle_ones_leave(busy: int, each: int) -> Non
 
 def test_a_partition_has_a_limit_of_its_own_and_may_always_hold_a_few() -> None:
     assert fill(among(1, limits(buffered=700))) == [700]
-    assert fill(among(100, limits())) == [Limits.LEAST] * 100
+    assert fill(among(100, limits())) == [BufferBudget.LEAST] * 100
 
 
 def test_bytes_are_shared_in_the_same_way() -> None:

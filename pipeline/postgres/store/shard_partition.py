@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from pipeline.contracts.store import AppliedOffsets, Claim, Fenced, Rejection
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, Fenced
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class OwnedPartition:
+class ShardPartition:
     """One partition's share of a shard, while it is ours: a lease for each writer."""
 
     def __init__(
@@ -55,16 +55,16 @@ class OwnedPartition:
     def batch_limit(self) -> int:
         """See `PartitionStore.batch_limit`."""
         sizer = self._store.sizer
-        return sizer.limit if self._store.shard.busy else sizer.spreading
+        return sizer.limit if self._store.shard.saturated else sizer.spreading
 
     @property
     def linger(self) -> float:
         """See `PartitionStore.linger`."""
         return self._store.sizer.linger
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """See `PartitionStore.turn`."""
-        return self._store.shard.turn()
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """See `PartitionStore.slot`."""
+        return self._store.shard.slot()
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
@@ -73,7 +73,7 @@ class OwnedPartition:
             records = [record for record in records if record.error is None]
             for record in misfits:
                 assert record.error is not None
-                await self._reject(writer, record, Rejection(record.error, "DecodeError"))
+                await self._reject(writer, record, DeadLetterReason(record.error, "DecodeError"))
         if records:
             await self._apply(writer, records)
 
@@ -103,7 +103,7 @@ class OwnedPartition:
         """Apply records or keep them; or tell what to do instead: smaller parts, or to call later."""
         attempt, in_doubt = 0, False
         while True:
-            await self._store.shard.breaker.closed()
+            await self._store.shard.breaker.wait_closed()
             try:
                 if in_doubt and await self._was_committed(writer, records):
                     return ()
@@ -148,16 +148,18 @@ class OwnedPartition:
         if len(records) > 1:
             middle = len(records) // 2
             return records[:middle], records[middle:]
-        rejection = Rejection(explain(cause), type(cause).__name__, sqlstate_of(cause), attempts)
+        rejection = DeadLetterReason(
+            explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
+        )
         await self._reject(writer, records[0], rejection)
         return ()
 
-    async def _reject(self, writer: int, record: Record, rejection: Rejection) -> None:
-        await self._store.rejects.put(record, rejection)
+    async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
+        await self._store.dead_letters.put(record, rejection)
         self._store.shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
         attempt = 0
         while True:
-            await self._store.shard.breaker.closed()
+            await self._store.shard.breaker.wait_closed()
             try:
                 # Marking twice does no harm, so a mark in doubt is simply made again.
                 await self._store.database.mark(self._leases[writer], [record])

@@ -12,7 +12,7 @@ from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
 
 
-class ShardedStore:
+class StoreRouter:
     """A `Store` over several databases."""
 
     def __init__(self, stores: dict[str, ShardStore], shard_of: Callable[[int], str]) -> None:
@@ -31,8 +31,8 @@ class ShardedStore:
         store = self._stores[self._shard_of(source.partition)]
         return store.shard.breaker.state is BreakerState.CLOSED and not store.put_off_now[source]
 
-    async def checkpoint(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """See `Store.checkpoint`; shards are asked at once, so a slow one delays no other."""
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """See `Store.fold`; shards are asked at once, so a slow one delays no other."""
         by_shard: dict[str, list[tuple[Claim, int]]] = {}
         for claim, watermark in watermarks:
             by_shard.setdefault(self._shard_of(claim.source.partition), []).append(
@@ -40,8 +40,8 @@ class ShardedStore:
             )
         async with trio.open_nursery() as nursery:
             for name, share in by_shard.items():
-                nursery.start_soon(self._stores[name].checkpoint, share)
+                nursery.start_soon(self._stores[name].fold, share)
 
 
-def _conforms(sharded: ShardedStore) -> Store:
+def _conforms(sharded: StoreRouter) -> Store:
     return sharded

@@ -10,7 +10,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.kafka.fetcher import make_way
+from pipeline.kafka.fetcher import resume_parked_fetches
 
 IN_LINE, PARKED = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -51,7 +51,7 @@ def fetcher() -> Any:
 
 
 def poll(fetcher: Any, limit: int = 100) -> dict[TopicPartition, list[int]]:
-    make_way(fetcher)
+    resume_parked_fetches(fetcher)
     records: dict[TopicPartition, list[int]]
     records, _ = fetcher.fetched_records(limit)
     return records

@@ -1,4 +1,4 @@
-"""Questions of the same moment go in one request."""
+"""OffsetQueries of the same moment go in one request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 import trio
 import trio.testing
 
-from pipeline.consumer.request_batching import AGAIN_SECONDS, Gathering
+from pipeline.consumer.request_batching import AGAIN_SECONDS, RequestBatcher
 
 
 class Oracle:
@@ -19,7 +19,7 @@ class Oracle:
         self.silent: set[int] = set()
         self.asking: trio.lowlevel.Task | None = None
         self.may_answer = trio.Event()
-        self.gathering = Gathering(self.ask)
+        self.gathering = RequestBatcher(self.ask)
 
     async def ask(self, numbers: Collection[int]) -> dict[int, int]:
         asked = sorted(numbers)

@@ -13,13 +13,13 @@ import trio
 from kafka.errors import KafkaTimeoutError
 from trio.testing import MockClock
 
-from pipeline.contracts.store import Rejection
+from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters, headers_of
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, Raw
 
-REJECTION = Rejection("value out of range", "NumericValueOutOfRangeError", "22003", 3)
+REJECTION = DeadLetterReason("value out of range", "NumericValueOutOfRangeError", "22003", 3)
 
 
 class FakeProducer:
@@ -78,7 +78,7 @@ def test_headers_say_where_it_was_and_why_it_is_here() -> None:
 
 
 def test_a_record_that_never_reached_postgres_has_no_sqlstate() -> None:
-    headers = dict(headers_of(letter(), Rejection("not JSON", "DecodeError"), "group"))
+    headers = dict(headers_of(letter(), DeadLetterReason("not JSON", "DecodeError"), "group"))
     assert headers["pipeline.sqlstate"] == b""
     assert headers["pipeline.attempts"] == b"1"
 
