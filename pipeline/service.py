@@ -34,12 +34,12 @@ from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.tasks import describe_tasks
-from pipeline.postgres import ledger
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
 from pipeline.postgres.handlers.load import load_handler
+from pipeline.postgres.ledger.ledger import Ledger, NoLedger, PostgresLedger
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.sink import Sink
@@ -81,7 +81,7 @@ async def run(
                 supervisor = Supervisor(
                     consumer, store, partition_context(config, consumer, store, metrics), metrics,
                     drain_deadline=config.limits.drain_deadline,
-                    describe=None if exactly_once(config) else _commit_metadata,
+                    describe=None if config.pipeline.exactly_once else _commit_metadata,
                 )  # fmt: skip
                 async with trio.open_nursery() as inner:
                     await _observe(config, consumer, supervisor, store, metrics, inner)
@@ -167,13 +167,8 @@ def partition_context(
             batch=config.limits.max_batch,
             batch_bytes=config.limits.max_batch_bytes,
         ),
-        unfold=None if exactly_once(config) else metadata.unfold,
+        unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
-
-
-def exactly_once(config: Config) -> bool:
-    """Whether the ledger in each shard says what is applied; otherwise the commit's metadata does."""
-    return config.pipeline.delivery == "exactly-once"
 
 
 def _commit_metadata(task: PartitionTask) -> str:
@@ -254,18 +249,20 @@ async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Data
     Raises:
         PipelineError: the table does not fit the configuration; every mistake is named.
     """
-    if exactly_once(config):
-        await shard.run(ledger.migrate)
-    applier = await make_applier(config, shard, sizer)
-    return Database(shard, applier, config.pipeline.owner, exactly_once=exactly_once(config))
+    exactly_once = config.pipeline.exactly_once
+    ledger = PostgresLedger(shard, config.pipeline.owner) if exactly_once else NoLedger()
+    await ledger.prepare()
+    return Database(ledger, await make_applier(config, shard, ledger, sizer))
 
 
-async def make_applier(config: Config, shard: Shard, sizer: BatchSizer) -> Applier:
+async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: BatchSizer) -> Applier:
     """What the configuration says is done with records on a shard."""
     if config.sink.handler is not None:
         by_key = config.sink.scope == "key"
         return HandlerApplier(
             load_handler(config.sink.handler),
+            shard,
+            ledger,
             runs if by_key else _whole,
             apart=by_key and len(config.records.keys) == 1,
             called=sizer.called,
@@ -275,7 +272,7 @@ async def make_applier(config: Config, shard: Shard, sizer: BatchSizer) -> Appli
     mistakes = mistakes_of(config.sink, table)
     if mistakes or table is None:
         raise PipelineError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
-    return SinkApplier(Sink(config.sink, table))
+    return SinkApplier(Sink(config.sink, table), shard, ledger)
 
 
 def _whole(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -13,16 +13,11 @@ import attrs
 from pipeline.config.model import Config, ShardConfig
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table
 
 CONNECT_SECONDS = 4.0
 STATEMENT_SECONDS = 4.0
-LEDGER_TABLES = {
-    "schema_version": "select",
-    "ownership": "select,insert,update",
-    "applied": "select,insert,delete",
-}
-"""The ledger's tables, and the privileges that the pipeline uses on each."""
 
 _SERVER = """\
 select current_setting('server_version_num')::int as version,
@@ -134,11 +129,11 @@ async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> 
 
 
 async def _ledger(connection: Connection) -> LedgerFacts:
-    rows = await connection.fetch(_LEDGER, list(LEDGER_TABLES), list(LEDGER_TABLES.values()))
+    rows = await connection.fetch(_LEDGER, list(PRIVILEGES), list(PRIVILEGES.values()))
     forbidden = tuple(f"pipeline.{row['name']}" for row in rows if not row["allowed"])
     version = None
     if any(row["name"] == "schema_version" and row["allowed"] for row in rows):
-        version = await connection.fetchval("select max(version) from pipeline.schema_version")
+        version = await version_of(connection)
     return LedgerFacts(version, forbidden)
 
 

@@ -10,7 +10,7 @@ from pipeline.check.databases import ShardFacts
 from pipeline.check.rules import counted, room, shown
 from pipeline.check.tenants import TenantFacts
 from pipeline.config.model import Config
-from pipeline.postgres.ledger import VERSION
+from pipeline.postgres.ledger.schema import VERSION
 
 WIDTH = 80
 INDENT = "  "

@@ -13,7 +13,7 @@ from pipeline.config.model import Config
 from pipeline.config.reading import Mistake
 from pipeline.errors import PipelineError
 from pipeline.postgres.handlers.load import load_handler
-from pipeline.postgres.ledger import VERSION
+from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.ranges import ranges_of
 
@@ -119,7 +119,7 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         return
     if shard.standby:
         yield Mistake(key, f"{shard.server} is a standby, which can't be written: name the primary")
-    if config.pipeline.delivery == "exactly-once":
+    if config.pipeline.exactly_once:
         for problem in _ledger(shard):
             yield Mistake(key, problem)
 

@@ -34,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Check a configuration, or print the ledger's SQL."""
     if args.ddl:
-        from pipeline.postgres import ledger
+        from pipeline.postgres.ledger.schema import ddl
 
-        print(ledger.ddl())
+        print(ddl())
         return 0
     if args.config is None:
         print("pipeline check: give --config FILE, or --ddl", file=sys.stderr)

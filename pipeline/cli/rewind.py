@@ -114,7 +114,7 @@ def _claims(
     config: Config, cluster: Cluster, sources: Sequence[TopicPartition]
 ) -> dict[TopicPartition, Claim]:
     """What names the partitions in the ledger; none where there is no ledger."""
-    if config.pipeline.delivery != "exactly-once":
+    if not config.pipeline.exactly_once:
         return {}
     group = config.kafka.group_id
     return {source: Claim(group, source, cluster.topic_id(source.topic)) for source in sources}

@@ -49,6 +49,11 @@ class PipelineConfig:
     delivery: Delivery = field(default="exactly-once", metadata=by(choice(*get_args(Delivery))))
     owner: str = field(factory=_default_owner, metadata=by(TEXT))
 
+    @property
+    def exactly_once(self) -> bool:
+        """Whether each shard's ledger says what is applied; otherwise Kafka's commit says it."""
+        return self.delivery == "exactly-once"
+
 
 def _hide_secrets(options: Mapping[str, Any]) -> str:
     return repr({k: "***" if "password" in k else v for k, v in options.items()})

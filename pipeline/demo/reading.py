@@ -16,13 +16,7 @@ from pipeline.demo.events import PARTITIONS
 from pipeline.demo.stage import GROUP, STREAM, TOPIC
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
-from pipeline.postgres.ledger import parse_multirange
-
-_LEDGER = """\
-select o.partition, o.owner, (
-    select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
-    where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as applied
-from pipeline.ownership o where o.stream = $1 and o.writer = 0"""
+from pipeline.postgres.ledger.reading import read_stream
 
 
 @attrs.frozen
@@ -69,14 +63,12 @@ class Ledgers:
 
 
 async def _applied(connection: Connection) -> dict[int, Applied]:
-    if not await connection.fetchval("select to_regclass('pipeline.applied') is not null"):
-        return {}  # no instance has been here yet
     found = {}
-    for row in await connection.fetch(_LEDGER, STREAM):
-        ranges = parse_multirange(row["applied"])
+    for partition, entry in (await read_stream(connection, STREAM)).items():
+        ranges = entry.applied
         watermark = ranges[0][1] if ranges and ranges[0][0] == 0 else 0
         count = sum(end - start for start, end in ranges)
-        found[row["partition"]] = Applied(row["owner"], count, watermark)
+        found[partition] = Applied(entry.owner, count, watermark)
     return found
 
 

@@ -12,7 +12,6 @@ import attrs
 from pipeline.config.model import Config, ShardConfig
 from pipeline.contracts.store import Claim
 from pipeline.errors import PipelineError
-from pipeline.postgres import ledger
 from pipeline.postgres.connections.bridge import (
     Connection,
     Connections,
@@ -21,35 +20,11 @@ from pipeline.postgres.connections.bridge import (
     open_bridge,
 )
 from pipeline.postgres.connections.errors import explain
-from pipeline.postgres.ledger import key_of, parse_multirange
+from pipeline.postgres.ledger.reading import LedgerEntry, Ranges, read_entry, reset_entry
+from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import TopicPartition
 
 T = TypeVar("T")
-
-Ranges = tuple[tuple[int, int], ...]
-
-_KEY = "stream = $1 and topic_id = $2 and partition = $3"
-_EPOCHS = f"select writer, epoch from pipeline.ownership where {_KEY} order by writer"
-_RANGES = f"select range_agg(r)::text from pipeline.applied, unnest(offsets) r where {_KEY}"
-_RAISE = f"""\
-update pipeline.ownership set epoch = epoch + 1, owner = $4, acquired_at = now() where {_KEY}"""
-_FORGET = f"delete from pipeline.applied where {_KEY}"
-_REMEMBER = """\
-insert into pipeline.applied (stream, topic_id, partition, offsets)
-values ($1, $2, $3, $4::text::int8multirange)"""
-
-
-@attrs.frozen
-class Entry:
-    """What a shard's ledger holds of one partition.
-
-    Attributes:
-        epochs: (writer, epoch); they change when an instance takes the partition over.
-        applied: ranges of applied offsets, half-open, sorted, disjoint.
-    """
-
-    epochs: tuple[tuple[int, int], ...] = ()
-    applied: Ranges = ()
 
 
 @attrs.frozen
@@ -61,13 +36,13 @@ class Reset:
     applied: Ranges
 
 
-async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, Entry]:
+async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, LedgerEntry]:
     """What the ledgers hold, each partition's in the shard that it writes to.
 
     Raises:
         PipelineError: a shard does not answer.
     """
-    found: dict[TopicPartition, Entry] = {}
+    found: dict[TopicPartition, LedgerEntry] = {}
     async with open_bridge():
         for shard, share in _by_shard(config, claims, lambda claim: claim).items():
             found.update(await _on(config, shard, partial(_read, claims=share)))
@@ -86,7 +61,7 @@ async def reset(config: Config, resets: Iterable[Reset], done: Callable[[str], o
     """
     async with open_bridge():
         for shard, share in _by_shard(config, resets, lambda reset: reset.claim).items():
-            await _on(config, shard, ledger.migrate)
+            await _on(config, shard, migrate)
             await _on(config, shard, partial(_reset, resets=share))
             done(shard.name)
 
@@ -116,33 +91,14 @@ async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], A
         await cross(connections.close)
 
 
-async def _read(connection: Connection, claims: Sequence[Claim]) -> dict[TopicPartition, Entry]:
-    if not await connection.fetchval("select to_regclass('pipeline.ownership') is not null"):
-        return {}
-    return {claim.source: await _entry(connection, claim) for claim in claims}
-
-
-async def _entry(connection: Connection, claim: Claim) -> Entry:
-    epochs = await connection.fetch(_EPOCHS, *key_of(claim))
-    applied = await connection.fetchval(_RANGES, *key_of(claim))
-    return Entry(
-        tuple((row["writer"], row["epoch"]) for row in epochs), tuple(parse_multirange(applied))
-    )
+async def _read(
+    connection: Connection, claims: Sequence[Claim]
+) -> dict[TopicPartition, LedgerEntry]:
+    return {claim.source: await read_entry(connection, claim) for claim in claims}
 
 
 async def _reset(connection: Connection, resets: Sequence[Reset]) -> None:
     owner = f"pipeline rewind on {socket.gethostname()}"
     async with connection.transaction():
         for reset in resets:
-            key = key_of(reset.claim)
-            rows = await connection.fetch(_EPOCHS + " for update", *key)
-            if tuple((row["writer"], row["epoch"]) for row in rows) != reset.epochs:
-                raise PipelineError(
-                    f"{reset.claim.source} was taken over by an instance meanwhile: stop all "
-                    "instances and run the command again"
-                )
-            await connection.execute(_RAISE, *key, owner)
-            await connection.execute(_FORGET, *key)
-            if reset.applied:
-                text = ",".join(f"[{start},{end})" for start, end in reset.applied)
-                await connection.execute(_REMEMBER, *key, "{" + text + "}")
+            await reset_entry(connection, reset.claim, reset.epochs, reset.applied, owner)

@@ -30,8 +30,9 @@ from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import Claim
 from pipeline.errors import PipelineError
 from pipeline.operate.cluster import Cluster, Committed
-from pipeline.operate.ledgers import Entry, Ranges, Reset
+from pipeline.operate.ledgers import Reset
 from pipeline.operate.moments import parse_moment
+from pipeline.postgres.ledger.reading import LedgerEntry, Ranges
 from pipeline.records.record import TopicPartition
 
 Word = Literal["earliest", "latest", "committed"]
@@ -173,13 +174,13 @@ def plan(
     targets: Mapping[TopicPartition, int],
     committed: Mapping[TopicPartition, Committed],
     bounds: Mapping[TopicPartition, tuple[int, int]],
-    entries: Mapping[TopicPartition, Entry],
+    entries: Mapping[TopicPartition, LedgerEntry],
 ) -> list[Change]:
     """What will change. ``entries`` are the ledgers', empty under at-least-once."""
     return [
         _change(
             source, config.shard_for(source.partition).name, to, committed.get(source),
-            bounds[source], entries.get(source, Entry()),
+            bounds[source], entries.get(source, LedgerEntry()),
         )
         for source, to in targets.items()
     ]  # fmt: skip
@@ -187,7 +188,7 @@ def plan(
 
 def _change(
     source: TopicPartition, shard: str, to: int, committed: Committed | None,
-    bounds: tuple[int, int], entry: Entry,
+    bounds: tuple[int, int], entry: LedgerEntry,
 ) -> Change:  # fmt: skip
     start, end = bounds
     applied = list(entry.applied)
@@ -208,7 +209,7 @@ def _change(
 
 def commits_of(config: Config, changes: Sequence[Change]) -> dict[TopicPartition, Committed]:
     """What to commit to Kafka."""
-    ledger = config.pipeline.delivery == "exactly-once"
+    ledger = config.pipeline.exactly_once
     return {
         change.source: Committed(
             change.to, "" if ledger else metadata.encode(change.to, change.applied)

@@ -23,13 +23,13 @@ from pipeline.config.load import load
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres import ledger
 from pipeline.postgres.connections.bridge import Connection, open_bridge
 from pipeline.postgres.connections.errors import Verdict, judge
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger import Lease
+from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.ledger import take_over
 from pipeline.postgres.store.batch_sizer import BatchSizer
-from pipeline.postgres.store.shard_store import Transactions
+from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape, row_parser
 from pipeline.service import make_database, session
@@ -372,7 +372,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
 
         async def first(connection: Connection) -> None:
             async with connection.transaction():
-                found, _ = await ledger.take_over(connection, CLAIM, "first", 2)
+                found, _ = await take_over(connection, CLAIM, "first", 2)
                 epochs.append(found)
                 taken.set()
                 await trio_asyncio.trio_as_aio(go_on.wait)()

@@ -12,7 +12,10 @@ import asyncpg
 import pytest
 
 from pipeline.contracts.store import Claim
-from pipeline.postgres import ledger
+from pipeline.postgres.ledger.lease import MARK, Lease
+from pipeline.postgres.ledger.ledger import fold, take_over
+from pipeline.postgres.ledger.multirange import multirange
+from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import TopicPartition
 from tests.support.servers import DatabaseFactory
 
@@ -25,14 +28,14 @@ def test_the_rows_of_a_partition_become_one(database: DatabaseFactory) -> None:
     async def apply_and_fold() -> list[int]:
         connection = await asyncpg.connect(database())
         try:
-            await ledger.migrate(connection)
-            (epoch,), _ = await ledger.take_over(connection, claim, "owner", 1)
-            lease = ledger.Lease(claim, 0, epoch)
+            await migrate(connection)
+            (epoch,), _ = await take_over(connection, claim, "owner", 1)
+            lease = Lease(claim, 0, epoch)
             for offsets in (range(10), range(10, 15), range(20, 22)):
-                guard = (*lease.parameters(), ledger.multirange(offsets))
-                assert await connection.fetchval(ledger.MARK, *guard) == 1
+                guard = (*lease.parameters(), multirange(offsets))
+                assert await connection.fetchval(MARK, *guard) == 1
             counts = [await connection.fetchval("select count(*) from pipeline.applied")]
-            await ledger.fold(connection, [(claim, 10)])
+            await fold(connection, [(claim, 10)])
             return [*counts, await connection.fetchval("select count(*) from pipeline.applied")]
         finally:
             await connection.close()

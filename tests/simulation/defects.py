@@ -15,7 +15,7 @@ from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.store import PartitionStore
-from pipeline.postgres.ledger import Lease
+from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase

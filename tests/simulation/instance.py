@@ -19,7 +19,8 @@ from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
-from pipeline.postgres.store.shard_store import ShardStore, Transactions
+from pipeline.postgres.store.database import Transactions
+from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import Record
@@ -63,10 +64,6 @@ class SimulatedShard(Shard):
 
     def drop_idle(self) -> None:
         """There are no idle connections here."""
-
-    @property
-    def slots_taken(self) -> int:
-        return int(self._slots.borrowed_tokens)
 
 
 class SimulatedDeadLetters:
@@ -175,8 +172,10 @@ class Instance:
 
     def _check_nothing_is_left(self) -> None:
         for shard in self.shards:
-            if shard.slots_taken:
-                self.world.violated(f"instance {self.number}: {shard.slots_taken} slots are left")
+            if shard.limiter.slots_taken:
+                self.world.violated(
+                    f"instance {self.number}: {shard.limiter.slots_taken} slots are left"
+                )
         for task in self.supervisor.tasks.values():
             if not task.ended.is_set():
                 self.world.violated(f"instance {self.number}: the task of {task.source} is left")

@@ -22,8 +22,8 @@ import attrs
 import trio
 
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
-from pipeline.postgres.ledger import Lease, key_of
-from pipeline.postgres.store.shard_store import Transactions
+from pipeline.postgres.ledger.lease import Lease, key_of
+from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape
 from tests.simulation.ledger import SimulatedLedger

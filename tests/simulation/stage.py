@@ -15,7 +15,7 @@ import trio.testing
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.partition import PartitionTask
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.ledger import key_of
+from pipeline.postgres.ledger.lease import key_of
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition

@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
 import trio
 from asyncpg.exceptions import PostgresError
 
+from pipeline.config.model import ShardConfig
 from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, Fenced
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.backoff import Backoff
-from pipeline.postgres.connections.breaker import Breaker
-from pipeline.postgres.ledger import Lease
+from pipeline.postgres.connections.bridge import Session
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
@@ -84,26 +84,14 @@ class FakeDatabase:
         self.folded += watermarks
 
 
-class FakeShard:
+class FakeShard(Shard):
     """A shard whose breaker closes again by itself, as a probe would close it."""
 
-    name = "db0"
-    slots = 2
-    saturated = False
-
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.metrics = Metrics()
-        self.breaker = Breaker("db0", self.metrics, Backoff())
+        config = ShardConfig(name="db0", dsn="", connections=2)
+        super().__init__(config, Session("test"), Metrics())
         self.dropped = 0
         nursery.start_soon(self.breaker.watch, trio.lowlevel.checkpoint)
-
-    def set_slots(self, *, slow: bool) -> None:
-        """There are as many slots as are asked for."""
-
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-    taking_over = slot
 
     def drop_idle(self) -> None:
         self.dropped += 1

@@ -17,7 +17,7 @@ from pipeline.check.databases import LedgerFacts, ShardFacts
 from pipeline.check.plan import WIDTH, plan, table
 from pipeline.config.load import load
 from pipeline.config.model import Config, ShardConfig
-from pipeline.postgres.ledger import VERSION
+from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.catalog import Column, Table
 
 CONFIG = """\

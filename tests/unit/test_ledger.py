@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contracts.store import Claim
-from pipeline.postgres import ledger
-from pipeline.postgres.ledger import Lease, multirange, parse_multirange
+from pipeline.postgres.ledger import schema
+from pipeline.postgres.ledger.lease import Lease, key_of
+from pipeline.postgres.ledger.multirange import multirange, parse_multirange
 from pipeline.records.ranges import ranges_of
 from tests.support.records import SOURCE
 
@@ -40,13 +41,13 @@ def test_a_lease_is_the_fences_parameters() -> None:
 
 def test_a_topic_made_anew_is_another_key() -> None:
     old, new = (Claim("g", SOURCE, UUID(int=n)) for n in (1, 2))
-    assert ledger.key_of(old) != ledger.key_of(new)
+    assert key_of(old) != key_of(new)
 
 
 def test_ddl_has_every_migration_and_can_be_repeated() -> None:
-    text = ledger.ddl()
-    assert max(ledger.MIGRATIONS) == ledger.VERSION
-    for version, migration in ledger.MIGRATIONS.items():
+    text = schema.ddl()
+    assert max(schema.MIGRATIONS) == schema.VERSION
+    for version, migration in schema.MIGRATIONS.items():
         assert migration in text
         assert f"values ({version})" in migration
     creates = [line for line in text.splitlines() if line.startswith("create")]

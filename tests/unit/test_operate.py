@@ -22,9 +22,9 @@ from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
-from pipeline.operate.ledgers import Entry
 from pipeline.operate.rewind import Change, commits_of, parse_target, plan, resets_of
 from pipeline.operate.views import pretty
+from pipeline.postgres.ledger.reading import LedgerEntry
 from pipeline.records.ranges import ranges_of
 from pipeline.records.record import TopicPartition
 from tests.support.records import SOURCE, Raw, record
@@ -79,7 +79,7 @@ def test_a_target_is_an_offset_a_word_or_a_moment() -> None:
 def planned(
     config: Config,
     to: int,
-    entry: Entry,
+    entry: LedgerEntry,
     committed: Committed | None,
     end: int = 100,
     start: int = 0,
@@ -90,12 +90,12 @@ def planned(
 
 
 def test_it_begins_where_an_instance_would(exactly_once: Config) -> None:
-    ledger = Entry(applied=((0, 50), (60, 70)))
+    ledger = LedgerEntry(applied=((0, 50), (60, 70)))
     assert planned(exactly_once, 50, ledger, Committed(30, "")).begin == 50
     assert planned(exactly_once, 50, ledger, Committed(55, "")).begin == 55
     assert planned(exactly_once, 50, ledger, None).begin == 50
-    assert planned(exactly_once, 50, Entry(), None, start=7).begin == 7
-    assert planned(exactly_once, 50, Entry(), Committed(3, ""), start=7).begin == 7
+    assert planned(exactly_once, 50, LedgerEntry(), None, start=7).begin == 7
+    assert planned(exactly_once, 50, LedgerEntry(), Committed(3, ""), start=7).begin == 7
 
 
 OFFSETS = st.sets(st.integers(0, 40))
@@ -109,7 +109,7 @@ def test_a_plan_neither_loses_nor_repeats_what_it_does_not_tell(
     chosen = config(tmp_path_factory.getbasetemp())
     below = data.draw(st.integers(0, 40))
     applied = applied | set(range(below))
-    change = planned(chosen, to, Entry(applied=tuple(ranges_of(applied))), None, end=41)
+    change = planned(chosen, to, LedgerEntry(applied=tuple(ranges_of(applied))), None, end=41)
     (reset,) = resets_of({SOURCE: Claim("g", SOURCE, _ID)}, [change])
     known = {offset for first, last in reset.applied for offset in range(first, last)}
     assert set(range(to)) <= known
@@ -122,9 +122,9 @@ def test_a_plan_neither_loses_nor_repeats_what_it_does_not_tell(
 def test_without_a_ledger_what_stays_applied_travels_in_the_commit(tmp_path: Path) -> None:
     chosen = config(tmp_path, "at-least-once")
     known = Committed(5, encode(5, [(8, 10), (20, 22)]))
-    forward = commits_of(chosen, [planned(chosen, 9, Entry(), known)])[SOURCE]
+    forward = commits_of(chosen, [planned(chosen, 9, LedgerEntry(), known)])[SOURCE]
     assert (forward.offset, unfold(forward.metadata, 9)) == (9, {20, 21})
-    back = planned(chosen, 4, Entry(), known)
+    back = planned(chosen, 4, LedgerEntry(), known)
     assert (back.again, commits_of(chosen, [back])[SOURCE]) == (5, Committed(4, ""))
 
 

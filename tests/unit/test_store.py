@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from uuid import UUID
 
 import asyncpg
@@ -15,10 +14,16 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.cli.common import messages
+from pipeline.config.model import ShardConfig
 from pipeline.contracts.store import Claim, DeadLetterReason, Fenced
 from pipeline.errors import PipelineError
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import BreakerState
-from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.postgres.connections.bridge import Session
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.record import Record, TopicPartition
 from tests.support.records import record
@@ -237,9 +242,10 @@ async def test_partitions_that_meet_one_refusal_at_once_are_told_of_once() -> No
     """Each shard is named all the same, and the cause of each."""
 
     def stopped(shard: str, doing: str, what: str) -> PipelineError:
-        store = ShardStore.__new__(ShardStore)
-        store.shard = SimpleNamespace(name=shard)
-        return store._stop(asyncpg.InsufficientPrivilegeError(what), doing)
+        config = ShardConfig(name=shard, dsn="", connections=1)
+        sizer = BatchSizer(1, bounded=False)
+        recovery = Recovery(Shard(config, Session("test"), Metrics()), sizer, Backoff())
+        return recovery.stop(asyncpg.InsufficientPrivilegeError(what), doing)
 
     group = ExceptionGroup(
         "all",

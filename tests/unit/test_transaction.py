@@ -20,11 +20,15 @@ from pipeline.postgres.connections.errors import HandlerFailed
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
 from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
+from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.ledger import NoLedger
 from pipeline.records.record import Record
 from tests.support.records import record
+from tests.support.stores import CLAIM
 
 Handler = Callable[[Transaction], Awaitable[None]]
 Call = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
+LEASE = Lease(CLAIM, 0, 0)
 
 
 class FakeConnection:
@@ -86,9 +90,11 @@ class World:
         def called(count: int, seconds: float) -> None:
             self.called.append((count, seconds))
 
-        applier = HandlerApplier(call, runs, apart=apart, called=called)
+        applier = HandlerApplier(
+            call, cast("Shard", self), NoLedger(), runs, apart=apart, called=called
+        )
         with trio.fail_after(5):
-            assert await applier.write(cast("Shard", self), None, records) == len(records)
+            assert await applier.write(LEASE, records) == len(records)
 
     async def call(self, handler: Handler) -> None:
         """Apply one record by a handler that does not look at it."""

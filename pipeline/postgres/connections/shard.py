@@ -1,10 +1,10 @@
-"""One Postgres database: its connections, its slots, and whether it can be reached."""
+"""One Postgres database: its connections, its limits, and whether it can be reached."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -14,22 +14,20 @@ from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.connections.limiter import Limiter
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 class Shard:
     """One database. Its `run` is the only way to it.
 
-    A batch has a `slot` from when it is taken until it is decided, and `transact` runs what it writes;
-    of those there are as many at once as ``connections``. ``handled`` by a slow function of a user's,
-    there may be twice as many slots: half of the batches are with the handler, the others are written.
-
-    Take-overs share the connections with the batches and may have half of them: an instance that is
-    given many partitions at once goes on with those that it has, and one that waits for a former
-    owner's transaction holds up no batch.
+    Args:
+        config: its name, its address, and how many connections it may have.
+        session: the settings of each connection.
+        metrics: what the shard's gauges and histograms belong to.
+        backoff: the waits between probes while the database is away.
+        handled: whether a user's function handles the batches; see `Limiter`.
     """
 
     def __init__(
@@ -42,47 +40,32 @@ class Shard:
         handled: bool = False,
     ) -> None:
         self.name = config.name
-        self._connections = config.connections
-        self.slots = config.connections * (2 if handled else 1)
-        """How many batches may be in flight at once, at most."""
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
+        self.limiter = Limiter(config.connections, handled=handled)
         self._pool = Connections(config.dsn, session)
-        self._slots = trio.CapacityLimiter(config.connections)
-        self._transactions = trio.CapacityLimiter(config.connections)
-        self._take_overs = trio.CapacityLimiter(max(1, config.connections // 2))
         metrics.shard_limit.labels(config.name).set(config.connections)
         self._in_flight = metrics.in_flight_batches.labels(config.name)
-
-    @property
-    def saturated(self) -> bool:
-        """Whether all slots are taken."""
-        return self._slots.available_tokens <= 0
-
-    def set_slots(self, *, slow: bool) -> None:
-        """Give out all slots, or only as many as there are connections. Not a checkpoint."""
-        self._slots.total_tokens = self.slots if slow else self._connections
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot: first come, first served."""
-        async with self._slots:
-            yield
-
-    @asynccontextmanager
-    async def taking_over(self) -> AsyncIterator[None]:
-        """Wait until one more partition may be taken over. A checkpoint."""
-        async with self._take_overs, self._transactions:
-            yield
+        self._apply_seconds = metrics.apply_seconds.labels(config.name)
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Write a batch: as `run`, when fewer than ``connections`` batches are being written."""
-        async with self._transactions:
+        """Write a batch: as `run`, once fewer than ``connections`` batches are being written.
+
+        What the transaction takes, in seconds, is measured around ``work`` alone: neither the wait
+        for the limiter nor the opening of a connection says anything about the database's load.
+        """
+        async with self.limiter.transaction():
             self._in_flight.inc()
             try:
-                return await self.run(work)
+                return await self.run(partial(self._timed, work=work))
             finally:
                 self._in_flight.dec()
+
+    async def _timed(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+        started = time.perf_counter()
+        result = await work(connection)
+        self._apply_seconds.observe(time.perf_counter() - started)
+        return result
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """One transaction: ``work`` runs on the asyncio side with a connection of its own.

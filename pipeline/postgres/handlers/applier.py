@@ -12,7 +12,8 @@ from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.errors import HandlerFailed
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.transaction import Transaction
-from pipeline.postgres.ledger import Lease, mark
+from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.records.record import Record
 
 Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
@@ -26,6 +27,8 @@ class HandlerApplier:
 
     Args:
         handler: the function.
+        shard: where its transactions run.
+        ledger: what notes the offsets within each of them.
         split: records → runs of neighbours, in order.
         apart: no two runs share a key, so their statements may be sent in any order.
         called: told of so many records, and how many seconds their calls took.
@@ -34,6 +37,8 @@ class HandlerApplier:
     def __init__(
         self,
         handler: Handler,
+        shard: Shard,
+        ledger: Ledger,
         split: Split,
         *,
         apart: bool,
@@ -41,12 +46,14 @@ class HandlerApplier:
     ) -> None:
         self.shape = None  # a handler may read anything
         self._handler = handler
+        self._shard = shard
+        self._ledger = ledger
         self._split = split
         self._apart = apart
         self._called = called
 
-    async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
-        """See `Applier.write`.
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        """See `Transactions.write`.
 
         Raises:
             HandlerFailed: the handler's own code raised; nothing was written.
@@ -57,8 +64,8 @@ class HandlerApplier:
             nursery.start_soon(self._call, transaction, records)
             try:
                 await transaction.wanted.wait()
-                failure = transaction.failed or await shard.transact(
-                    partial(_transact, lease=lease, records=records, transaction=transaction)
+                failure = transaction.failed or await self._shard.transact(
+                    partial(self._transact, lease=lease, records=records, transaction=transaction)
                 )
             except Exception as error:  # raised below, outside the group that a nursery makes
                 failure = error
@@ -82,22 +89,21 @@ class HandlerApplier:
             self._called(len(records), time.perf_counter() - started)
             transaction.finish()
 
+    async def _transact(
+        self,
+        connection: Connection,
+        lease: Lease,
+        records: Sequence[Record],
+        transaction: Transaction,
+    ) -> HandlerFailed | None:
+        """One handler's transaction. On asyncio.
 
-async def _transact(
-    connection: Connection,
-    lease: Lease | None,
-    records: Sequence[Record],
-    transaction: Transaction,
-) -> HandlerFailed | None:
-    """One handler's transaction. On asyncio.
-
-    A handler's own failure is returned: it was rolled back for, and its connection is clean.
-    """
-    try:
-        async with connection.transaction():
-            if lease is not None:
-                await mark(connection, lease, records)
-            await transaction.serve(connection)
-    except HandlerFailed as failure:
-        return failure
-    return None
+        A handler's own failure is returned: it was rolled back for, and its connection is clean.
+        """
+        try:
+            async with connection.transaction():
+                await self._ledger.note(connection, lease, records)
+                await transaction.serve(connection)
+        except HandlerFailed as failure:
+            return failure
+        return None

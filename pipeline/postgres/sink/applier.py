@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger import Lease, fenced, guard, mark
+from pipeline.postgres.ledger.lease import Lease, fenced
+from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.postgres.sink.packing import packed
 from pipeline.postgres.sink.sink import Sink, Write
 from pipeline.postgres.sink.statements import Statements
@@ -18,21 +19,25 @@ from pipeline.records.record import Record
 class SinkApplier:
     """Applies records by the declared sink."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, shard: Shard, ledger: Ledger) -> None:
         self.shape = sink.shape
+        self._shard = shard
+        self._ledger = ledger
         self._sink = sink
         self._statements = Statements(sink)
 
-    async def write(self, shard: Shard, lease: Lease | None, records: Sequence[Record]) -> int:
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        """See `Transactions.write`.
+
+        Raises:
+            RowError: a record can't become a row.
+        """
         writes = list(self._sink.writes(records))
         if not writes:  # tombstones that the sink ignores: only their offsets
-            if lease is not None:
-                await shard.run(partial(mark, lease=lease, records=records))
+            await self._ledger.mark(lease, records)
             return 0
-        fence = None if lease is None else guard(lease, records)
-        applied = await shard.transact(partial(self._apply, fence=fence, writes=writes))
-        if not applied:
-            assert lease is not None, "only a fence answers no"
+        fence = self._ledger.guard(lease, records)
+        if not await self._shard.transact(partial(self._apply, fence=fence, writes=writes)):
             raise fenced(lease)
         return sum(write.rows for write in writes)
 

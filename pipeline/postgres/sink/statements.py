@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.postgres.ledger import FENCE, RECORD_APPLIED
+from pipeline.postgres.ledger.lease import FENCE, GUARD_PARAMETERS, RECORD_APPLIED
 from pipeline.postgres.sink.columns import SinkColumn, quote
 from pipeline.postgres.sink.packing import unpacked
 from pipeline.postgres.sink.sink import Sink
-
-GUARD_PARAMETERS = 6
 
 
 def fenced(data: str) -> str:

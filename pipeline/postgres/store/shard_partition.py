@@ -19,9 +19,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
 
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, Fenced
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, DeadLetters, Fenced
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -30,41 +29,66 @@ from pipeline.postgres.connections.errors import (
     judge,
     sqlstate_of,
 )
-from pipeline.postgres.ledger import Lease
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.database import Transactions
+from pipeline.postgres.store.recovery import Recovery, described
 from pipeline.records.record import Record
-
-if TYPE_CHECKING:
-    from pipeline.postgres.store.shard_store import ShardStore
 
 log = logging.getLogger(__name__)
 
 
 class ShardPartition:
-    """One partition's share of a shard, while it is ours: a lease for each writer."""
+    """One partition's share of a shard, while it is ours: a lease for each writer.
+
+    Args:
+        claim: the partition.
+        epochs: by writer, as the take-over gave them.
+        applied: what was applied then.
+        shard: its slots and its breaker.
+        database: its transactions.
+        sizer: how large batches are.
+        recovery: what follows an error.
+        dead_letters: where records go that can never be applied.
+    """
 
     def __init__(
-        self, store: ShardStore, claim: Claim, epochs: Sequence[int], applied: AppliedOffsets
+        self,
+        claim: Claim,
+        epochs: Sequence[int],
+        applied: AppliedOffsets,
+        *,
+        shard: Shard,
+        database: Transactions,
+        sizer: BatchSizer,
+        recovery: Recovery,
+        dead_letters: DeadLetters,
     ) -> None:
         self.applied = applied
         self.writers = len(epochs)
-        self.shape = store.database.shape
-        self._store = store
+        self.shape = database.shape
         self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+        self._shard = shard
+        self._database = database
+        self._sizer = sizer
+        self._recovery = recovery
+        self._dead_letters = dead_letters
 
     @property
     def batch_limit(self) -> int:
         """See `PartitionStore.batch_limit`."""
-        sizer = self._store.sizer
-        return sizer.limit if self._store.shard.saturated else sizer.spreading
+        full = self._shard.limiter.saturated
+        return self._sizer.limit if full else self._sizer.spreading
 
     @property
     def linger(self) -> float:
         """See `PartitionStore.linger`."""
-        return self._store.sizer.linger
+        return self._sizer.linger
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """See `PartitionStore.slot`."""
-        return self._store.shard.slot()
+        return self._shard.limiter.slot()
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
@@ -92,7 +116,7 @@ class ShardPartition:
                 held |= _held_up(rest, outcome.records)
                 rest = [record for record in rest if record.offset not in held]
                 todo = [(rest, attempts)] if rest else []
-                await self._store.put_off(outcome, waits)
+                await self._recovery.put_off(outcome, waits)
                 waits += 1
             else:
                 todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
@@ -103,14 +127,14 @@ class ShardPartition:
         """Apply records or keep them; or tell what to do instead: smaller parts, or to call later."""
         attempt, in_doubt = 0, False
         while True:
-            await self._store.shard.breaker.wait_closed()
+            await self._shard.breaker.wait_closed()
             try:
                 if in_doubt and await self._was_committed(writer, records):
                     return ()
                 in_doubt = False
-                started = self._store.now()
-                rows = await self._store.database.write(self._leases[writer], records)
-                self._store.applied(len(records), rows, self._store.now() - started)
+                started = self._recovery.now()
+                rows = await self._database.write(self._leases[writer], records)
+                self._recovery.applied(len(records), rows, self._recovery.now() - started)
                 return ()
             except (Fenced, PipelineError):
                 raise
@@ -124,12 +148,12 @@ class ShardPartition:
                         return error
                     guilty = error.records
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
-                await self._store.failed(error, attempt, f"applying {described(guilty)}")
+                await self._recovery.failed(error, attempt, f"applying {described(guilty)}")
                 attempt += 1
 
     async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
         lease = self._leases[writer]
-        epoch, committed = await self._store.database.resolve(lease, records)
+        epoch, committed = await self._database.resolve(lease, records)
         self._leases[writer] = Lease(lease.claim, writer, epoch)
         log.info(
             "%s: the ledger says %s", described(records), "applied" if committed else "not applied"
@@ -155,27 +179,20 @@ class ShardPartition:
         return ()
 
     async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
-        await self._store.dead_letters.put(record, rejection)
-        self._store.shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
+        await self._dead_letters.put(record, rejection)
+        self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
         attempt = 0
         while True:
-            await self._store.shard.breaker.wait_closed()
+            await self._shard.breaker.wait_closed()
             try:
                 # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._store.database.mark(self._leases[writer], [record])
+                await self._database.mark(self._leases[writer], [record])
                 return
             except (Fenced, PipelineError):
                 raise
             except Exception as error:  # judged: what is not for retrying is raised
-                await self._store.failed(error, attempt, f"marking {record} as a dead letter")
+                await self._recovery.failed(error, attempt, f"marking {record} as a dead letter")
                 attempt += 1
-
-
-def described(records: Sequence[Record]) -> str:
-    first, last = records[0], records[-1]
-    if len(records) == 1:
-        return str(first)
-    return f"{len(records)} records of {first.source} (offsets {first.offset} … {last.offset})"
 
 
 def _around(records: Sequence[Record], run: Sequence[Record]) -> list[Sequence[Record]]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from pipeline.contracts.store import Claim, PartitionStore, Store
-from pipeline.postgres.connections.breaker import BreakerState
+from pipeline.contracts.store import Claim, PartitionStore
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
 
@@ -24,12 +23,8 @@ class StoreRouter:
         return await self._stores[self._shard_of(claim.source.partition)].open(claim)
 
     def answers(self, source: TopicPartition) -> bool:
-        """Whether what a partition writes through is there, as far as is known.
-
-        That is its shard, and what its handler calls beside it.
-        """
-        store = self._stores[self._shard_of(source.partition)]
-        return store.shard.breaker.state is BreakerState.CLOSED and not store.put_off_now[source]
+        """See `Recovery.answers`."""
+        return self._stores[self._shard_of(source.partition)].answers(source)
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.fold`; shards are asked at once, so a slow one delays no other."""
@@ -41,7 +36,3 @@ class StoreRouter:
         async with trio.open_nursery() as nursery:
             for name, share in by_shard.items():
                 nursery.start_soon(self._stores[name].fold, share)
-
-
-def _conforms(sharded: StoreRouter) -> Store:
-    return sharded

@@ -1,0 +1,54 @@
+"""A writer's lease, and the fence that makes it hold: what every guarded statement carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from pipeline.contracts.store import Claim, Fenced
+from pipeline.postgres.ledger.multirange import multirange
+from pipeline.records.record import Record, offset_of
+
+KEY = "stream = $1 and topic_id = $2 and partition = $3"
+"""A partition's rows, in both tables: the parameters are those of `key_of`."""
+
+FENCE = f"select 1 from pipeline.ownership where {KEY} and writer = $4 and epoch = $5 for share"
+RECORD_APPLIED = (
+    "insert into pipeline.applied (stream, topic_id, partition, offsets) "
+    "select $1, $2, $3, $6::text::int8multirange"
+)
+MARK = (
+    f"with fence as ({FENCE}), ledger as ({RECORD_APPLIED} from fence) select count(*) from fence"
+)
+
+GUARD_PARAMETERS = 6
+"""How many parameters `guard` gives: the fence's five, and the offsets."""
+
+
+@attrs.frozen
+class Lease:
+    """A writer's right to write: it holds while the epoch in its ownership row is this one."""
+
+    claim: Claim
+    writer: int
+    epoch: int
+
+    def parameters(self) -> tuple[Any, ...]:
+        """The fence's parameters, $1 to $5."""
+        return (*key_of(self.claim), self.writer, self.epoch)
+
+
+def key_of(claim: Claim) -> tuple[Any, ...]:
+    return (claim.stream, claim.topic_id, claim.source.partition)
+
+
+def guard(lease: Lease, records: Sequence[Record]) -> tuple[Any, ...]:
+    """The first `GUARD_PARAMETERS` parameters of a guarded statement."""
+    return (*lease.parameters(), multirange(map(offset_of, records)))
+
+
+def fenced(lease: Lease) -> Fenced:
+    """The error of a statement that found its lease void."""
+    return Fenced(f"{lease.claim.source}: writer {lease.writer} lost epoch {lease.epoch}")

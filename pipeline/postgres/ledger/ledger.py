@@ -1,0 +1,202 @@
+"""The ledger of one shard, as its store uses it; and none, for at-least-once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from pipeline.contracts.store import AppliedOffsets, Claim
+from pipeline.postgres.connections.bridge import Connection
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import KEY, MARK, Lease, fenced, guard, key_of
+from pipeline.postgres.ledger.multirange import multirange, parse_multirange
+from pipeline.postgres.ledger.schema import migrate
+from pipeline.records.record import Record, offset_of
+
+_RAISE_EPOCHS = f"""\
+with owned as (select writer from pipeline.ownership where {KEY} order by writer for update)
+update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, acquired_at = now()
+from owned where o.{KEY} and o.writer = owned.writer"""
+_ADD_WRITERS = """\
+insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner)
+select $1, $2, $3, writer, 0, $4 from generate_series(0, $5::int - 1) writer
+on conflict (stream, topic_id, partition, writer) do nothing"""
+_EPOCHS = f"select epoch from pipeline.ownership where {KEY} and writer < $4 order by writer"
+_APPLIED = f"""\
+select range_agg(r)::text as applied, max(folded) as folded
+from pipeline.applied, unnest(offsets) r where {KEY}"""
+
+RESOLVE = f"""\
+update pipeline.ownership set epoch = epoch + 1 where {KEY} and writer = $4 and epoch = $5
+returning epoch"""
+_HAS = f"""\
+select coalesce(range_agg(r) @> $4::text::int8multirange, false)
+from pipeline.applied, unnest(offsets) r where {KEY}"""
+
+_FOLD = """\
+with done as (
+    select * from unnest($1::text[], $2::uuid[], $3::int[], $4::int8[])
+        d(stream, topic_id, partition, watermark)
+), old as (
+    delete from pipeline.applied a using done d
+    where a.stream = d.stream and a.topic_id = d.topic_id and a.partition = d.partition
+    returning a.*
+), ranges as (
+    select stream, topic_id, partition, r, folded from old, unnest(offsets) r
+    union all
+    select stream, topic_id, partition, int8range(0, watermark), watermark
+    from done where watermark > 0
+)
+insert into pipeline.applied (stream, topic_id, partition, offsets, folded)
+select stream, topic_id, partition, range_agg(r), max(folded) from ranges group by 1, 2, 3"""
+
+
+class Ledger(Protocol):
+    """What says which offsets are applied to a shard. All but `guard` and `note` run on Trio.
+
+    Each function that runs on Trio is one transaction: a checkpoint; cancelled, it waits for the
+    asyncio side to end. It raises what Postgres and the connection raise (see
+    `pipeline.postgres.connections.errors.judge`).
+    """
+
+    async def prepare(self) -> None:
+        """Create or upgrade what the ledger needs in the database."""
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        """Become a partition's owner: the epoch of each of ``writers`` writers, and what is applied.
+
+        Waits for the former owner's running transactions.
+        """
+
+    def guard(self, lease: Lease, records: Sequence[Record]) -> tuple[Any, ...] | None:
+        """The parameters that a guarded statement begins with; None: statements go unguarded."""
+
+    async def note(self, connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
+        """Note offsets as applied, within the caller's transaction. On asyncio.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        """Note offsets as decided without data: their records are dead letters, or change nothing.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        """Settle a write in doubt: the writer's new epoch, and whether the write was committed.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """Fold the rows of partitions, all of them at once, into one row per partition."""
+
+
+class PostgresLedger:
+    """The ledger in the shard itself; see the room's essay."""
+
+    def __init__(self, shard: Shard, owner: str) -> None:
+        self._shard = shard
+        self._owner = owner
+
+    async def prepare(self) -> None:
+        """See `Ledger.prepare`."""
+        await self._shard.run(migrate)
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        """See `Ledger.take_over`."""
+        return await self._shard.run(
+            partial(take_over, claim=claim, owner=self._owner, writers=writers)
+        )
+
+    def guard(self, lease: Lease, records: Sequence[Record]) -> tuple[Any, ...]:
+        """See `Ledger.guard`."""
+        return guard(lease, records)
+
+    async def note(self, connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
+        """See `Ledger.note`."""
+        if not await connection.fetchval(MARK, *guard(lease, records)):
+            raise fenced(lease)
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        """See `Ledger.mark`."""
+        await self._shard.run(partial(self.note, lease=lease, records=records))
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        """See `Ledger.resolve`."""
+        offsets = list(map(offset_of, records))
+        return await self._shard.run(partial(resolve, lease=lease, offsets=offsets))
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """See `Ledger.fold`."""
+        await self._shard.run(partial(fold, watermarks=watermarks))
+
+
+class NoLedger:
+    """At least once: nothing is noted, nobody is fenced, and what is in doubt was not committed."""
+
+    async def prepare(self) -> None:
+        """Nothing is made."""
+
+    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+        """Nothing is known to be applied; Kafka's commit says where to start."""
+        del claim
+        return [0] * writers, AppliedOffsets()
+
+    def guard(self, lease: Lease, records: Sequence[Record]) -> None:
+        """Statements go unguarded."""
+
+    async def note(self, connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
+        """Nothing is noted."""
+
+    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+        """Nothing is noted."""
+
+    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
+        """Nobody knows, so the write is taken as not committed."""
+        del records
+        return lease.epoch, False
+
+    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+        """There are no rows."""
+
+
+async def take_over(
+    connection: Connection, claim: Claim, owner: str, writers: int
+) -> tuple[list[int], AppliedOffsets]:
+    """Raise all epochs of a partition, then read what is applied: epochs by writer, and offsets."""
+    key = key_of(claim)
+    async with connection.transaction():
+        # Rows first: two instances that take a partition over for the first time at once would find
+        # none to raise, and both get the epoch of the rows that one of them adds.
+        await connection.execute(_ADD_WRITERS, *key, owner, writers)
+        await connection.execute(_RAISE_EPOCHS, *key, owner)
+        epochs = [row["epoch"] for row in await connection.fetch(_EPOCHS, *key, writers)]
+        row = await connection.fetchrow(_APPLIED, *key)
+    assert row is not None, "an aggregate has one row"
+    return epochs, AppliedOffsets.from_ranges(parse_multirange(row["applied"]), row["folded"])
+
+
+async def resolve(connection: Connection, lease: Lease, offsets: Iterable[int]) -> tuple[int, bool]:
+    """Settle a write in doubt: the writer's new epoch, and whether the write was committed.
+
+    Raises:
+        Fenced: the partition has another owner.
+    """
+    async with connection.transaction():
+        epoch = await connection.fetchval(RESOLVE, *lease.parameters())
+        if epoch is None:
+            raise fenced(lease)
+        applied = await connection.fetchval(_HAS, *key_of(lease.claim), multirange(offsets))
+    return epoch, applied
+
+
+async def fold(connection: Connection, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    """Fold the rows of partitions into one each, in one statement for all of them."""
+    rows = [(*key_of(claim), watermark) for claim, watermark in watermarks]
+    await connection.execute(_FOLD, *(list(column) for column in zip(*rows, strict=True)))

@@ -1,0 +1,83 @@
+"""The ledger's tables: their migrations, the DDL, and the privileges that the pipeline needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.postgres.connections.bridge import Connection
+
+VERSION = 1
+
+MIGRATIONS = {
+    1: """\
+create schema if not exists pipeline;
+
+create table if not exists pipeline.schema_version (
+    version     int primary key,
+    migrated_at timestamptz not null default now()
+);
+
+create table if not exists pipeline.ownership (
+    stream      text not null,
+    topic_id    uuid not null,
+    partition   int not null,
+    writer      int not null,
+    epoch       bigint not null,
+    owner       text not null,
+    acquired_at timestamptz not null default now(),
+    primary key (stream, topic_id, partition, writer)
+);
+
+create table if not exists pipeline.applied (
+    stream      text not null,
+    topic_id    uuid not null,
+    partition   int not null,
+    offsets     int8multirange not null,
+    folded      bigint
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+create index if not exists applied_by_partition
+    on pipeline.applied (stream, topic_id, partition);
+
+insert into pipeline.schema_version (version) values (1) on conflict do nothing;
+""",
+}
+
+PRIVILEGES: Mapping[str, str] = {
+    "schema_version": "select",
+    "ownership": "select,insert,update",
+    "applied": "select,insert,delete",
+}
+"""The ledger's tables, and the privileges that the pipeline uses on each."""
+
+
+def ddl() -> str:
+    """Everything that the ledger needs, for those who let nobody but themselves create it."""
+    return "\n".join(MIGRATIONS[version] for version in sorted(MIGRATIONS))
+
+
+async def migrate(connection: Connection) -> None:
+    """Create or upgrade the schema; safe when several instances do it at once. On asyncio."""
+    async with connection.transaction():
+        await connection.execute(
+            "select pg_advisory_xact_lock(hashtext('pipeline.schema_version'))"
+        )
+        current = 0
+        if await connection.fetchval("select to_regclass('pipeline.schema_version') is not null"):
+            current = await connection.fetchval("select max(version) from pipeline.schema_version")
+        for version in range((current or 0) + 1, VERSION + 1):
+            await connection.execute(MIGRATIONS[version])
+
+
+async def exists(connection: Connection) -> bool:
+    """Whether the database has a ledger. On asyncio."""
+    found: bool = await connection.fetchval("select to_regclass('pipeline.ownership') is not null")
+    return found
+
+
+async def version_of(connection: Connection) -> int | None:
+    """The version of the ledger's schema; None if the table holds none. On asyncio."""
+    version: int | None = await connection.fetchval(
+        "select max(version) from pipeline.schema_version"
+    )
+    return version

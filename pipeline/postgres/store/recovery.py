@@ -1,0 +1,124 @@
+"""What a shard's partitions do after a transaction: count it, wait and try again, or give up.
+
+An error is judged (see `pipeline.postgres.connections.errors`) where the transaction was made; how
+long to wait, whether the whole shard has to wait, and how the error is told, is the same for each of
+the shard's partitions and is here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+
+from pipeline.errors import PipelineError
+from pipeline.postgres.connections.backoff import Backoff
+from pipeline.postgres.connections.breaker import BreakerState
+from pipeline.postgres.connections.errors import (
+    HandlerFailed,
+    Verdict,
+    explain,
+    judge,
+    rule_for,
+    sqlstate_of,
+)
+from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.records.record import Record, TopicPartition
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """The answers to what transactions on one shard came to.
+
+    Args:
+        shard: the shard; its breaker is tripped if it does not answer.
+        sizer: is told how long transactions took.
+        backoff: the waits between attempts.
+        clock: seconds, for the length of transactions.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        sizer: BatchSizer,
+        backoff: Backoff,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.now = clock
+        self._shard = shard
+        self._sizer = sizer
+        self._backoff = backoff
+        self._put_off: Counter[TopicPartition] = Counter()
+        metrics, name = shard.metrics, shard.name
+        self._retries = partial(metrics.retries.labels, name)
+        self._batch_records = metrics.batch_records.labels(name)
+        self._rows_written = metrics.rows_written.labels(name)
+
+    def answers(self, source: TopicPartition) -> bool:
+        """Whether what a partition writes through is there, as far as is known.
+
+        That is its shard, and what its handler calls beside the shard.
+        """
+        return self._shard.breaker.state is BreakerState.CLOSED and not self._put_off[source]
+
+    def applied(self, records: int, rows: int, seconds: float) -> None:
+        """Count one transaction: ``seconds`` from its batch's start to its end."""
+        self._sizer.observe(records, seconds)
+        self._shard.limiter.set_slots(slow=self._sizer.slow)
+        self._batch_records.observe(records)
+        self._rows_written.inc(rows)
+
+    async def failed(self, error: Exception, attempt: int, doing: str) -> None:
+        """Wait before another attempt. A checkpoint.
+
+        Raises:
+            PipelineError: no attempt can help.
+        """
+        verdict = judge(error)
+        if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT):
+            raise self.stop(error, doing) from error
+        sqlstate = sqlstate_of(error) or type(error).__name__
+        self._retries(sqlstate).inc()
+        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, explain(error))
+        if verdict is Verdict.IN_DOUBT or sqlstate.startswith("57P"):
+            self._shard.drop_idle()
+            self._shard.breaker.trip(explain(error))
+            await self._shard.breaker.wait_closed()
+        else:
+            await trio.sleep(self._backoff.seconds(attempt))
+
+    async def put_off(self, failed: HandlerFailed, attempt: int) -> None:
+        """Wait before a handler is called again for what it could not do. A checkpoint."""
+        source, name = failed.records[0].source, type(failed.error).__name__
+        self._retries(f"handler: {name}").inc()
+        log.warning("%s will be tried again: %s", described(failed.records), failed)
+        self._put_off[source] += 1
+        try:
+            await trio.sleep(self._backoff.seconds(attempt))
+        finally:
+            self._put_off[source] -= 1
+
+    def stop(self, error: Exception, doing: str) -> PipelineError:
+        """The error that ends the program after ``error``, which came while ``doing`` something."""
+        if isinstance(error, PipelineError):
+            return error
+        sqlstate = sqlstate_of(error)
+        why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
+        return PipelineError(
+            f"shard {self._shard.name}, {doing}: {explain(error)}{why}",
+            cause=f"shard {self._shard.name}: {explain(error)}",
+        )
+
+
+def described(records: Sequence[Record]) -> str:
+    """Records of one partition, for a message."""
+    first, last = records[0], records[-1]
+    if len(records) == 1:
+        return str(first)
+    return f"{len(records)} records of {first.source} (offsets {first.offset} … {last.offset})"
