@@ -11,6 +11,7 @@ from pipeline.check.rules import counted, room, shown
 from pipeline.check.tenants import TenantFacts
 from pipeline.config.model import Config
 from pipeline.postgres.ledger.schema import VERSION
+from pipeline.postgres.sink.merges import MERGES
 
 WIDTH = 80
 INDENT = "  "
@@ -155,7 +156,7 @@ def _delivery(config: Config, findings: Findings) -> Iterator[str]:
 
 
 def _adds(config: Config) -> bool:
-    return any(column.merge == "add" for column in config.sink.columns)
+    return any(MERGES[column.merge].counts_again for column in config.sink.columns)
 
 
 def _dead_letters(config: Config, findings: Findings) -> Iterator[str]:

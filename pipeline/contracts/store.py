@@ -13,6 +13,7 @@ from uuid import UUID
 
 import attrs
 
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
 
@@ -68,23 +69,6 @@ class AppliedOffsets:
     def offsets_from(self, position: int) -> set[int]:
         """The applied offsets above the watermark, from ``position`` on."""
         return {offset for start, end in self.above for offset in range(max(start, position), end)}
-
-
-@attrs.frozen
-class DeadLetterReason:
-    """Why a record will never be applied.
-
-    Attributes:
-        reason: a sentence; Postgres's own message where it refused the row.
-        error: the name of the exception's class.
-        sqlstate: five characters, or None where the record never reached Postgres.
-        attempts: how often the record was tried.
-    """
-
-    reason: str
-    error: str
-    sqlstate: str | None = None
-    attempts: int = 1
 
 
 class DeadLetters(Protocol):

@@ -18,9 +18,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.kafka.options import RECONNECT_MS
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from pipeline.records.disposition import Disposition
+
 
 class TopicPartition(NamedTuple):
     """A partition of a topic. Equal to, and hashes like, kafka-python's own of the same fields."""
@@ -78,7 +80,7 @@ class Record(msgspec.Struct, eq=False, gc=False):
         document: the value, decoded: a `Row` where the store reads only some fields of it. None for
             a tombstone and where decoding failed.
         ordering: what orders it. One key: that key's value. Several: a tuple of (place, value).
-        error: why it can't be applied, where that is known before Postgres sees it.
+        disposition: what is to become of it; None: it is to be applied.
     """
 
     source: TopicPartition
@@ -86,7 +88,7 @@ class Record(msgspec.Struct, eq=False, gc=False):
     raw: RawRecord
     document: Any
     ordering: Hashable
-    error: str | None = None
+    disposition: Disposition | None = None
 
     @property
     def topic(self) -> str:

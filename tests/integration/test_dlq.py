@@ -9,10 +9,10 @@ import pytest
 from kafka.errors import MessageSizeTooLargeError
 
 from pipeline.cli import main
-from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.local.postgres import psql
 from pipeline.operate import replay
+from pipeline.records.disposition import DeadLetterReason
 from tests.support import accounts
 from tests.support.letters import DSN, REFUSED, UNDECODED, Dlq, Letters, Output, offsets
 from tests.support.pipelines import JobFactory

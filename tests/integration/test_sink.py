@@ -15,7 +15,7 @@ from pipeline.local.postgres import psql
 from pipeline.postgres.connections.bridge import Connection, Session
 from pipeline.postgres.connections.errors import RowError, Verdict, judge, sqlstate_of
 from pipeline.postgres.sink.catalog import read_table
-from pipeline.postgres.sink.columns import SUITS
+from pipeline.postgres.sink.merges import MERGES
 from pipeline.postgres.sink.packing import packed
 from pipeline.postgres.sink.sink import Sink
 from pipeline.postgres.sink.statements import Statements
@@ -62,7 +62,10 @@ objects = st.fixed_dictionaries({"a": st.integers(0, 9)}, optional={"b": json_va
 ADDABLE = {"int2": st.integers(-9, 9)}  # a dozen of them stay within the type
 
 PAIRS = [
-    (base, merge) for merge, bases in SUITS.items() for base in TYPES if not bases or base in bases
+    (base, merge.name)
+    for merge in MERGES.values()
+    for base in TYPES
+    if not merge.suits or base in merge.suits
 ]
 COLUMNS = {"id": Declared("int8")} | {
     f"{base}_{merge}".replace("_", "array_of_", base[0] == "_"): Declared(base, merge)

@@ -13,7 +13,6 @@ from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition import PartitionContext
-from pipeline.contracts.store import DeadLetterReason
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session
@@ -22,6 +21,7 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape

@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.cli import main
-from pipeline.contracts.store import DeadLetterReason
 from pipeline.kafka.dead_letters import headers_of, without_nulls
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from tests.support.pipelines import Job, JobFactory
 from tests.support.records import Raw

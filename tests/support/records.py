@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import orjson
 
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 
 SOURCE = TopicPartition("sessions", 0)
@@ -29,7 +30,13 @@ def record(
 ) -> Record:
     """A record as a decoder would have made it: the value is the document as JSON."""
     raw = Raw(offset, str(ordering).encode(), orjson.dumps(document))
-    return Record(SOURCE, offset, raw, document, ordering, error)
+    disposition = None if error is None else DeadLetterReason(error, "DecodeError")
+    return Record(SOURCE, offset, raw, document, ordering, disposition)
+
+
+def reason_of(record: Record) -> str:
+    """Why a record can't be applied; empty if it can."""
+    return "" if record.disposition is None else record.disposition.reason
 
 
 def tombstone(offset: int, key: bytes) -> Record:

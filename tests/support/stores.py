@@ -12,7 +12,7 @@ import trio
 from asyncpg.exceptions import PostgresError
 
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, Fenced
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -20,6 +20,7 @@ from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, record
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.model import ColumnConfig
-from pipeline.postgres.sink.columns import FOLDS, SUITS, converted, quote, sink_column
+from pipeline.config.model import Merge as MergeName
+from pipeline.postgres.sink.columns import converted, quote, sink_column
+from pipeline.postgres.sink.merges import MERGES
 from pipeline.postgres.sink.values import as_array, as_text, decimal
 from tests.support.tables import catalog_column
 
@@ -83,30 +85,33 @@ def test_what_is_compared_is_parsed(base: str, value: Any, in_it: str) -> None:
     assert sent(base, value, "max") == ("text", in_it)
 
 
-@pytest.mark.parametrize("merge", FOLDS)
+def test_the_configuration_names_the_rules_of_the_table() -> None:
+    assert set(get_args(MergeName)) == set(MERGES)
+
+
+@pytest.mark.parametrize("merge", MERGES)
 @given(values=st.lists(st.none() | st.integers(-5, 5), min_size=3, max_size=3))
 def test_folds_are_associative(merge: str, values: list[int | None]) -> None:
-    fold = FOLDS[merge]
+    fold = MERGES[merge].fold
     a, b, c = ({"k": v} if merge == "jsonb" and v is not None else v for v in values)
     assert fold(fold(a, b), c) == fold(a, fold(b, c))
 
 
-@pytest.mark.parametrize("merge", FOLDS.keys() - {"last"})
+@pytest.mark.parametrize("merge", MERGES.keys() - {"last"})
 def test_null_changes_nothing_but_under_last(merge: str) -> None:
     value = {"a": 1} if merge == "jsonb" else 1
-    assert FOLDS[merge](value, None) == FOLDS[merge](None, value) == value
-    assert FOLDS[merge](None, None) is None
+    assert MERGES[merge].fold(value, None) == MERGES[merge].fold(None, value) == value
+    assert MERGES[merge].fold(None, None) is None
 
 
 def test_last_takes_null() -> None:
-    assert FOLDS["last"](1, None) is None
+    assert MERGES["last"].fold(1, None) is None
 
 
 def test_every_merge_has_its_types_and_its_sql() -> None:
-    assert SUITS.keys() == FOLDS.keys()
-    for merge, bases in SUITS.items():
-        for base in bases or {"text", "int4", "jsonb"}:
-            assert "excluded" in column(base, merge).merged("t", "excluded")
+    for merge in MERGES.values():
+        for base in merge.suits or {"text", "int4", "jsonb"}:
+            assert "excluded" in column(base, merge.name).merged("t", "excluded")
 
 
 def test_text_is_compared_as_python_compares_it() -> None:

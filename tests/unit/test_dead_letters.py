@@ -13,9 +13,9 @@ import trio
 from kafka.errors import KafkaTimeoutError
 from trio.testing import MockClock
 
-from pipeline.contracts.store import DeadLetterReason
 from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters, headers_of
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, Raw
 

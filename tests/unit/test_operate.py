@@ -17,7 +17,7 @@ from pipeline.cli.rewind import summary
 from pipeline.config.load import load
 from pipeline.config.model import Config
 from pipeline.contracts.commit_metadata import encode, unfold
-from pipeline.contracts.store import Claim, DeadLetterReason
+from pipeline.contracts.store import Claim
 from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
 from pipeline.operate.cluster import Committed
@@ -25,6 +25,7 @@ from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
 from pipeline.operate.rewind import Change, commits_of, parse_target, plan, resets_of
 from pipeline.operate.views import pretty
 from pipeline.postgres.ledger.reading import LedgerEntry
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.ranges import ranges_of
 from pipeline.records.record import TopicPartition
 from tests.support.records import SOURCE, Raw, record

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from pipeline.cli.common import messages
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.store import Claim, DeadLetterReason, Fenced
+from pipeline.contracts.store import Claim, Fenced
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.backoff import Backoff
@@ -25,6 +25,7 @@ from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.store_router import StoreRouter
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from tests.support.records import record
 from tests.support.stores import CLAIM, World, raising, records, refusing, server_error

@@ -1,15 +1,10 @@
-"""A column of the sink: how its values travel, and how a newer one meets an older one.
+"""A column of the sink: how its values travel, and how a newer one meets an older one (`merges`).
 
-A merge is said twice, once for Python, which folds the records of a batch into one row, and once for
-Postgres, which merges that row with the stored one. Both must agree, so that the result is the same
-whatever the batches were. They stand beside each other here for that reason.
+Whole numbers, floats and booleans must be such in JSON too; everything else is text that Postgres
+casts, because then Postgres's own rules say what a valid value is. Types whose values must be compared
+here (``max`` of a timestamp) are parsed first. JSON that is not merged inside goes as it was produced.
 
-How values travel: whole numbers, floats and booleans must be such in JSON too; everything else is
-text that Postgres casts, because then Postgres's own rules say what a valid value is. Types
-whose values must be compared here (``max`` of a timestamp) are parsed first. JSON that is not merged
-inside goes as it was produced.
-
-Numbers and booleans are checked before they are folded, so that a wrong one is found also where a newer
+Numbers and booleans are checked before they are folded, so that a wrong value is found also if a newer
 record of the batch would have covered it. What Postgres casts, it can only judge in the folded row
 (docs/design/exactly-once.md says what follows).
 """
@@ -25,46 +20,15 @@ from pipeline.config.model import ColumnConfig
 from pipeline.postgres.connections.errors import RowError
 from pipeline.postgres.sink import values
 from pipeline.postgres.sink.catalog import Column
+from pipeline.postgres.sink.merges import FLOATS, INTEGERS, MERGES, TEXTS, Fold, Merge, either
 from pipeline.records.path import Getter, Path
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
 
-Fold = Callable[[Any, Any], Any]
-"""(older, newer) → what both amount to; either may be None, for null."""
-
 Convert = Callable[[Any], Any]
 """A decoded value, not None → what asyncpg or the fold takes. Raises ValueError or TypeError."""
 
-INTEGERS = {"int2", "int4", "int8"}
-FLOATS = {"float4", "float8"}
-TEXTS = {"text", "varchar"}
-TIMES = {"timestamptz", "timestamp", "date"}
-COMPARABLE = INTEGERS | FLOATS | TEXTS | TIMES | {"numeric"}
-
-SUITS: Mapping[str, frozenset[str] | None] = {
-    "last": None,
-    "first": None,
-    "coalesce": None,
-    "add": frozenset(INTEGERS | FLOATS | {"numeric"}),
-    "max": frozenset(COMPARABLE),
-    "min": frozenset(COMPARABLE),
-    "jsonb": frozenset({"jsonb"}),
-}
-"""The types that each merge can take; None for all."""
-
-
-def _either(fold: Fold) -> Fold:
-    """Null changes nothing."""
-
-    def folded(older: Any, newer: Any) -> Any:
-        if older is None:
-            return newer
-        return older if newer is None else fold(older, newer)
-
-    return folded
-
-
-NUMBERS = {
+ARRAYS = {
     "int2": "smallint",
     "int4": "integer",
     "int8": "bigint",
@@ -94,28 +58,6 @@ UNCHANGED: Mapping[Convert, frozenset[type]] = {
 }
 """The conversions that leave values of these types as they are: a look at all types is cheaper."""
 
-FOLDS: Mapping[str, Fold] = {
-    "last": lambda _, newer: newer,
-    "first": lambda older, newer: newer if older is None else older,
-    "coalesce": lambda older, newer: older if newer is None else newer,
-    "add": _either(lambda older, newer: older + newer),
-    "max": _either(max),
-    "min": _either(min),
-    "jsonb": _either(lambda older, newer: {**older, **newer}),
-}
-
-_TEXT_SQL = {"max": 'greatest({t} collate "C", {e} collate "C")',
-             "min": 'least({t} collate "C", {e} collate "C")'}  # as Python compares  # fmt: skip
-_SQL = {
-    "last": "{e}",
-    "first": "coalesce({t}, {e})",
-    "coalesce": "coalesce({e}, {t})",
-    "add": "coalesce({t} + {e}, {e}, {t})",
-    "max": "greatest({t}, {e})",
-    "min": "least({t}, {e})",
-    "jsonb": "coalesce({t} || {e}, {e}, {t})",
-}
-
 
 def quote(name: str) -> str:
     """A name as Postgres reads it whatever it holds."""
@@ -130,7 +72,7 @@ class SinkColumn:
         name: its name, unquoted.
         path: where its values are.
         getter: record → value as decoded, or None.
-        merge: one of `FOLDS`.
+        merge: how a newer value meets an older one.
         base: its type in the catalog.
         type: the type as SQL writes it.
         array: the type of the array that its values are read into, without ``[]``.
@@ -141,7 +83,7 @@ class SinkColumn:
     name: str
     path: Path
     getter: Getter
-    merge: str
+    merge: Merge
     base: str
     type: str
     array: str
@@ -155,8 +97,8 @@ class SinkColumn:
 
     @property
     def fold(self) -> Fold:
-        exact = self.merge == "add" and self.base == "numeric"
-        return _either(values.EXACT.add) if exact else FOLDS[self.merge]
+        exact = self.merge.name == "add" and self.base == "numeric"
+        return either(values.EXACT.add) if exact else self.merge.fold
 
     def read(self, records: Iterable[Record]) -> list[Any]:
         """Its values in records, as they were decoded.
@@ -181,10 +123,8 @@ class SinkColumn:
 
     def merged(self, stored: str, newer: str) -> str:
         """SQL of the stored row's value (``stored``: its table) merged with the newer one."""
-        patterns = _TEXT_SQL if self.base in TEXTS and self.merge in _TEXT_SQL else _SQL
-        return patterns[self.merge].format(
-            t=f"{stored}.{quote(self.name)}", e=f"{newer}.{quote(self.name)}"
-        )
+        name = quote(self.name)
+        return self.merge.merged(f"{stored}.{name}", f"{newer}.{name}", self.base)
 
     def parsed(self, found: Sequence[Any]) -> Sequence[Any]:
         """Values as they were decoded → as they are folded.
@@ -228,12 +168,13 @@ def shape_of(columns: Iterable[SinkColumn]) -> Shape:
 def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
     """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
     path = Path.parse(config.source)
-    array, convert, encode = _transport(column, config.merge, path, key)
+    merge = MERGES[config.merge]
+    array, convert, encode = _transport(column, merge, path, key)
     return SinkColumn(
         name=config.name,
         path=path,
         getter=path.getter(),
-        merge=config.merge,
+        merge=merge,
         base=column.base,
         type=column.type,
         array=array,
@@ -243,24 +184,24 @@ def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> S
 
 
 def _transport(
-    column: Column, merge: str, path: Path, key: bool
+    column: Column, merge: Merge, path: Path, key: bool
 ) -> tuple[str, Convert | None, Convert | None]:
     """How values of a column travel: the array's type, what parses them, what encodes them.
 
     Those of a primary key are parsed too, where one value can be written in several ways: rows that
     are one to Postgres must be one here.
     """
-    base, compared = column.base, merge in ("max", "min", "add")
+    base, compared = column.base, merge.parsed
     if base in ("json", "jsonb"):
-        if merge == "jsonb":
+        if merge.name == "jsonb":
             return "text", values.json_object, values.as_json
         return ("text", None, values.as_json) if key else ("text", values.json_text, None)
     if column.category == "A":
         return "text", None, values.as_array
-    if base in NUMBERS and not path.is_text:
+    if base in ARRAYS and not path.is_text:
         check = values.integer if base in INTEGERS else values.number
         # A key's values are all there after folding, and are looked at one by one before it.
-        return (NUMBERS[base], None, check) if key else (NUMBERS[base], check, None)
+        return (ARRAYS[base], None, check) if key else (ARRAYS[base], check, None)
     if base == "bool" and not path.is_text:
         return "boolean", values.boolean, None
     if not (compared or key) or base not in PARSED:

@@ -213,7 +213,7 @@ class _Layout:
 
     def folded(self, column: SinkColumn, values: Sequence[Any]) -> list[Any]:
         """A column's values, one for each row; ``values`` has one for each record."""
-        if column.merge == "last":
+        if column.merge.name == "last":
             return [values[place] for place in self.last]
         fold, folded = column.fold, [values[place] for place in self.first]
         for number, places in self.repeated:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from pipeline.config.model import SinkConfig
 from pipeline.postgres.sink.catalog import Column, Table
-from pipeline.postgres.sink.columns import SUITS
+from pipeline.postgres.sink.merges import MERGES
 
 
 def mistakes_of(sink: SinkConfig, table: Table | None) -> list[str]:
@@ -31,7 +31,7 @@ def _columns(sink: SinkConfig, table: Table) -> Iterator[str]:
 
 
 def _merge(name: str, merge: str, column: Column) -> Iterator[str]:
-    suits = SUITS[merge]
+    suits = MERGES[merge].suits
     if suits is not None and column.base not in suits:
         known = ", ".join(sorted(suits))
         yield (

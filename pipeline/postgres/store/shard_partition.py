@@ -20,7 +20,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetterReason, DeadLetters, Fenced
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -34,6 +34,7 @@ from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery, described
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
@@ -92,12 +93,10 @@ class ShardPartition:
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
-        misfits = [record for record in records if record.error is not None]
-        if misfits:
-            records = [record for record in records if record.error is None]
-            for record in misfits:
-                assert record.error is not None
-                await self._reject(writer, record, DeadLetterReason(record.error, "DecodeError"))
+        for record in records:
+            if record.disposition is not None:
+                await self._reject(writer, record, record.disposition)
+        records = [record for record in records if record.disposition is None]
         if records:
             await self._apply(writer, records)
 

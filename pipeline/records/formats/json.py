@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.path import Path
 from pipeline.records.record import RawRecord, Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape, row_parser, row_type
@@ -28,7 +29,7 @@ def json_decoder(keys: Sequence[Path], shape: Shape | None = None) -> Decoder:
     """A decoder of JSON values, ordered by the values at ``keys``; of whole values without a shape.
 
     It raises nothing: a record that can't be decoded, or has no ordering key, carries its reason in
-    `Record.error`. Such a record is filed under its message key, so that it keeps its place among
+    `Record.disposition`. Such a record is filed under its message key, so that it keeps its place among
     its like.
     """
     if shape is not None:
@@ -108,11 +109,16 @@ def _misfit(source: TopicPartition, raw: RawRecord, wanted: str, problem: Except
     try:
         document = orjson.loads(raw.value)
     except orjson.JSONDecodeError as error:
-        return Record(source, raw.offset, raw, None, ordering, f"the value is not JSON: {error}")
+        reason = f"the value is not JSON: {error}"
+        return Record(source, raw.offset, raw, None, ordering, _undecodable(reason))
     if type(document) is not dict:
         reason = f"the value is a JSON {type(document).__name__}, not an object"
     elif isinstance(problem, ValueError | RecursionError):
         reason = f"the value can't be read: {problem}"
     else:
         reason = f"the {wanted} is missing, null, or not a plain value"
-    return Record(source, raw.offset, raw, document, ordering, reason)
+    return Record(source, raw.offset, raw, document, ordering, _undecodable(reason))
+
+
+def _undecodable(reason: str) -> DeadLetterReason:
+    return DeadLetterReason(reason, "DecodeError")
