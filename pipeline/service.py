@@ -33,7 +33,7 @@ from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
-from pipeline.observe.tasks import describe_tasks
+from pipeline.observe.tasks import describe_process
 from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
@@ -69,41 +69,40 @@ async def run(
         PipelineError: a person must mend something; perhaps several, in an exception group.
     """
     metrics = Metrics()
+    health = ProgressWatch(trio.current_time, describe_process)
     with signals.received() as received:
-        async with open_bridge(), trio.open_nursery() as nursery:
-            stop = _Stop(nursery.cancel_scope)
-            nursery.start_soon(stop.carry_out, received)
+        async with open_bridge(), trio.open_nursery() as process:
+            stop = _Stop(process.cancel_scope)
+            process.start_soon(stop.carry_out, received)
             async with (
                 _open_dead_letters(config) as dead_letters,
                 _open_consumer(config) as consumer,
             ):
-                store = make_store(config, metrics, dead_letters, nursery)
+                store = make_store(config, metrics, dead_letters, process)
                 supervisor = Supervisor(
                     consumer, store, partition_context(config, consumer, store, metrics), metrics,
                     drain_deadline=config.limits.drain_deadline,
                     describe=None if config.pipeline.exactly_once else _commit_metadata,
+                    on_joined=[health.joined],
                 )  # fmt: skip
-                async with trio.open_nursery() as inner:
-                    await _observe(config, consumer, supervisor, store, metrics, inner)
+                watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
+                async with trio.open_nursery() as membership:
+                    await _observe(config, watch, metrics, health, membership)
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):
                         await supervisor.run()
-                    inner.cancel_scope.cancel()
-            nursery.cancel_scope.cancel()
+                    membership.cancel_scope.cancel()
+            process.cancel_scope.cancel()
 
 
 async def _observe(
     config: Config,
-    consumer: KafkaClient,
-    supervisor: Supervisor,
-    store: StoreRouter,
+    watch: LagWatch,
     metrics: Metrics,
+    health: ProgressWatch,
     nursery: trio.Nursery,
 ) -> None:
     """Start what only looks on: lags, health, the HTTP endpoint, the collector of cycles."""
-    health = ProgressWatch(trio.current_time, describe_tasks)
-    supervisor.on_joined = health.joined
-    watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
     nursery.start_soon(watch.run)
     nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
@@ -115,7 +114,7 @@ async def _tell_tasks_on_signal() -> None:
     """SIGUSR1: the task tree, and what each task waits for, to the log."""
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         async for _ in signals:
-            log.warning("every task:\n%s", describe_tasks())
+            log.warning("every task and thread:\n%s", describe_process())
 
 
 @attrs.define

@@ -23,9 +23,10 @@ ours, the partition is still ours, and after a pause it is taken over again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 
+import attrs
 import trio
 
 from pipeline.consumer.partition import PartitionContext, PartitionTask
@@ -37,13 +38,44 @@ from pipeline.records.record import TopicPartition
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 1.0
+"""How often watermarks are committed."""
+
 FOLD_SECONDS = 5.0
+"""How long the folding of the ledger may hold up the next commit."""
+
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
 
 
+@attrs.frozen
+class Committable:
+    """A partition's watermark that Kafka has not been given yet.
+
+    Attributes:
+        claim: the partition.
+        assignment_id: of the task that the watermark belongs to.
+        watermark: the offset to commit.
+        metadata: the text to commit with it.
+    """
+
+    claim: Claim
+    assignment_id: int
+    watermark: int
+    metadata: str
+
+
 class Supervisor:
-    """Owner of all partition tasks of this instance."""
+    """Owner of all partition tasks of this instance.
+
+    Args:
+        consumer: Kafka.
+        store: Postgres.
+        context: what the partition tasks share.
+        metrics: the counters of rebalances, drains and fenced partitions.
+        drain_deadline: seconds that transactions may take to finish when partitions are given up.
+        describe: the text to commit with a partition's watermark; None: an empty one.
+        on_joined: called each time the group gives this instance an assignment; must not block.
+    """
 
     def __init__(
         self,
@@ -54,10 +86,10 @@ class Supervisor:
         *,
         drain_deadline: float,
         describe: Callable[[PartitionTask], str] | None = None,
+        on_joined: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.tasks: dict[TopicPartition, PartitionTask] = {}
-        self.on_joined: Callable[[], None] = lambda: None
-        """Called when the group gives this instance an assignment."""
+        self._on_joined = tuple(on_joined)
         self._consumer = consumer
         self._store = store
         self._context = context
@@ -65,7 +97,7 @@ class Supervisor:
         self._drain_seconds = drain_deadline
         self._describe = describe or (lambda _: "")
         self._numbers = count(1)
-        self._committed: dict[TopicPartition, tuple[int, int, str]] = {}
+        self._committed: dict[TopicPartition, Committable] = {}
         self._committing = trio.Lock()
         self._stopping = False
         self._nursery: trio.Nursery | None = None
@@ -103,7 +135,8 @@ class Supervisor:
         try:
             match event.change:
                 case Change.ASSIGNED:
-                    self.on_joined()
+                    for tell in self._on_joined:
+                        tell()
                     for source in event.partitions:
                         self._start(source)
                 case Change.REVOKED:
@@ -141,7 +174,20 @@ class Supervisor:
                 nursery.start_soon(task.drain, deadline)
         self._metrics.drain_seconds.observe(trio.current_time() - started)
         await self._commit(tasks)
+        for task in tasks:
+            log.info("%s: %s; %s", task.source, task.how_it_ended(), self._commit_of(task))
         self._forget(tasks)
+
+    def _commit_of(self, task: PartitionTask) -> str:
+        """What became of a drained partition's last watermark, for people."""
+        if task.claim is None or task.fenced:
+            return "nothing to commit"
+        last = self._committed.get(task.source)
+        if last is not None and (last.assignment_id, last.watermark) == (
+            task.assignment_id, task.offsets.watermark
+        ):  # fmt: skip
+            return "committed"
+        return "Kafka did not take the commit: the next owner goes by the ledger"
 
     async def _abandon(self, sources: Sequence[TopicPartition]) -> None:
         tasks = [self.tasks[source] for source in sources if source in self.tasks]
@@ -171,34 +217,40 @@ class Supervisor:
     async def _commits(self) -> None:
         while True:
             await trio.sleep(COMMIT_SECONDS)
-            await self._commit(self.tasks.values())
+            await self._commit(self.tasks.values(), fold=True)
 
-    async def _commit(self, tasks: Collection[PartitionTask]) -> None:
-        """Commit the watermarks that have moved to Kafka, then let the ledger fold below them.
+    async def _commit(self, tasks: Collection[PartitionTask], *, fold: bool = False) -> None:
+        """Commit the watermarks that have moved to Kafka.
 
-        In this order, so that the ledger's folded watermark is never above Kafka's: where it is, the
-        group's offsets were set back from outside.
+        With ``fold`` the ledger is folded below them afterwards. In this order, so that the ledger's
+        folded watermark is never above Kafka's: if it is, the group's offsets were set back from
+        outside. A hand-over does not wait for the folding: it only saves space, and the next owner,
+        or the next second, folds as well.
         """
         async with self._committing:  # one after another: an older offset never follows a newer
             moved = self._moved(tasks)
-            offsets = {source: (offset, text) for source, (_, (_, offset, text)) in moved.items()}
+            offsets = {each.claim.source: (each.watermark, each.metadata) for each in moved}
             if not moved or not await self._consumer.commit(offsets):
                 return
-            self._committed.update({source: state for source, (_, state) in moved.items()})
-        with trio.move_on_after(FOLD_SECONDS):  # a slow shard must not hold up a drain
-            await self._store.fold([(claim, offset) for claim, (_, offset, _) in moved.values()])
+            self._committed.update({each.claim.source: each for each in moved})
+        if fold:
+            with trio.move_on_after(
+                FOLD_SECONDS
+            ):  # a slow shard must not hold up the others' commits
+                await self._store.fold([(each.claim, each.watermark) for each in moved])
 
-    def _moved(
-        self, tasks: Iterable[PartitionTask]
-    ) -> Mapping[TopicPartition, tuple[Claim, tuple[int, int, str]]]:
-        moved = {}
+    def _moved(self, tasks: Iterable[PartitionTask]) -> list[Committable]:
+        """What is to be committed: of tasks that are still this instance's, what Kafka has not got."""
+        moved = []
         for task in tasks:
             watermark = task.offsets.watermark
             if task.claim is None or watermark is None or task.fenced:
                 continue
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
-            state = (task.assignment_id, watermark, self._describe(task))
-            if self._committed.get(task.source) != state:
-                moved[task.source] = (task.claim, state)
+            committable = Committable(
+                task.claim, task.assignment_id, watermark, self._describe(task)
+            )
+            if self._committed.get(task.source) != committable:
+                moved.append(committable)
         return moved

@@ -152,6 +152,8 @@ class KeyChannels:
             else:
                 ready.append(key)
         self.in_flight -= len(batch.records)
+        assert self.in_flight >= 0, "a batch is done once"
+        assert len(ready) <= len(channels), "a key is ready or in flight, never both"
 
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0

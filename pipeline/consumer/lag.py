@@ -6,26 +6,24 @@ as much as one that is still in Kafka.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection
 
 import trio
 
-from pipeline.consumer.oldest_record import WaitingRecords, message_lag
-from pipeline.consumer.partition import PartitionTask, Phase
+from pipeline.consumer.oldest_record import WaitingRecords
+from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.kafka import Consumer
-from pipeline.observe.health import Progress, ProgressWatch
+from pipeline.contracts.snapshot import PartitionSnapshot, Phase
+from pipeline.observe.health import ProgressWatch
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
-
-log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 
 
 class LagWatch:
-    """Keeps the ends of the logs, sets the gauges of partitions, and feeds the progress watch.
+    """Makes the partitions' snapshots; sets the gauges and feeds the progress watch from them.
 
     Args:
         consumer: where the ends of the logs come from.
@@ -46,7 +44,6 @@ class LagWatch:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._consumer = consumer
         self._tasks = tasks
         self._answers = answers
         self._metrics = metrics
@@ -61,37 +58,47 @@ class LagWatch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._waiting.run)
                 while True:
-                    await self._look()
+                    await self._waiting.read_ends()
+                    self._health.feed(self.snapshots())
                     await trio.sleep(WATCH_SECONDS)
         finally:
             self._metrics.remove_source(self.set_gauges)
 
-    async def _look(self) -> None:
-        tasks = {task.source: task for task in self._tasks()}
-        for source, end in (await self._consumer.ends(tasks)).items():
-            tasks[source].log_end = end
-        self._health.feed(
-            Progress(
-                task.source,
-                task.offsets.watermark or 0,
-                message_lag(task) or 0,
-                self._answers(task.source),
-                waits_for(task),
-            )
-            for task in self._tasks()
+    def snapshots(self) -> list[PartitionSnapshot]:
+        """Every assigned partition as it is now. Not a checkpoint."""
+        now = self._clock()
+        return [self._snapshot(task, now) for task in self._tasks()]
+
+    def _snapshot(self, task: PartitionTask, now: float) -> PartitionSnapshot:
+        bounds = self._waiting.bounds(task)
+        return PartitionSnapshot(
+            source=task.source,
+            assignment_id=task.assignment_id,
+            phase=task.phase,
+            phase_seconds=trio.current_time() - task.since,
+            watermark=task.offsets.watermark,
+            log_start=bounds.start,
+            log_end=bounds.end,
+            message_lag=self._waiting.message_lag(task),
+            time_lag=self._waiting.time_lag(task, now),
+            buffered=task.writers.buffered,
+            in_flight=task.channels.in_flight,
+            keys=task.channels.active_keys,
+            paused=task.writers.paused,
+            answers=self._answers(task.source),
+            waits_for=waits_for(task),
         )
 
     def set_gauges(self) -> None:
         """Set every gauge of every partition, as far as it is known; runs before a scrape."""
-        now = self._clock()
-        for task in self._tasks():
-            labels = (task.source.topic, str(task.source.partition))
-            if (lag := message_lag(task)) is not None:
-                self._metrics.message_lag.labels(*labels).set(lag)
-            if (age := self._waiting.time_lag(task, now)) is not None:
-                self._metrics.time_lag_seconds.labels(*labels).set(age)
-            self._metrics.buffered_records.labels(*labels).set(task.buffered)
-            self._metrics.key_channels.labels(*labels).set(task.channels.active_keys)
+        for found in self.snapshots():
+            labels = (found.source.topic, str(found.source.partition))
+            if found.message_lag is not None:
+                self._metrics.message_lag.labels(*labels).set(found.message_lag)
+            if found.time_lag is not None:
+                self._metrics.time_lag_seconds.labels(*labels).set(found.time_lag)
+            self._metrics.buffered_records.labels(*labels).set(found.buffered)
+            self._metrics.key_channels.labels(*labels).set(found.keys)
 
 
 def waits_for(task: PartitionTask) -> str:
@@ -100,6 +107,6 @@ def waits_for(task: PartitionTask) -> str:
         return "its take-over in the database"
     if task.channels.in_flight:
         return "a transaction in the database"
-    if task.buffered:
+    if task.writers.buffered:
         return "a slot at its shard"
     return "records from Kafka"

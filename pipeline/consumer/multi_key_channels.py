@@ -113,7 +113,8 @@ class MultiKeyChannels:
                 follower.waits_for -= 1
                 if not follower.waits_for:
                     ready.append(follower)
-        self._batches.discard(batch)
+        assert batch in self._batches, "a batch is taken before it is done, and done once"
+        self._batches.remove(batch)
         self.in_flight -= len(batch.held)
 
     def clear(self) -> int:

@@ -36,11 +36,6 @@ class OffsetTracker:
         """Milliseconds; of the record at the watermark, None where none is outstanding."""
         return self._timestamps[0] if self._timestamps else None
 
-    @property
-    def completed(self) -> int:
-        """How many offsets are done above the watermark."""
-        return len(self._completed)
-
     def completed_ranges(self) -> list[tuple[int, int]]:
         """What is applied above the watermark, as sorted half-open ranges."""
         return ranges_of(self._completed | self._applied)
@@ -69,8 +64,15 @@ class OffsetTracker:
 
     def done(self, records: Iterable[Record]) -> None:
         """Records were applied. Each must have been admitted, and be done once."""
-        self._completed.update([record.offset for record in records])
+        offsets = [record.offset for record in records]
+        known, before = len(self._completed), self.watermark
+        self._completed.update(offsets)
+        assert len(self._completed) == known + len(offsets), "an offset is done once"
         self._advance()
+        assert len(self._completed) <= len(self._outstanding), "only admitted offsets are done"
+        assert before is None or self.watermark is None or self.watermark >= before, (
+            "the watermark never falls"
+        )
 
     def _advance(self) -> None:
         outstanding, completed = self._outstanding, self._completed

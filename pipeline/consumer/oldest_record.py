@@ -1,12 +1,14 @@
-"""How old the oldest waiting record of each partition is, also where nobody here has read it yet.
+"""How old the oldest waiting record of each partition is, also if nobody here has read it yet.
 
-A partition's task knows the timestamps of the records that it was given. Nothing was given to it that
-waits where its shard has been away since it was assigned, its take-over is stuck, or it is paused and
-all that was fetched is applied. Then Kafka is asked: where the log begins, and what the first record
-is at the watermark or above.
+A partition's task knows the timestamps of the records that it was given. It was given nothing that
+waits if its shard has been away since the assignment, its take-over is stuck, or it is paused and all
+that was fetched is applied. Then Kafka is asked: where the log begins, and what the first record is at
+the watermark or above.
 
 That is read when two looks, a second apart, find the partition at the same place, and once for that
 place. A partition that moves needs no reading: its record that was applied last is as old, to a second.
+
+What is learnt is kept here, a `Bounds` per task; the tasks know nothing of it.
 """
 
 from __future__ import annotations
@@ -16,17 +18,33 @@ from collections.abc import Callable, Collection
 import attrs
 import trio
 
-from pipeline.consumer.partition import PartitionTask, Phase
-from pipeline.contracts.kafka import Consumer
+from pipeline.consumer.partition import PartitionTask
+from pipeline.contracts.kafka import Consumer, Position
+from pipeline.contracts.snapshot import Phase, age_of, lag_between
 
 LOOK_SECONDS = 1.0
+
+
+@attrs.define
+class Bounds:
+    """Where a partition's log begins and ends, as far as the watch has learnt.
+
+    Attributes:
+        start: the log's first offset.
+        end: the offset after the log's last record.
+        group: the group's committed offset, while the take-over lasts and nothing better is known.
+    """
+
+    start: int | None = None
+    end: int | None = None
+    group: int | None = None
 
 
 @attrs.frozen
 class Oldest:
     """What was read: no record lies from ``begin`` up to ``offset``.
 
-    ``timestamp`` is that of the record at ``offset``, in milliseconds; None where the log ended there.
+    ``timestamp`` is that of the record at ``offset``, in milliseconds; None if the log ended there.
     """
 
     begin: int
@@ -34,36 +52,17 @@ class Oldest:
     timestamp: int | None
 
 
-def begin_of(task: PartitionTask) -> int | None:
-    """The offset at which what waits begins: the watermark, or the log's start where that is above.
-
-    While the take-over lasts it is the group's committed offset; None before that is known.
-    """
-    watermark = task.offsets.watermark
-    if watermark is None:
-        watermark = task.group_offset if task.group_offset is not None else task.log_start
-    return None if watermark is None else max(watermark, task.log_start or 0)
-
-
-def message_lag(task: PartitionTask) -> int | None:
-    """The end of the log minus the watermark; never below 0. None while either is unknown.
-
-    Kafka counts offsets, and some are no records (compacted ones, markers of transactions), so this
-    can be above the number of records that wait.
-    """
-    begin = begin_of(task)
-    return None if begin is None or task.log_end is None else max(0, task.log_end - begin)
-
-
 class WaitingRecords:
-    """Asks Kafka about the partitions that lag and stand still, once a second.
+    """What waits in each partition: how many records, and how old the oldest is.
 
-    Kafka away, or slow, it learns nothing new; nobody else waits for it.
+    Asks Kafka about the partitions that lag and stand still, once a second. Kafka away, or slow, it
+    learns nothing new; nobody else waits for it.
     """
 
     def __init__(self, consumer: Consumer, tasks: Callable[[], Collection[PartitionTask]]) -> None:
         self._consumer = consumer
         self._tasks = tasks
+        self._bounds: dict[PartitionTask, Bounds] = {}
         self._begins: dict[PartitionTask, int | None] = {}  # at the last look
         self._oldest: dict[PartitionTask, Oldest] = {}
 
@@ -76,54 +75,97 @@ class WaitingRecords:
     async def look(self) -> None:
         """Ask about the partitions that stand where they stood at the last look. A checkpoint."""
         before = self._begins
-        still = [task for task in self._tasks() if _unsure(task, before)]
+        still = [task for task in self._tasks() if self._unsure(task, before)]
         await self._place(still)
         await self._read(
-            [task for task in still if before.get(task) == begin_of(task) and self._unread(task)]
+            [task for task in still if before.get(task) == self.begin(task) and self._unread(task)]
         )
-        self._begins = {task: begin_of(task) for task in self._tasks()}
+        tasks = self._tasks()
+        self._begins = {task: self.begin(task) for task in tasks}
         self._oldest = {task: seen for task, seen in self._oldest.items() if task in self._begins}
+        self._bounds = {task: self.bounds(task) for task in tasks}
+
+    async def read_ends(self) -> None:
+        """Ask Kafka where every partition's log ends. A checkpoint."""
+        tasks = {task.source: task for task in self._tasks()}
+        for source, end in (await self._consumer.ends(tasks)).items():
+            self.bounds(tasks[source]).end = end
+
+    # What is known. No checkpoints.
+
+    def bounds(self, task: PartitionTask) -> Bounds:
+        """What is known of a partition's log; at first, what its take-over found."""
+        bounds = self._bounds.setdefault(task, Bounds())
+        if task.position is not None:
+            found = task.position
+            bounds.start = found.start if bounds.start is None else bounds.start
+            bounds.end = found.end if bounds.end is None else bounds.end
+        return bounds
+
+    def begin(self, task: PartitionTask) -> int | None:
+        """The offset at which what waits begins: the watermark, or the log's start if that is above.
+
+        While the take-over lasts it is the group's committed offset; None before that is known.
+        """
+        watermark, bounds = task.offsets.watermark, self.bounds(task)
+        if watermark is None:
+            watermark = bounds.group if bounds.group is not None else bounds.start
+        return None if watermark is None else max(watermark, bounds.start or 0)
+
+    def message_lag(self, task: PartitionTask) -> int | None:
+        """The end of the log minus the offset at which what waits begins; None while unknown."""
+        begin, end = self.begin(task), self.bounds(task).end
+        return None if begin is None or end is None else lag_between(begin, end)
 
     def time_lag(self, task: PartitionTask, now: float) -> float | None:
         """Age in seconds of the oldest record at or above the watermark.
 
-        0 where none waits, or it has no timestamp; None while that is not known: at most for two
-        seconds after it was assigned, or after it stopped moving, as long as Kafka answers.
+        0 if none waits, or it has no timestamp; None while that is not known: at most for two seconds
+        after the partition was assigned, or after it stopped moving, as long as Kafka answers.
         """
-        lag = message_lag(task)
+        lag = self.message_lag(task)
         if not lag:
             return lag
         stamp = task.offsets.oldest_timestamp
         if stamp is None:
             seen = self._oldest.get(task)
-            if seen is not None and seen.begin == begin_of(task):
+            if seen is not None and seen.begin == self.begin(task):
                 stamp = -1 if seen.timestamp is None else seen.timestamp
-            elif self._begins.get(task) != begin_of(task):
+            elif self._begins.get(task) != self.begin(task):
                 stamp = task.offsets.newest_applied_timestamp
-        if stamp is None:
-            return None
-        return max(0.0, now - stamp / 1000) if stamp >= 0 else 0.0
+        return None if stamp is None else age_of(stamp, now)
+
+    # Asking
 
     async def _place(self, tasks: Collection[PartitionTask]) -> None:
-        """Note where logs begin, and where the group stands in those that are being taken over."""
+        """Learn where logs begin, and where the group stands in those that are being taken over."""
         by_source = {task.source: task for task in tasks}
         for source, position in (await self._consumer.try_positions(by_source)).items():
-            task = by_source[source]
-            task.log_start, task.log_end = position.start, position.end
-            if task.offsets.watermark is None:
-                committed = position.committed
-                task.group_offset = position.reset if committed is None else committed
+            self._learn(by_source[source], position)
+
+    def _learn(self, task: PartitionTask, position: Position) -> None:
+        bounds = self.bounds(task)
+        bounds.start, bounds.end = position.start, position.end
+        if task.offsets.watermark is None:
+            committed = position.committed
+            bounds.group = position.reset if committed is None else committed
+
+    def _unsure(self, task: PartitionTask, before: dict[PartitionTask, int | None]) -> bool:
+        if task.phase is Phase.OPENING:
+            return True
+        still = task in before and before[task] == self.begin(task)
+        return task.phase is Phase.RUNNING and still and bool(self.message_lag(task))
 
     def _unread(self, task: PartitionTask) -> bool:
-        if task.offsets.oldest_timestamp is not None or not message_lag(task):
+        if task.offsets.oldest_timestamp is not None or not self.message_lag(task):
             return False
         seen = self._oldest.get(task)
-        if seen is None or seen.begin != begin_of(task):
+        if seen is None or seen.begin != self.begin(task):
             return True
-        return seen.timestamp is None and seen.offset < (task.log_end or 0)
+        return seen.timestamp is None and seen.offset < (self.bounds(task).end or 0)
 
     async def _read(self, tasks: Collection[PartitionTask]) -> None:
-        spans = {task.source: (begin_of(task) or 0, task.log_end or 0) for task in tasks}
+        spans = {task.source: (self.begin(task) or 0, self.bounds(task).end or 0) for task in tasks}
         found = await self._consumer.first_records(spans) if spans else {}
         for task in tasks:
             if task.source in found:
@@ -134,10 +176,3 @@ class WaitingRecords:
                     if record is None
                     else Oldest(begin, record.offset, record.timestamp)
                 )
-
-
-def _unsure(task: PartitionTask, before: dict[PartitionTask, int | None]) -> bool:
-    if task.phase is Phase.OPENING:
-        return True
-    still = task in before and before[task] == begin_of(task)
-    return task.phase is Phase.RUNNING and still and bool(message_lag(task))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import attrs
 
+from pipeline.contracts.snapshot import PartitionSnapshot
 from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -31,29 +32,9 @@ class Health(Protocol):
         """Reasons why it doesn't do its work yet, a line each; none when it is ready."""
 
 
-@attrs.frozen
-class Progress:
-    """One assigned partition, as it is now.
-
-    Attributes:
-        source: topic and partition.
-        watermark: the lowest offset not yet applied.
-        lag: records that wait: the end of the log minus the watermark.
-        shard_answers: whether the partition's database is there; while it is not, nothing is amiss
-            here.
-        waiting_for: what the partition waits for, for people: "a slot at shard db0".
-    """
-
-    source: TopicPartition
-    watermark: int
-    lag: int
-    shard_answers: bool
-    waiting_for: str
-
-
 @attrs.define
 class _Watched:
-    progress: Progress
+    snapshot: PartitionSnapshot
     since: float
 
 
@@ -62,19 +43,19 @@ class ProgressWatch:
 
     Args:
         clock: seconds that only grow, such as ``trio.current_time``.
-        describe_tasks: the state of every task, for the log; called once a stall.
+        describe: the state of every task and thread, for the log; called once per stall.
         stall_seconds: how long a partition may stand still.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
-        describe_tasks: Callable[[], str],
+        describe: Callable[[], str],
         *,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._clock = clock
-        self._describe_tasks = describe_tasks
+        self._describe = describe
         self._stall_seconds = stall_seconds
         self._watched: dict[TopicPartition, _Watched] = {}
         self._reasons: list[str] = []
@@ -84,7 +65,7 @@ class ProgressWatch:
         """The consumer group has been joined: ready from now on."""
         self._joined = True
 
-    def feed(self, partitions: Iterable[Progress]) -> None:
+    def feed(self, partitions: Iterable[PartitionSnapshot]) -> None:
         """Look at every assigned partition, once a second; those left out have gone.
 
         At the first stall the description of every task is logged; again only after it has passed.
@@ -92,12 +73,12 @@ class ProgressWatch:
         """
         now = self._clock()
         before, self._watched = self._watched, {}
-        for progress in partitions:
-            since = _standing_since(before.get(progress.source), progress, now)
-            self._watched[progress.source] = _Watched(progress, since)
+        for found in partitions:
+            since = _standing_since(before.get(found.source), found, now)
+            self._watched[found.source] = _Watched(found, since)
         was_live = not self._reasons
         self._reasons = [
-            _sentence(watched.progress, now - watched.since)
+            _sentence(watched.snapshot, now - watched.since)
             for _, watched in sorted(self._watched.items())
             if now - watched.since >= self._stall_seconds
         ]
@@ -106,7 +87,9 @@ class ProgressWatch:
     def _log_change(self, was_live: bool) -> None:
         if self._reasons and was_live:
             stalls = "\n".join(self._reasons)
-            log.error("not live any more:\n%s\nevery task:\n%s", stalls, self._describe_tasks())
+            log.error(
+                "not live any more:\n%s\nevery task and thread:\n%s", stalls, self._describe()
+            )
         elif not self._reasons and not was_live:
             log.warning("live again: no partition stands still any more")
 
@@ -119,16 +102,16 @@ class ProgressWatch:
         return [] if self._joined else ["the consumer group has not been joined yet"]
 
 
-def _standing_since(before: _Watched | None, progress: Progress, now: float) -> float:
+def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: float) -> float:
     """When the partition was last seen to move, or to have a good reason not to."""
-    if before is None or progress.lag <= 0 or not progress.shard_answers:
+    if before is None or not found.message_lag or not found.answers:
         return now
-    moved = progress.watermark != before.progress.watermark
+    moved = found.watermark != before.snapshot.watermark
     return now if moved else before.since
 
 
-def _sentence(progress: Progress, seconds: float) -> str:
+def _sentence(found: PartitionSnapshot, seconds: float) -> str:
     return (
-        f"{progress.source} has stood at offset {progress.watermark} for {seconds:.0f} s while"
-        f" {progress.lag} records wait and its shard answers; it waits for {progress.waiting_for}"
+        f"{found.source} has stood at offset {found.watermark or 0} for {seconds:.0f} s while"
+        f" {found.message_lag} records wait and its shard answers; it waits for {found.waits_for}"
     )

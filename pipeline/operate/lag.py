@@ -13,9 +13,10 @@ from typing import Any
 import attrs
 
 from pipeline.config.model import Config
+from pipeline.contracts.snapshot import age_of, lag_between
 from pipeline.kafka.reader import FETCH_SECONDS
 from pipeline.operate.cluster import Cluster
-from pipeline.records.record import TopicPartition
+from pipeline.records.record import FirstRecords, TopicPartition
 
 
 @attrs.frozen
@@ -62,9 +63,10 @@ def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
         begin, end = waiting.get(source, (0, 0))
         age: float | None = 0.0
         if source in waiting:
-            age = None if source not in oldest else age_of(oldest[source], now)
+            age = _age(oldest, source, now)
         start, log_end = bounds[source]
-        lags.append(PartitionLag(source, start, log_end, committed.get(source), end - begin, age))
+        waits = lag_between(begin, end)
+        lags.append(PartitionLag(source, start, log_end, committed.get(source), waits, age))
     return lags
 
 
@@ -78,11 +80,12 @@ def watermark(committed: int | None, start: int, end: int, *, latest: bool) -> i
     return min(max(committed, start), end)
 
 
-def age_of(record: Any | None, now: float) -> float:
-    """Seconds since a record's timestamp; 0 for no record, and for one without a timestamp."""
-    if record is None or record.timestamp < 0:
-        return 0.0
-    return max(0.0, now - float(record.timestamp) / 1000)
+def _age(oldest: FirstRecords, source: TopicPartition, now: float) -> float | None:
+    """Seconds since the oldest waiting record was produced; None if it could not be read."""
+    if source not in oldest:
+        return None
+    record = oldest[source]
+    return age_of(None if record is None else record.timestamp, now)
 
 
 def totals(lags: Iterable[PartitionLag]) -> tuple[int, float | None]:

@@ -7,14 +7,16 @@ simulated one), or in the pipeline (a method replaced for as long as the context
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from typing import Any
 from unittest.mock import patch
 
 from pipeline.consumer.assignment import Supervisor
+from pipeline.consumer.channels import Batch, KeyChannels
+from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
-from pipeline.contracts.store import PartitionStore
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
@@ -70,13 +72,13 @@ def fold_before_commit() -> Iterator[MakeDatabase]:
     """The ledger folds below a watermark that Kafka may not get."""
     commit = Supervisor._commit
 
-    async def fold_first(supervisor: Supervisor, tasks: Collection[PartitionTask]) -> None:
+    async def fold_first(
+        supervisor: Supervisor, tasks: Collection[PartitionTask], *, fold: bool = False
+    ) -> None:
         moved = supervisor._moved(tasks)
         if moved:
-            await supervisor._store.fold(
-                [(claim, offset) for claim, (_, offset, _) in moved.values()]
-            )
-        await commit(supervisor, tasks)
+            await supervisor._store.fold([(each.claim, each.watermark) for each in moved])
+        await commit(supervisor, tasks, fold=fold)
 
     with patch.object(Supervisor, "_commit", fold_first):
         yield SimulatedDatabase
@@ -86,22 +88,18 @@ def fold_before_commit() -> Iterator[MakeDatabase]:
 def channel_freed_early() -> Iterator[MakeDatabase]:
     """A batch's keys are free as soon as it is taken, so the next one runs beside it."""
 
-    async def writer(task: PartitionTask, store: PartitionStore, number: int) -> None:
-        while True:
-            while not task._startable:
-                await task._hungry.park()
-            async with store.slot():
-                await task._top_up(store)
-                batch = task.channels.take(task._limit(store))
-                task.channels.done(batch)
-                task._wake_a_writer()
-                if batch.records:
-                    await store.apply(number, batch.records)
-                    task.offsets.done(batch.records)
-            task._balance()
-            task._wake_if_idle()
+    with ExitStack() as stack:
+        for channels in (KeyChannels, MultiKeyChannels):
+            take, done = channels.take, channels.done
 
-    with patch.object(PartitionTask, "_writer", writer):
+            def freeing(self: Any, limit: int, *, take: Any = take, done: Any = done) -> Batch:
+                batch: Batch = take(self, limit)
+                if batch.records:
+                    done(self, batch)
+                return batch
+
+            stack.enter_context(patch.object(channels, "take", freeing))
+            stack.enter_context(patch.object(channels, "done", lambda *_: None))
         yield SimulatedDatabase
 
 

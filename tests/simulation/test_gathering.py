@@ -76,14 +76,14 @@ async def test_what_is_fetched_is_decoded_only_as_it_is_wanted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A shard that stands still leaves its partition's records as they came."""
-    monkeypatch.setattr("pipeline.consumer.partition.DECODE_AT_ONCE", 3)
+    monkeypatch.setattr("pipeline.consumer.writers.DECODE_AT_ONCE", 3)
     async with open_stage() as stage:
         stage.server.work = LONG
         stage.produce(20)
         task = await stage.task_of(stage.start())
         await until(lambda: stage.server.writing == 2)
         await trio.sleep(SOON)
-        assert task.buffered == 20
+        assert task.writers.buffered == 20
         assert task.channels.in_flight == 2 * BATCH
         assert task.channels.waiting < 3
         stage.server.work = 0.01
@@ -115,7 +115,7 @@ async def test_what_waits_undecoded_has_its_age_and_waits_for_a_turn() -> None:
         async with shard.limiter.slot():
             shard.limiter._slots.total_tokens = 1  # nobody else gets a slot
             stage.produce(20)
-            await until(lambda: task.buffered == 20)
+            await until(lambda: task.writers.buffered == 20)
             assert task.channels.waiting == 1
             assert task.offsets.oldest_timestamp == 0
             assert waits_for(task) == "a slot at its shard"

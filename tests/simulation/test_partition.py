@@ -11,7 +11,8 @@ import trio
 
 from pipeline.consumer.assignment import RETAKE_SECONDS
 from pipeline.consumer.channels import Batch
-from pipeline.consumer.partition import PartitionTask, Phase
+from pipeline.consumer.partition import PartitionTask
+from pipeline.contracts.snapshot import Phase
 from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import IDLE_POLL_SECONDS
 from tests.simulation.stage import (
@@ -131,7 +132,7 @@ async def test_a_full_partition_is_paused_and_resumed_at_half(
 
     def noted(name: str, move: Move, task: PartitionTask) -> Move:
         def carried_out(source: TopicPartition) -> None:
-            moves.append((name, task.buffered))
+            moves.append((name, task.writers.buffered))
             move(source)
 
         return carried_out

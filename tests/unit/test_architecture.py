@@ -40,7 +40,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "postgres.sink": ("postgres.ledger", "postgres.connections", "config", "records"),
     "postgres.ledger": ("postgres.connections", "contracts", "records", "errors"),
     "postgres.connections": ("observe", "config", "records"),
-    "observe": ("config", "records", "errors"),
+    "observe": ("contracts", "config", "records", "errors"),
     "contracts": ("records",),
     "config": ("records",),
     "records": (),

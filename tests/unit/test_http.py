@@ -13,8 +13,9 @@ import pytest
 import trio
 
 from pipeline.config.model import HttpConfig
+from pipeline.contracts.snapshot import PartitionSnapshot
 from pipeline.errors import PipelineError
-from pipeline.observe.health import Progress, ProgressWatch
+from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import HttpError, serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
@@ -187,13 +188,18 @@ class Watching:
         self.described += 1
         return "writer 0: in apply"
 
-    def pass_seconds(self, seconds: int, *partitions: Progress) -> None:
+    def pass_seconds(self, seconds: int, *partitions: PartitionSnapshot) -> None:
         for _ in range(seconds):
             self.clock.now += 1
             self.watch.feed(partitions)
 
 
-STANDING = Progress(TopicPartition("sessions", 0), 42, 7, True, "a slot at shard db0")
+STANDING = PartitionSnapshot(
+    TopicPartition("sessions", 0),
+    watermark=42,
+    message_lag=7,
+    waits_for="a slot at shard db0",
+)
 
 
 @pytest.fixture
@@ -230,13 +236,15 @@ def test_every_task_is_described_once_a_stall(
 @pytest.mark.parametrize(
     "excused",
     [
-        attrs.evolve(STANDING, lag=0),
-        attrs.evolve(STANDING, shard_answers=False),
+        attrs.evolve(STANDING, message_lag=0),
+        attrs.evolve(STANDING, answers=False),
         attrs.evolve(STANDING, watermark=41),
     ],
     ids=["nothing waits", "the shard is away", "moved back by a rewind"],
 )
-def test_what_excuses_standing_starts_the_time_anew(watching: Watching, excused: Progress) -> None:
+def test_what_excuses_standing_starts_the_time_anew(
+    watching: Watching, excused: PartitionSnapshot
+) -> None:
     watching.pass_seconds(59, STANDING)
     watching.pass_seconds(1, excused)
     watching.pass_seconds(59, STANDING)
@@ -244,7 +252,7 @@ def test_what_excuses_standing_starts_the_time_anew(watching: Watching, excused:
 
 
 def test_a_shard_that_is_away_for_hours_is_no_reason_to_restart(watching: Watching) -> None:
-    watching.pass_seconds(7200, attrs.evolve(STANDING, shard_answers=False))
+    watching.pass_seconds(7200, attrs.evolve(STANDING, answers=False))
     assert watching.watch.live() == []
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any, cast
 
-import attrs
-
+from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.offset_tracker import OffsetTracker
-from pipeline.consumer.partition import Phase
-from pipeline.observe.health import Progress
+from pipeline.consumer.oldest_record import WaitingRecords
+from pipeline.contracts.kafka import Position
+from pipeline.contracts.snapshot import Phase
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
 
@@ -22,13 +23,16 @@ class Partition:
     """What the watch reads of a partition task, and how often it was looked at."""
 
     phase = Phase.OPENING
-    log_start = 0
-    log_end: int | None = None
+    since = 0.0
+    assignment_id = 1
 
     def __init__(self, number: int, looked_at: Counter[int]) -> None:
         self._number = number
         self._looked_at = looked_at
         self.offsets = OffsetTracker(0)
+        self.channels = KeyChannels()
+        self.writers = SimpleNamespace(buffered=0, paused=False)
+        self.position = Position(None, "", 0, ENDS - 1)
 
     @property
     def source(self) -> TopicPartition:
@@ -43,25 +47,28 @@ class Ends:
         return {source: ENDS + source.partition for source in list(sources)[:-1]}
 
 
-@attrs.define
-class Heard:
-    """A progress watch that keeps what it is told."""
-
-    progress: list[Progress] = attrs.field(factory=list)
-
-    def feed(self, progress: Iterable[Progress]) -> None:
-        self.progress = list(progress)
-
-
 async def test_each_partition_is_looked_at_a_few_times_however_many_there_are() -> None:
     """With 256 partitions each was compared with each."""
     looked_at: Counter[int] = Counter()
     tasks: Any = {number: Partition(number, looked_at) for number in range(256)}
-    heard = Heard()
-    watch = LagWatch(
-        cast("Any", Ends()), tasks.values, lambda _: True, Metrics(), cast("Any", heard)
-    )
-    await watch._look()
-    assert [task.log_end for task in tasks.values()] == [*range(ENDS, ENDS + 255), None]
-    assert [progress.lag for progress in heard.progress] == [*range(ENDS, ENDS + 255), 0]
+    waiting = WaitingRecords(cast("Any", Ends()), tasks.values)
+    await waiting.read_ends()
+    assert [waiting.bounds(task).end for task in tasks.values()] == [
+        *range(ENDS, ENDS + 255), ENDS - 1
+    ]  # fmt: skip
     assert max(looked_at.values()) <= 4
+
+
+async def test_a_snapshot_has_what_the_watch_knows_and_changes_nothing() -> None:
+    """The watch wrote the log's bounds into the tasks that it watched."""
+    task: Any = Partition(7, Counter())
+    before = {**vars(task)}
+    watch = LagWatch(
+        cast("Any", Ends()), lambda: [task], lambda _: False, Metrics(), cast("Any", None)
+    )
+    (found,) = watch.snapshots()
+    assert (found.source.partition, found.watermark, found.log_end, found.message_lag) == (
+        7, 0, ENDS - 1, ENDS - 1
+    )  # fmt: skip
+    assert (found.answers, found.waits_for) == (False, "its take-over in the database")
+    assert vars(task) == before

@@ -70,17 +70,16 @@ def test_records_shown_again_are_left_out() -> None:
     assert tracker.admit([]) == []
 
 
-def test_completed_counts_what_is_above_the_watermark() -> None:
+def test_completed_ranges_are_what_is_above_the_watermark() -> None:
     tracker = OffsetTracker(0)
     records = [record(offset) for offset in range(4)]
     tracker.admit(records)
     tracker.done(records[2:])
-    assert (tracker.watermark, tracker.completed) == (0, 2)
-    assert tracker.completed_ranges() == [(2, 4)]
+    assert (tracker.watermark, tracker.completed_ranges()) == (0, [(2, 4)])
     tracker.done(records[:1])
-    assert (tracker.watermark, tracker.completed) == (1, 2)
+    assert (tracker.watermark, tracker.completed_ranges()) == (1, [(2, 4)])
     tracker.done(records[1:2])
-    assert (tracker.watermark, tracker.completed) == (4, 0)
+    assert (tracker.watermark, tracker.completed_ranges()) == (4, [])
 
 
 @given(offset_sets)

@@ -17,6 +17,7 @@ from pipeline.cli.rewind import summary
 from pipeline.config.load import load
 from pipeline.config.model import Config
 from pipeline.contracts.commit_metadata import encode, unfold
+from pipeline.contracts.snapshot import age_of
 from pipeline.contracts.store import Claim
 from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
@@ -232,10 +233,10 @@ def test_totals_admit_what_is_not_known() -> None:
 
 
 def test_ages() -> None:
-    assert lag.age_of(Raw(timestamp=9_000), 10.0) == 1.0
-    assert lag.age_of(Raw(timestamp=11_000), 10.0) == 0.0  # a clock that runs ahead
-    assert lag.age_of(Raw(timestamp=-1), 10.0) == 0.0
-    assert lag.age_of(None, 10.0) == 0.0
+    assert age_of(9_000, 10.0) == 1.0
+    assert age_of(11_000, 10.0) == 0.0  # a clock that runs ahead
+    assert age_of(-1, 10.0) == 0.0
+    assert age_of(None, 10.0) == 0.0
 
 
 @pytest.mark.parametrize(

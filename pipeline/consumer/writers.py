@@ -1,0 +1,286 @@
+"""The flow of one partition: fetched batches in, transactions out, and who wakes whom between.
+
+    feed      fetched batches → backlog; the partition is paused in Kafka's client when it is full
+    writer ×n a slot at the shard → backlog decoded into key channels → a batch of ready keys → the
+              store → offsets done, keys free
+
+A partition has as many writers as its shard gives it slots. Each does one batch after another, and
+is in one of five places:
+
+- **hungry**: parked, since there is nothing to take, or since another writer is gathering;
+- **gathering**: a batch could start, but one of this partition is in flight, so it waits to grow
+  (Nagle's algorithm: small and immediate if there is little to do, large if there is much);
+- **queueing** for a slot at the shard, which other partitions share;
+- **taking**: decodes what makes the batch full, and takes it;
+- **writing**: its batch is in flight.
+
+**The invariant.** If a batch could start (`_startable` > 0), then at least one writer is gathering,
+queueing, taking, or has been woken from its hunger and has not looked yet; or every writer is writing.
+So nothing that can be taken waits for an event that may never come.
+
+**Who must wake whom.** A batch becomes possible in two ways only: records come in (`feed`), and keys
+come free (`_finish`). Both call `_wake_a_writer`. Taking a batch makes less possible, but ends a
+writer's duty to take, so the writer that has taken calls it too before it writes.
+
+**Why one waking is enough.** The writer that is woken takes a batch, or finds that another took all;
+if it took and anything is left, it wakes the next one before it writes. So one waking travels on for
+as long as there is work, and at most one writer is woken for nothing. To wake all of them for each
+event would be a thundering herd: with 256 partitions a thousand tasks for a batch of one record.
+
+**At most one writer gathers.** Two that wait to grow would divide what both wait for, and each would
+go half full. The first one that finds a batch in flight sets `_gathering`; as long as it is set all
+wakings go to that writer, and a hungry writer that looks goes back to its place. The flag says more
+than "a writer is parked in `_grown`": a gatherer that was just woken is not parked there any more and
+has not gone on either, and a second event in that moment would make a second gatherer. The gatherer
+stops waiting if the batch is full, if nothing is in flight any more, or after the store's ``linger``.
+From then on it queues for a slot, where it delays nobody, and the next event may make another gatherer.
+
+**How large a batch is** follows from three numbers, the smallest counts: what the store says
+(`PartitionStore.batch_limit`, by what transactions have cost), ``max_batch``, and ``max_batch_bytes``
+over the measured size of this partition's records; the last two are `BufferBudget.at_once`.
+
+Rejected: one task that takes for all writers (a hand-over per batch, and a task that waits for its
+slot holds up the others); a writer per key (keys are many, and a batch of many keys is what makes
+Postgres cheap). Cost: a waking is a parking lot's unpark, a microsecond, twice per batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from pipeline.consumer.backlog import Backlog
+from pipeline.consumer.buffer_budget import BufferBudget, Share
+from pipeline.consumer.channels import Batch, Channels
+from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.contracts.kafka import Consumer
+from pipeline.contracts.store import PartitionStore
+from pipeline.observe.metrics import Metrics
+from pipeline.records.formats.json import Decoder
+from pipeline.records.record import RawBatch, RawRecord, TopicPartition
+
+DECODE_AT_ONCE = 500
+"""Records decoded before other tasks run: 1 to 2 ms."""
+
+RESUMED_AT = 0.5
+"""How full a partition that was paused may be when it is resumed."""
+
+
+class Writers:
+    """The records of one partition, from when they were fetched until they are applied.
+
+    Args:
+        source: the partition.
+        consumer: what pauses and resumes the partition.
+        channels: where decoded records wait, by key.
+        budget: how much may be held, and how large a batch may be.
+        metrics: the counters of records.
+    """
+
+    def __init__(
+        self,
+        source: TopicPartition,
+        consumer: Consumer,
+        channels: Channels,
+        budget: BufferBudget,
+        metrics: Metrics,
+    ) -> None:
+        self.offsets = OffsetTracker(None)
+        self.channels = channels
+        self.paused = False
+        """Whether the partition is paused in Kafka's client, because it holds enough."""
+        self._source = source
+        self._consumer = consumer
+        self._budget = budget
+        self._share = Share(budget)
+        self._backlog = Backlog()
+        self._store: PartitionStore
+        self._decode: Decoder
+        self._open = False
+        self._in_flight = 0  # batches
+        self._idle = trio.Event()
+        self._gathering = False
+        self._hungry = trio.lowlevel.ParkingLot()
+        self._grown = trio.lowlevel.ParkingLot()  # the gatherer, while it is parked
+        labels = (source.topic, str(source.partition))
+        self._records_applied = metrics.records_applied.labels(*labels)
+        self._duplicates = metrics.duplicates_skipped.labels(*labels)
+        self._end_to_end = metrics.end_to_end_seconds
+
+    # Its life
+
+    async def run(self, store: PartitionStore, decode: Decoder, offsets: OffsetTracker) -> None:
+        """Apply what is fed until cancelled. Records are taken in from the first checkpoint on.
+
+        Raises:
+            Fenced: the partition has another owner (within an exception group).
+            PipelineError: retrying can't help (likewise).
+        """
+        self._store, self._decode, self.offsets = store, decode, offsets
+        self._open = True
+        async with trio.open_nursery() as nursery:
+            for number in range(store.writers):
+                nursery.start_soon(self._writer, number)
+
+    def close(self) -> int:
+        """Start no batch any more; return how many waiting records were dropped. No checkpoint."""
+        self._open = False
+        dropped = self._backlog.clear() + self.channels.clear()
+        self._tell_if_idle()
+        return dropped
+
+    async def idle(self) -> None:
+        """After `close`: wait until nothing is in flight, or the task has ended. A checkpoint."""
+        await self._idle.wait()
+
+    def release(self) -> None:
+        """The task has ended: give its part of the common buffer back. No checkpoint."""
+        self._share.hold(0, 0)
+        self._idle.set()
+
+    # Records in
+
+    def feed(self, batches: Sequence[RawBatch]) -> None:
+        """Hand over what was fetched, in offset order; dropped after `close`. No checkpoint.
+
+        Raises:
+            PipelineError: it can't be decoded.
+        """
+        if not self._open:
+            return
+        self._backlog.add(batches)
+        if self.offsets.oldest_timestamp is None:
+            self._file(self._backlog.take(1))  # its timestamp is the partition's time lag
+        self._wake_a_writer()
+        self._balance()
+
+    @property
+    def buffered(self) -> int:
+        """Records held here: not yet decoded, waiting in channels, or in flight."""
+        return self._backlog.records + self.channels.waiting + self.channels.in_flight
+
+    def _balance(self) -> None:
+        """Pause the partition when it is full, resume it when half of that is gone."""
+        decoded = self.channels.waiting + self.channels.in_flight
+        size = self._backlog.bytes + decoded * self._backlog.record_bytes
+        self._share.hold(self.buffered, size)
+        fullness = self._share.fullness
+        if self.paused and fullness <= RESUMED_AT:
+            self.paused = False
+            self._consumer.resume(self._source)
+        elif not self.paused and fullness >= 1.0:
+            self.paused = True
+            self._consumer.pause(self._source)
+
+    def _file(self, raws: Sequence[RawRecord]) -> None:
+        """Decode records, drop those that are applied already, put the others into their channels."""
+        if not self._open:
+            return  # woken before the drain began: start nothing new
+        decoded = self._decode(self._source, raws)
+        fresh = self.offsets.admit(decoded)
+        if len(fresh) < len(decoded):
+            self._duplicates.inc(len(decoded) - len(fresh))
+        self.channels.put(fresh)
+        self._balance()
+
+    # Writers
+
+    async def _writer(self, number: int) -> None:
+        while True:
+            while not self._startable or self._gathering:
+                await self._hungry.park()
+            await self._gather()
+            await self._write(number)
+
+    async def _gather(self) -> None:
+        """Wait for a full batch, for the end of those in flight, or for as long as it may linger."""
+        if not self._in_flight or self._full:
+            return
+        with self._as_the_gatherer(), trio.move_on_after(self._store.linger):
+            while self._in_flight and not self._full:
+                await self._grown.park()
+
+    @contextmanager
+    def _as_the_gatherer(self) -> Iterator[None]:
+        assert not self._gathering, "two writers gather"
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+
+    async def _write(self, number: int) -> None:
+        """Apply a batch, if there is one.
+
+        A call of its own: a writer that waits for the next batch must not hold the last one. With 256
+        partitions that would be up to a batch for each of a thousand writers.
+        """
+        async with self._store.slot():
+            await self._top_up()
+            batch = self.channels.take(self._limit)
+            self._wake_a_writer()
+            if batch.records:
+                await self._apply(number, batch)
+
+    async def _top_up(self) -> None:
+        """Decode what makes the batch full, now that it goes.
+
+        Not earlier: fresh records are in the caches, and what many partitions hold stays small.
+        Records of keys that are in flight don't count: behind them may be others that could run.
+        """
+        while self._backlog.records and self.channels.ready < self._limit:
+            self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
+            await trio.lowlevel.checkpoint()
+
+    async def _apply(self, number: int, batch: Batch) -> None:
+        self._in_flight += 1
+        try:
+            await self._store.apply(number, batch.records)
+        finally:
+            self._in_flight -= 1
+        self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        self.offsets.done(batch.records)
+        self.channels.done(batch)
+        self._wake_a_writer()
+        self._records_applied.inc(len(batch.records))
+        self._end_to_end.observe_ages(
+            [record.raw.timestamp for record in batch.records], time.time()
+        )
+        self._balance()
+        self._tell_if_idle()
+
+    # Waking, and sizes
+
+    def _wake_a_writer(self) -> None:
+        """A batch may have become possible, or larger: see the invariant."""
+        if self._gathering:
+            self._grown.unpark()
+        elif self._startable:
+            self._hungry.unpark()
+
+    def _tell_if_idle(self) -> None:
+        if not self._open and not self.channels.in_flight:
+            self._idle.set()
+
+    @property
+    def _startable(self) -> int:
+        """How many records a batch would start from at most: some may be of keys in flight."""
+        return self.channels.ready + self._backlog.records
+
+    @property
+    def _full(self) -> bool:
+        return self._startable >= self._limit
+
+    @property
+    def _limit(self) -> int:
+        """How many records the next batch may have."""
+        return self._at_once(self._store.batch_limit)
+
+    def _at_once(self, records: int) -> int:
+        """Clamp a number of records so that they also fit into ``max_batch_bytes``."""
+        return self._budget.at_once(records, self._backlog.record_bytes)

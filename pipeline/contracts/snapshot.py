@@ -1,0 +1,95 @@
+"""How a partition and a shard are, as frozen facts: for gauges, health, dashboard and commands.
+
+Snapshots are made by whoever knows the facts, and given to whoever shows them. Nobody who shows them
+touches what they describe.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+from pipeline.records.record import TopicPartition
+
+
+class Phase(Enum):
+    """Where a partition task is in its life."""
+
+    OPENING = "taking over"
+    RUNNING = "running"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+@attrs.frozen
+class PartitionSnapshot:
+    """One assigned partition, at one moment.
+
+    Attributes:
+        source: topic and partition.
+        assignment_id: grows with each assignment, so that two of one partition are told apart.
+        phase: where the partition's task is in its life.
+        phase_seconds: for how long it has been there.
+        watermark: the lowest offset not yet applied; None until it is known.
+        log_start: the log's first offset; None until it is known.
+        log_end: the offset after the log's last record; None until it is known.
+        message_lag: records from the watermark to the log's end, as offsets count them; None while
+            either is unknown.
+        time_lag: seconds since the oldest of them was produced, 0 if none waits; None while unknown.
+        buffered: records held here: not yet decoded, waiting for their keys, or in flight.
+        in_flight: how many of them are in transactions.
+        keys: how many keys they have, as far as they are decoded.
+        paused: whether fetching is paused because enough is buffered.
+        answers: whether the partition's shard, and what its handler calls, are there as far as known.
+        waits_for: what the partition waits for, for people.
+    """
+
+    source: TopicPartition
+    assignment_id: int = 0
+    phase: Phase = Phase.RUNNING
+    phase_seconds: float = 0.0
+    watermark: int | None = None
+    log_start: int | None = None
+    log_end: int | None = None
+    message_lag: int | None = None
+    time_lag: float | None = None
+    buffered: int = 0
+    in_flight: int = 0
+    keys: int = 0
+    paused: bool = False
+    answers: bool = True
+    waits_for: str = "records from Kafka"
+
+
+@attrs.frozen
+class ShardSnapshot:
+    """One shard, at one moment.
+
+    Attributes:
+        name: as the configuration calls it.
+        state: of the breaker: closed, half open or open.
+        limit: how many transactions may run at once.
+        in_flight: how many batches have a slot.
+    """
+
+    name: str
+    state: str
+    limit: int
+    in_flight: int
+
+
+def lag_between(begin: int, end: int) -> int:
+    """The message lag from the first offset that waits to the log's end; never below 0.
+
+    Kafka counts offsets, and some are no records (compacted ones, markers of transactions), so the
+    lag can be above the number of records that wait.
+    """
+    return max(0, end - begin)
+
+
+def age_of(timestamp: int | None, now: float) -> float:
+    """Seconds from a record's timestamp, in milliseconds, to ``now``; 0 without a timestamp."""
+    if timestamp is None or timestamp < 0:
+        return 0.0
+    return max(0.0, now - timestamp / 1000)
