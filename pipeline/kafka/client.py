@@ -22,28 +22,26 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import trio
-from kafka import AsyncConsumerRebalanceListener
-from kafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    RebalanceInProgressError,
-)
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka.errors import IllegalStateError, KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import AssignmentEvent, Change
+from pipeline.contracts.kafka import AssignmentEvent, Change, Position
 from pipeline.errors import PipelineError
-from pipeline.kafka import record_batches as decode
-from pipeline.kafka import waits
-from pipeline.kafka.offsets import FATAL, OffsetQueries
+from pipeline.kafka.blocking_calls import BlockingCalls
+from pipeline.kafka.errors import raise_if_fatal
+from pipeline.kafka.fetcher import free_tracebacks
+from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
 from pipeline.kafka.polls import Polls
 from pipeline.kafka.reader import read_first
+from pipeline.kafka.record_batches import install_decoder
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -69,25 +67,31 @@ class _Listener(AsyncConsumerRebalanceListener):
         await self._client.post(Change.LOST, lost)
 
 
-class KafkaClient(OffsetQueries):
-    """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
+class KafkaClient:
+    """kafka-python's consumer behind Trio functions. See `Consumer` for what each method does.
+
+    Args:
+        consumer: kafka-python's, whose polls return `RawBatch`es (see `install_decoder`).
+        read_first: reads the first record in each span, by a connection of its own. Blocks, and raises
+            nothing.
+    """
 
     def __init__(
         self,
-        consumer: Any,
+        consumer: KafkaConsumer,
         *,
-        compiled: bool,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
     ) -> None:
-        super().__init__(consumer, read_first)
-        self._compiled = compiled  # polls give batches, not records
+        self._consumer = consumer
+        self._calls = BlockingCalls()
+        self._offsets = OffsetQueries(consumer, self._calls, read_first)
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
         self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._polling = trio.Lock()
-        self._polls = Polls(consumer, known=compiled)
+        self._polls = Polls(consumer)
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
@@ -102,14 +106,14 @@ class KafkaClient(OffsetQueries):
             consumer = await trio.to_thread.run_sync(
                 partial(make_consumer, config, client_id), abandon_on_cancel=True
             )
-            compiled = decode.install(consumer)
-            waits.install(consumer)
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
             raise PipelineError(
                 f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
             ) from error
-        client = cls(consumer, compiled=compiled, read_first=partial(read_first, config, client_id))
+        install_decoder(consumer)
+        free_tracebacks(consumer)
+        client = cls(consumer, read_first=partial(read_first, config, client_id))
         consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
         return client
 
@@ -153,7 +157,7 @@ class KafkaClient(OffsetQueries):
     # Polling, on a worker thread
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
-        if self._closing:
+        if self._calls.closing:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
             commands, self._commands = self._commands, []
@@ -165,8 +169,7 @@ class KafkaClient(OffsetQueries):
                 # nor what was fetched before the partition was given up.
                 return {s: found for s, found in records.items() if s not in self._stale}
             except KafkaError as error:
-                if isinstance(error, FATAL):
-                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
+                raise_if_fatal(error)
                 log.warning(
                     "polling Kafka failed, trying again: %s: %s", type(error).__name__, error
                 )
@@ -178,10 +181,7 @@ class KafkaClient(OffsetQueries):
     ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         if commands:
             self._polls.carry_out(partial(_carry_out, commands))
-        found: Mapping[Any, Any] = self._polls.poll(seconds)
-        if self._compiled:
-            return found
-        return {source: [decode.PlainBatch(records)] for source, records in found.items()}
+        return self._polls.poll(seconds)
 
     def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
         if offset is not None:
@@ -210,10 +210,10 @@ class KafkaClient(OffsetQueries):
             for source, (offset, metadata) in offsets.items()
         }
         try:
-            await self._beside(partial(self._consumer.commit, request, timeout_ms=5000))
+            await self._calls.run(partial(self._consumer.commit, request, timeout_ms=5000))
         except RebalanceInProgressError:
             return False
-        except (CommitFailedError, KafkaError) as error:
+        except KafkaError as error:
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
             log.warning(
                 "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
@@ -221,8 +221,25 @@ class KafkaClient(OffsetQueries):
             return False
         return True
 
+    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        return await self._offsets.positions(sources)
+
+    async def try_positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
+        return await self._offsets.try_positions(sources)
+
+    async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return await self._offsets.ends(sources)
+
+    async def first_records(self, spans: Spans) -> FirstRecords:
+        return await self._offsets.first_records(spans)
+
+    async def topic_id(self, topic: str) -> UUID:
+        return await self._offsets.topic_id(topic)
+
     async def close(self) -> None:
-        self._closing = True
+        self._calls.closing = True
         # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
         logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
         async with self._polling:

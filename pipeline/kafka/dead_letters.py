@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 import trio
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import PipelineError
-from pipeline.kafka.options import RECONNECT_MS
+from pipeline.kafka.producer import make_producer
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
+from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ NULLS = OURS + "nulls"
 
 RATE_SECONDS = 60.0
 SEND_SECONDS = 30.0
+
+BACKOFF = Backoff(initial=0.4, longest=10.0)
+"""Between attempts to send a dead letter."""
 
 
 class NoDeadLetters:
@@ -88,9 +91,9 @@ class DeadLetterTopic:
                     self._send, record.key, value, headers, record.timestamp
                 )
             except KafkaError as error:
-                attempt += 1
                 log.warning("%s is not among the dead letters yet: %s", record, error)
-                await trio.sleep(min(10.0, 0.2 * 2.0**attempt))
+                await trio.sleep(BACKOFF.seconds(attempt))
+                attempt += 1
             else:
                 log.warning("%s is a dead letter: %s", record, rejection.reason)
                 return
@@ -152,24 +155,3 @@ def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[
         OURS + "failed-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     return [(name, text.encode()) for name, text in texts.items()]
-
-
-def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> Any:
-    """A producer with the consumer's connection options; acknowledged by all replicas.
-
-    ``options`` are more of `kafka.KafkaProducer`'s.
-    """
-    shared = {
-        name: value
-        for name, value in kafka.options.items()
-        if name in KafkaProducer.DEFAULT_CONFIG and name.startswith(("security", "sasl", "ssl"))
-    }
-    return KafkaProducer(
-        bootstrap_servers=list(kafka.bootstrap_servers),
-        client_id=client_id,
-        acks="all",
-        enable_idempotence=True,
-        reconnect_backoff_max_ms=RECONNECT_MS,
-        **shared,
-        **options,
-    )

@@ -40,14 +40,10 @@ The request that is under way stays: kafka-python sends no second one. It bounds
 
 
 class Polls:
-    """The polls of one consumer. Its methods run on one worker thread at a time.
+    """The polls of one consumer. Its methods run on one worker thread at a time."""
 
-    ``known``: whether this is a kafka-python that is known inside; of another, polls are its own.
-    """
-
-    def __init__(self, consumer: Any, *, known: bool) -> None:
+    def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._known = known
         self._fetch_wait_ms = consumer.config["fetch_max_wait_ms"]
         self._join: Any = None  # a Future while the group is being joined
 
@@ -62,8 +58,6 @@ class Polls:
             KafkaError: of a fetch, or of a join.
         """
         resume_parked_fetches(self._consumer._fetcher)
-        if not self._known:
-            return self._consumer.poll(timeout_ms=seconds * 1000)  # type: ignore[no-any-return]
         timer, limit = Timer(seconds * 1000), self._consumer.config["max_poll_records"]
         # A broker has one fetch at a time. Where partitions are paused, one of the others, all of them
         # empty, would hold up by half a second what is resumed meanwhile.

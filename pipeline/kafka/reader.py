@@ -16,6 +16,7 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
+from pipeline.kafka.options import connection_options
 from pipeline.records.record import FirstRecords, Spans, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -28,23 +29,6 @@ FETCH_SECONDS = 5.0
 
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.25
-
-
-def connection_options(
-    kafka: KafkaConfig, client_id: str, known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The configured options of connecting, securing and isolation that a client knows."""
-    shared = {
-        name: value
-        for name, value in kafka.options.items()
-        if name in known
-        and (name.startswith(("security", "sasl", "ssl")) or name == "isolation_level")
-    }
-    return {
-        "bootstrap_servers": list(kafka.bootstrap_servers),
-        "client_id": client_id,
-        **shared,
-    }
 
 
 @contextmanager

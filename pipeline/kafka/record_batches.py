@@ -16,26 +16,19 @@ Formats older than version 2 take kafka-python's own path, some records a batch.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile, islice
 from typing import Any
 
 import attrs
-import kafka
 from aiokafka.record._crecords.default_records import DefaultRecordBatch
+from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
 
 from pipeline.errors import PipelineError
 from pipeline.records.record import RawRecord
-
-log = logging.getLogger(__name__)
-
-KNOWN_VERSIONS = ("3.0.",)
-"""The kafka-python versions whose fetcher this was written against."""
-
 
 PLAIN_RECORDS = 500
 """Records of an old format that are handed out as one batch."""
@@ -178,14 +171,6 @@ class _Rest:
         return first if first is not None else self._others.next_batch()
 
 
-def install(consumer: Any) -> bool:
-    """Give a consumer the compiled decoder; False where this kafka-python is not known to take it."""
-    if not kafka.__version__.startswith(KNOWN_VERSIONS):
-        log.warning(
-            "kafka-python %s is not known to the compiled record decoder: reading costs about three "
-            "times the CPU until the pipeline is upgraded, or kafka-python set back to %sx",
-            kafka.__version__, KNOWN_VERSIONS[-1],
-        )  # fmt: skip
-        return False
+def install_decoder(consumer: KafkaConsumer) -> None:
+    """Give one consumer's fetcher the compiled decoder: its polls return `RawBatch`es from then on."""
     consumer._fetcher.PartitionRecords = CompiledPartitionRecords
-    return True

@@ -22,7 +22,7 @@ from uuid import uuid4
 from kafka import KafkaConsumer
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.reader import connection_options
+from pipeline.kafka.options import connection_options
 from pipeline.operate.cluster import Cluster
 
 SESSION_MS = 10_000

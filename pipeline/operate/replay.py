@@ -17,8 +17,8 @@ import attrs
 from kafka.errors import KafkaError
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.dead_letters import make_producer
 from pipeline.kafka.nulls import PutNullsBack, sendable
+from pipeline.kafka.producer import make_producer
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
 from pipeline.operate.exclusion import Check

@@ -121,7 +121,7 @@ class Member:
         )
         self.consumer.subscribe([topic])
         self.coordinator = self.consumer._coordinator
-        self.polls = Polls(self.consumer, known=True)
+        self.polls = Polls(self.consumer)
 
     def close(self) -> None:
         self.polls.end()

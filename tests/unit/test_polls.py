@@ -96,7 +96,7 @@ def stand() -> Iterator[Stand]:
 def test_what_was_fetched_is_handed_out_and_more_is_fetched_while_the_group_is_joined(
     stand: Stand,
 ) -> None:
-    polls = Polls(stand, known=True)
+    polls = Polls(stand)
     stand.fetched = [{"stays": [0]}, {"stays": [1]}]
     assert [polls.poll(LONG), polls.poll(LONG)] == [{"stays": [0]}, {"stays": [1]}]
     assert (len(stand.joins), stand.sent) == (1, 2), "one join, however many polls"
@@ -106,18 +106,18 @@ def test_what_was_fetched_is_handed_out_and_more_is_fetched_while_the_group_is_j
 
 def test_a_poll_goes_on_as_kafka_python_has_it_when_the_group_is_joined(stand: Stand) -> None:
     stand.then = [stand.ending(True)]
-    assert Polls(stand, known=True).poll(LONG) == {"joined": [1]}
+    assert Polls(stand).poll(LONG) == {"joined": [1]}
 
 
 @pytest.mark.parametrize("end", [False, KafkaTimeoutError()])
 def test_a_join_that_ran_out_of_time_is_started_again(stand: Stand, end: Any) -> None:
     stand.then = [stand.ending(end), stand.arrive]
-    assert Polls(stand, known=True).poll(LONG) == {"stays": [2]}
+    assert Polls(stand).poll(LONG) == {"stays": [2]}
     assert len(stand.joins) == 2
 
 
 def test_a_join_that_fails_fails_a_poll_and_the_next_one_joins_again(stand: Stand) -> None:
-    polls = Polls(stand, known=True)
+    polls = Polls(stand)
     stand.then = [stand.ending(GroupAuthorizationFailedError("group"))]
     with pytest.raises(GroupAuthorizationFailedError):
         polls.poll(LONG)
@@ -128,14 +128,14 @@ def test_a_join_that_fails_fails_a_poll_and_the_next_one_joins_again(stand: Stan
 def test_a_join_that_was_left_unfinished_is_taken_up_again(stand: Stand) -> None:
     """Whoever started it, and though kafka-python sees no more reason to join."""
     stand.joined, stand.rejoining = True, True
-    assert Polls(stand, known=True).poll(0.0) == {}
+    assert Polls(stand).poll(0.0) == {}
     assert len(stand.joins) == 1
 
 
 @pytest.mark.parametrize("end", [True, GroupAuthorizationFailedError("group")])
 def test_the_end_waits_for_the_join(stand: Stand, end: Any) -> None:
     """A join that went on after the close would take partitions that nobody looks after."""
-    polls = Polls(stand, known=True)
+    polls = Polls(stand)
     assert polls.poll(0.0) == {}
     stand._net.call_soon_threadsafe(stand.ending(end, steps=1000))
     polls.end()
@@ -149,7 +149,7 @@ def test_a_fetch_waits_no_longer_than_its_poll_or_as_configured(
 ) -> None:
     """A broker has one fetch at a time: one of empty partitions held up the resumed ones."""
     stand.joined = True
-    polls = Polls(stand, known=True)
+    polls = Polls(stand)
     for asked in (LONG, seconds):
         assert polls.poll(asked)
     assert stand.config["fetch_max_wait_ms"] == wait_ms

@@ -39,7 +39,7 @@ async def test_one_line_when_kafka_goes_and_one_when_it_is_back(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer = Broken()
-    client = KafkaClient(consumer, compiled=True)
+    client = KafkaClient(consumer)
     assert await client.ends([SOURCE]) == {SOURCE: 5}
     consumer.away = True
     for _ in range(20):
