@@ -190,9 +190,10 @@ class KafkaClient:
         self.resume(source)
 
     def _seek(self, source: TopicPartition, offset: int) -> None:
-        if source not in self._consumer.assignment():
+        partition = KafkaPartition(*source)
+        if partition not in self._consumer.assignment():
             raise IllegalStateError(f"{source} is not assigned")
-        self._consumer.seek(KafkaPartition(*source), offset)
+        self._consumer.seek(partition, offset)
 
     def pause(self, source: TopicPartition) -> None:
         self._paused.add(source)

@@ -62,4 +62,4 @@ class TracebackFreeLoop:
 def free_tracebacks(consumer: KafkaConsumer) -> None:
     """Make one consumer's fetcher wait on a `TracebackFreeLoop`."""
     fetcher = consumer._fetcher
-    fetcher._net = TracebackFreeLoop(fetcher._net)
+    fetcher._net = TracebackFreeLoop(fetcher._net)  # type: ignore[assignment]  # stands in for it

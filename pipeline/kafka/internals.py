@@ -83,8 +83,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     "kafka.future:Future": {
         "__await__": "a rebalance listener waits for Trio",
         "add_both": "waking a poll",
-        "exception": "how a join failed",
-        "failed": "whether a join failed",
+        "exception": "whether and how a join failed",
         "is_done": "whether a join has ended",
         "success": "completing",
     },

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.kafka import internals
 from pipeline.kafka.internals import INTERNALS, require_known_versions, requirements
+from tests.support.installed import has, owner
 
 ROOT = Path(__file__).parents[2]
 SEAM = [
@@ -26,26 +24,6 @@ SEAM = [
     for path in sorted((ROOT / "pipeline" / room).rglob("*.py"))
 ]  # fmt: skip
 """The files that may know kafka-python."""
-
-
-def owner(place: str) -> Any:
-    """What ``module`` or ``module:class`` names."""
-    module, _, path = place.partition(":")
-    found: Any = import_module(module)
-    for name in filter(None, path.split(".")):
-        found = getattr(found, name)
-    return found
-
-
-def has(found: Any, name: str) -> bool:
-    """Whether a module or a class has a name, or its methods assign an attribute of that name."""
-    if hasattr(found, name):
-        return True
-    return inspect.isclass(found) and any(
-        re.search(rf"\bself\.{name}\b[^=\n]*(?<![=!<>])=(?!=)", inspect.getsource(base))
-        for base in found.__mro__
-        if base is not object
-    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Fetched:
 def fetcher() -> Iterator[Any]:
     loop = NetworkSelector()
     loop.start()
-    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_net=loop))
+    consumer: Any = SimpleNamespace(_fetcher=SimpleNamespace(_net=loop))
     free_tracebacks(consumer)
     gc.disable()
     try:
