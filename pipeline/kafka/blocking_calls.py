@@ -26,7 +26,8 @@ class BlockingCalls:
         While the consumer closes, its I/O loop may end under the call. Nobody needs the result any
         more then, and whoever closes cancels the task that waits for it: so this sleeps until then.
 
-        A checkpoint. Cancelling waits for the call to end, which its own timeout bounds.
+        A checkpoint. Cancelling waits for a call under way, which its own timeout bounds, and its
+        result is returned.
 
         Raises:
             KafkaError: what the call raised.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -98,7 +98,7 @@ def _patiently(call: Callable[..., T], *args: Any) -> T:
 class Cluster:
     """One connected cluster. Every call blocks, and raises kafka-python's errors."""
 
-    def __init__(self, config: Config, consumer: Any, admin: Any) -> None:
+    def __init__(self, config: Config, consumer: KafkaConsumer, admin: KafkaAdminClient) -> None:
         self.kafka = config.kafka
         self.client_id = config.pipeline.name
         self._consumer = consumer

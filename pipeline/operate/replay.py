@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.errors import PipelineError
@@ -94,7 +95,7 @@ def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Che
 
 
 @contextmanager
-def _producer(cluster: Cluster) -> Iterator[Any]:
+def _producer(cluster: Cluster) -> Iterator[KafkaProducer]:
     producer = make_producer(cluster.kafka, cluster.client_id, value_serializer=PutNullsBack())
     try:
         yield producer

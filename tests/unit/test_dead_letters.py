@@ -56,7 +56,7 @@ def letter(**raw: Any) -> Record:
     return Record(SOURCE, made.offset, made, None, "k")
 
 
-def topic(producer: FakeProducer, limit: int = 100) -> DeadLetterTopic:
+def topic(producer: Any, limit: int = 100) -> DeadLetterTopic:
     return DeadLetterTopic(producer, "sessions.dlq", "group", limit)
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kafka.errors import BrokerResponseError
 from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -18,7 +19,7 @@ class KafkaAdminClient:
     def close(self) -> None: ...
     def alter_group_offsets(
         self, group_id: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]
-    ) -> Mapping[TopicPartition, type[Exception]]: ...
+    ) -> Mapping[TopicPartition, type[BrokerResponseError]]: ...
     def create_partitions(self, topic_partitions: Mapping[str, Any]) -> Any: ...
     def create_topics(
         self, new_topics: Any, timeout_ms: int | None = None, wait_for_metadata: bool = False
