@@ -3,9 +3,9 @@
 The thread rules for everything in this file:
 
 - kafka-python's consumer is polled by one worker thread at a time, in `KafkaClient.poll`. Seeks, pauses
-  and resumes are queued in Trio and carried out on that thread, before the next poll. Commits and the
-  reading of offsets are safe beside a poll, and each runs on a worker thread of its own. Polls go on
-  while the group rebalances (see `polls`).
+  and resumes are queued in Trio; before the next poll its thread has them carried out on kafka-python's
+  I/O thread. Commits and the reading of offsets are safe beside a poll, and each runs on a worker thread
+  of its own. Polls go on while the group rebalances (see `polls`).
 - The rebalance listener runs on kafka-python's I/O thread. It changes nothing but to pause what is
   assigned: it posts an event into Trio and awaits a `kafka.future.Future`, which Trio completes when
   the supervisor has carried the event out. Meanwhile the I/O thread goes on sending heartbeats, so a
@@ -270,7 +270,11 @@ class KafkaClient:
         return await self._offsets.topic_id(topic)
 
     async def close(self) -> None:
-        """See `Consumer.close`. A checkpoint; cancelling waits until the consumer is closed."""
+        """See `Consumer.close`.
+
+        A checkpoint. If cancelled while a poll is still under way, it leaves the consumer open; after
+        that, cancelling waits until the consumer is closed.
+        """
         self._calls.closing = True
         # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
         logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)

@@ -46,6 +46,10 @@ NO_LEADER = (None, -1)
 class OffsetQueries:
     """The queries of a `Consumer`; see there for what each method does. In Trio.
 
+    All methods are checkpoints. Cancelling `positions`, `ends` or `topic_id` waits for the request under
+    way, which its timeout bounds. If `try_positions` or `first_records` is cancelled it returns at once,
+    and its thread ends by its own timeout.
+
     Args:
         consumer: kafka-python's.
         calls: where its blocking calls run.
