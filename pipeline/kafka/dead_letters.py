@@ -94,8 +94,8 @@ class DeadLetterTopic:
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         """See `DeadLetters.put`. Sends again, with back-off, until the record is acknowledged.
 
-        A checkpoint. Cancelling waits for the attempt under way (at most twice `SEND_SECONDS`); the
-        record may have been kept or not.
+        A checkpoint. Cancelling waits for the attempt under way, which its timeouts bound; the record
+        may have been kept or not.
 
         Raises:
             PipelineError: more dead letters than allowed within `RATE_SECONDS`.
