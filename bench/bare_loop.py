@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="decode with aiokafka's compiled batch")
     options = parser.parse_args()
     if options.fast:
-        Fetcher.PartitionRecords._unpack_records = compiled_records
+        Fetcher.PartitionRecords._unpack_records = compiled_records  # type: ignore[assignment, method-assign]
     trio.run(loop, options)
 
 

@@ -34,7 +34,6 @@ from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.tasks import describe_process
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
@@ -52,6 +51,7 @@ from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
 from pipeline.records.record import Record
 from pipeline.runtime import signals
+from pipeline.runtime.backoff import Backoff
 from pipeline.runtime.collector import collect_cycles
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from pipeline.config.model import Config
+from pipeline.kafka.options import connection_options
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0
@@ -80,15 +81,9 @@ def _count(topic: Mapping[str, Any]) -> int | str:
 
 def _options(config: Config) -> dict[str, Any]:
     """The connection's options as configured; the deadlines are the check's own."""
-    shared = {
-        name: value
-        for name, value in config.kafka.options.items()
-        if name in KafkaAdminClient.DEFAULT_CONFIG
-    }
+    name, known = f"{config.pipeline.name}-check", KafkaAdminClient.DEFAULT_CONFIG
     return {
-        **shared,
-        "bootstrap_servers": list(config.kafka.bootstrap_servers),
-        "client_id": f"{config.pipeline.name}-check",
+        **connection_options(config.kafka, name, known),
         "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
         "request_timeout_ms": int(ANSWER_SECONDS * 1000),
     }

@@ -13,13 +13,13 @@ import attrs
 import orjson
 import trio
 from kafka.errors import KafkaError
-from kafka.partitioner.default import murmur2
 
 from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
 from pipeline.check.rules import shown
 from pipeline.config.model import Config
 from pipeline.config.reading import Mistake
 from pipeline.errors import PipelineError
+from pipeline.kafka.partitioner import default_partition
 from pipeline.operate.cluster import Cluster, open_cluster
 from pipeline.postgres.sink.values import as_text
 from pipeline.records.path import Path
@@ -63,11 +63,6 @@ class TenantFacts:
             return
         self.places.setdefault((source.topic, tenant), set()).add(source.partition)
         self.elsewhere += source.partition != default_partition(tenant.encode(), partitions)
-
-
-def default_partition(key: bytes, partitions: int) -> int:
-    """Where every language's default partitioner puts a message with this key."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def ask_tenants(config: Config) -> TenantFacts | None:

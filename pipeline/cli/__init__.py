@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from pipeline import __version__
+from pipeline.errors import PipelineError
 from pipeline.runtime.signals import held
 
 COMMANDS = {
@@ -30,10 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with held() if argv[:1] == ["run"] else nullcontext():
-        parser = make_parser(argv[0] if argv and argv[0] in COMMANDS else None)
-        args = parser.parse_args(argv)
         try:
+            parser = make_parser(argv[0] if argv and argv[0] in COMMANDS else None)
+            args = parser.parse_args(argv)
             return int(import_module(f"pipeline.cli.{args.command}").main(args))
+        except PipelineError as error:  # a library of a version that is not known, while importing
+            print(f"pipeline: {error}", file=sys.stderr)
+            return 1
         except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

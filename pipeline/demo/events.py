@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 import orjson
-from kafka.partitioner.default import murmur2
+
+from pipeline.kafka.partitioner import default_partition
 
 TENANTS = 64
 USERS = 20_000
@@ -90,8 +91,8 @@ def events(seed: int) -> Iterator[Event]:
 
 @cache
 def partition_of(tenant: str) -> int:
-    """Where Kafka's default partitioner puts a message whose key is the tenant."""
-    return int(murmur2(tenant.encode()) & 0x7FFFFFFF) % PARTITIONS
+    """Return the partition that Kafka's default partitioner puts a tenant's messages in."""
+    return default_partition(tenant.encode(), PARTITIONS)
 
 
 class Model:

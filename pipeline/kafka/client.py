@@ -1,18 +1,19 @@
 """Kafka as the rest of the consumer sees it: a few Trio functions and three events.
 
-The thread rules, for everything in this file:
+The thread rules for everything in this file:
 
-- kafka-python's consumer is used by one worker thread at a time, in `KafkaClient.poll`; seeks, pauses
-  and resumes are queued and carried out there, before the next poll. Commits and the reading of
-  offsets are safe beside a poll and run on worker threads of their own. Polls go on while the group
-  rebalances (see `polls`).
-- The rebalance listener runs on kafka-python's I/O thread. It changes nothing: it posts an event into
-  Trio and awaits a `kafka.future.Future`, which Trio completes when the supervisor is done. The I/O
-  thread goes on sending heartbeats meanwhile, so a drain may take as long as it must.
-- Nothing here is called back in another thread; Trio's side only ever runs in Trio's.
+- kafka-python's consumer is polled by one worker thread at a time, in `KafkaClient.poll`. Seeks, pauses
+  and resumes are queued in Trio; before the next poll its thread has them carried out on kafka-python's
+  I/O thread. Commits and the reading of offsets are safe beside a poll, and each runs on a worker thread
+  of its own. Polls go on while the group rebalances (see `polls`).
+- The rebalance listener runs on kafka-python's I/O thread. It changes nothing but to pause what is
+  assigned: it posts an event into Trio and awaits a `kafka.future.Future`, which Trio completes when
+  the supervisor has carried the event out. Meanwhile the I/O thread goes on sending heartbeats, so a
+  drain may take as long as it must.
+- State of Trio's side is changed in Trio's thread only. A method says so if it runs on another one.
 
-An assigned partition is paused before its first fetch, and starts when its task asks for it with the
-offset it knows to be right.
+An assigned partition is paused before its first fetch, and is resumed when its task asks for that, with
+the offset that it knows to be right.
 """
 
 from __future__ import annotations
@@ -21,79 +22,86 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from uuid import UUID
 
 import trio
-from kafka import AsyncConsumerRebalanceListener
-from kafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    RebalanceInProgressError,
-)
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka.errors import IllegalStateError, KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import AssignmentEvent, Change
+from pipeline.contracts.kafka import AssignmentEvent, Change, Position
 from pipeline.errors import PipelineError
-from pipeline.kafka import record_batches as decode
-from pipeline.kafka import waits
-from pipeline.kafka.offsets import FATAL, OffsetQueries
+from pipeline.kafka.blocking_calls import BlockingCalls
+from pipeline.kafka.errors import raise_if_fatal
+from pipeline.kafka.fetcher import free_tracebacks
+from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
 from pipeline.kafka.polls import Polls
 from pipeline.kafka.reader import read_first
+from pipeline.kafka.record_batches import install_decoder
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
 
 log = logging.getLogger(__name__)
 
+COMMIT_MS = 5000
+CLOSE_MS = 5000
+
 IDLE_POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.025
-"""While a partition is paused its resuming must not wait long behind a poll that finds nothing."""
+"""While a partition is paused, its resuming must not wait long for a poll that finds nothing."""
 
 
 class _Listener(AsyncConsumerRebalanceListener):
-    """Posts what happens to partitions into Trio, and waits there until it is carried out."""
+    """Posts what happens to partitions into Trio, and waits until it is carried out. On the I/O thread."""
 
     def __init__(self, client: KafkaClient) -> None:
         self._client = client
 
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         await self._client.post(Change.ASSIGNED, assigned)
 
-    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
         await self._client.post(Change.REVOKED, revoked)
 
-    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+    async def on_partitions_lost(self, lost: Iterable[KafkaPartition]) -> None:
         await self._client.post(Change.LOST, lost)
 
 
-class KafkaClient(OffsetQueries):
-    """kafka-python's consumer behind Trio functions. See `Consumer` for what each does."""
+class KafkaClient:
+    """kafka-python's consumer behind Trio functions. See `Consumer` for what each method does.
+
+    Args:
+        consumer: kafka-python's, whose polls return `RawBatch`es (see `install_decoder`).
+        read_first: reads the first record in each span, by a connection of its own. Blocks, and raises
+            nothing.
+    """
 
     def __init__(
         self,
-        consumer: Any,
+        consumer: KafkaConsumer,
         *,
-        compiled: bool,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
     ) -> None:
-        super().__init__(consumer, read_first)
-        self._compiled = compiled  # polls give batches, not records
+        self._consumer = consumer
+        self._calls = BlockingCalls()
+        self._offsets = OffsetQueries(consumer, self._calls, read_first)
         self._token = trio.lowlevel.current_trio_token()
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
         self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
         self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
         self._polling = trio.Lock()
-        self._polls = Polls(consumer, known=compiled)
+        self._polls = Polls(consumer)
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
         """Connect and subscribe; the group is joined by the first polls.
 
-        Cancelled, it returns at once; a connection that is made nevertheless ends with the process.
+        A checkpoint. If cancelled, it returns at once; a connection that is made nevertheless ends
+        with the process.
 
         Raises:
             PipelineError: no broker answers, or an option is wrong.
@@ -102,21 +110,24 @@ class KafkaClient(OffsetQueries):
             consumer = await trio.to_thread.run_sync(
                 partial(make_consumer, config, client_id), abandon_on_cancel=True
             )
-            compiled = decode.install(consumer)
-            waits.install(consumer)
         except (KafkaError, OSError, ValueError) as error:
             servers = ", ".join(config.bootstrap_servers)
             raise PipelineError(
                 f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
             ) from error
-        client = cls(consumer, compiled=compiled, read_first=partial(read_first, config, client_id))
+        install_decoder(consumer)
+        free_tracebacks(consumer)
+        client = cls(consumer, read_first=partial(read_first, config, client_id))
         consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
         return client
 
     # Events, on kafka-python's I/O thread
 
-    async def post(self, change: Change, partitions: Iterable[Any]) -> None:
-        """Hand an event to Trio and wait until it is carried out. On the I/O thread."""
+    async def post(self, change: Change, partitions: Iterable[KafkaPartition]) -> None:
+        """Hand an event to Trio and wait until it is carried out. On the I/O thread.
+
+        The partitions are kafka-python's. Nothing is posted if there are none, or if Trio has ended.
+        """
         partitions = sorted(partitions)
         if not partitions:
             return
@@ -140,6 +151,7 @@ class KafkaClient(OffsetQueries):
         await carried_out
 
     def _receive(self, event: AssignmentEvent) -> None:
+        """Take an event in and pass it on. In Trio's thread."""
         if event.change is Change.ASSIGNED:
             self._paused.update(event.partitions)
         else:
@@ -150,10 +162,18 @@ class KafkaClient(OffsetQueries):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             event.done()  # the supervisor has ended, and its partition tasks with it
 
-    # Polling, on a worker thread
+    # Polling
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
-        if self._closing:
+        """See `Consumer.poll`.
+
+        A checkpoint. Cancelling waits for a poll under way, some `IDLE_POLL_SECONDS` at most, and
+        what it has fetched is returned.
+
+        Raises:
+            PipelineError: an error that no retry mends.
+        """
+        if self._calls.closing:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
             commands, self._commands = self._commands, []
@@ -165,8 +185,7 @@ class KafkaClient(OffsetQueries):
                 # nor what was fetched before the partition was given up.
                 return {s: found for s, found in records.items() if s not in self._stale}
             except KafkaError as error:
-                if isinstance(error, FATAL):
-                    raise PipelineError(f"Kafka: {type(error).__name__}: {error}") from error
+                raise_if_fatal(error)
                 log.warning(
                     "polling Kafka failed, trying again: %s: %s", type(error).__name__, error
                 )
@@ -176,44 +195,51 @@ class KafkaClient(OffsetQueries):
     def _poll(
         self, commands: list[Callable[[], None]], seconds: float
     ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
+        """Carry out commands, then poll. Blocks; on a worker thread."""
         if commands:
             self._polls.carry_out(partial(_carry_out, commands))
-        found: Mapping[Any, Any] = self._polls.poll(seconds)
-        if self._compiled:
-            return found
-        return {source: [decode.PlainBatch(records)] for source, records in found.items()}
+        return self._polls.poll(seconds)
 
     def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
+        """See `Consumer.seek_and_resume`. Queued for the next poll; not a checkpoint."""
         if offset is not None:
             self._commands.append(partial(self._seek, source, offset))
             self._stale.add(source)
         self.resume(source)
 
     def _seek(self, source: TopicPartition, offset: int) -> None:
-        if source not in self._consumer.assignment():
+        """Seek if the partition is still assigned. On the I/O thread (see `Polls.carry_out`)."""
+        partition = KafkaPartition(*source)
+        if partition not in self._consumer.assignment():
             raise IllegalStateError(f"{source} is not assigned")
-        self._consumer.seek(KafkaPartition(*source), offset)
+        self._consumer.seek(partition, offset)
 
     def pause(self, source: TopicPartition) -> None:
+        """See `Consumer.pause`. Queued for the next poll; not a checkpoint."""
         self._paused.add(source)
         self._commands.append(partial(self._consumer.pause, KafkaPartition(*source)))
 
     def resume(self, source: TopicPartition) -> None:
+        """See `Consumer.resume`. Queued for the next poll; not a checkpoint."""
         self._paused.discard(source)
         self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
 
-    # On worker threads beside the poll
+    # Beside the poll, on worker threads of their own
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
+        """See `Consumer.commit`. An error is logged, with the offsets.
+
+        A checkpoint. Cancelling waits for the answer, at most `COMMIT_MS`.
+        """
         request = {
             KafkaPartition(*source): OffsetAndMetadata(offset, metadata, -1)
             for source, (offset, metadata) in offsets.items()
         }
         try:
-            await self._beside(partial(self._consumer.commit, request, timeout_ms=5000))
+            await self._calls.run(partial(self._consumer.commit, request, timeout_ms=COMMIT_MS))
         except RebalanceInProgressError:
             return False
-        except (CommitFailedError, KafkaError) as error:
+        except KafkaError as error:
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
             log.warning(
                 "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
@@ -221,22 +247,51 @@ class KafkaClient(OffsetQueries):
             return False
         return True
 
+    async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        """See `Consumer.positions`."""
+        return await self._offsets.positions(sources)
+
+    async def try_positions(
+        self, sources: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Position]:
+        """See `Consumer.try_positions`."""
+        return await self._offsets.try_positions(sources)
+
+    async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """See `Consumer.ends`."""
+        return await self._offsets.ends(sources)
+
+    async def first_records(self, spans: Spans) -> FirstRecords:
+        """See `Consumer.first_records`."""
+        return await self._offsets.first_records(spans)
+
+    async def topic_id(self, topic: str) -> UUID:
+        """See `Consumer.topic_id`."""
+        return await self._offsets.topic_id(topic)
+
     async def close(self) -> None:
-        self._closing = True
+        """See `Consumer.close`.
+
+        A checkpoint. If cancelled while a poll is still under way, it leaves the consumer open; after
+        that, cancelling waits until the consumer is closed.
+        """
+        self._calls.closing = True
         # The I/O loop may still read from a socket that is closed under it, and logs a traceback.
         logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
         async with self._polling:
             await trio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
+        """Blocks; on a worker thread, when no poll is under way."""
         self._polls.end()
-        self._consumer.close(autocommit=False, timeout_ms=5000)
+        self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
 def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
+    """Run commands in the order given. On the I/O thread (see `Polls.carry_out`)."""
     for command in commands:
         try:
             command()
         except (IllegalStateError, KeyError):
-            # The partition has gone since the command was given: so has the need for it.
+            # The partition has been given up since the command was queued.
             log.debug("a command came too late for its partition", exc_info=True)

@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import orjson
 import trio
@@ -19,26 +18,34 @@ from kafka.errors import KafkaError
 
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import PipelineError
-from pipeline.kafka.options import RECONNECT_MS
+from pipeline.kafka.producer import make_producer
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
+from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 CONNECT = "__connect.errors."
+"""What the names of Kafka Connect's headers begin with."""
+
 OURS = "pipeline."
 NULLS = OURS + "nulls"
 """The header that lists what was null and could not be sent so: a JSON list."""
 
 RATE_SECONDS = 60.0
+"""The span over which dead letters are counted."""
+
 SEND_SECONDS = 30.0
+
+BACKOFF = Backoff(initial=0.4, longest=10.0)
+"""Between attempts to send a dead letter."""
 
 
 class NoDeadLetters:
-    """For a configuration without a dead letter topic: the first reject stops the pipeline."""
+    """Stands in if no dead letter topic is configured: the first dead letter stops the pipeline."""
 
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
-        """See `DeadLetters.put`.
+        """See `DeadLetters.put`. Not a checkpoint.
 
         Raises:
             PipelineError: always.
@@ -50,9 +57,14 @@ class NoDeadLetters:
 
 
 class DeadLetterTopic:
-    """Keeps dead letters on a topic, acknowledged by all of its replicas."""
+    """Keeps dead letters on a topic, acknowledged by all of its replicas.
 
-    def __init__(self, producer: Any, topic: str, group: str, max_per_minute: int) -> None:
+    In Trio. The producer's blocking calls run on worker threads.
+    """
+
+    def __init__(
+        self, producer: KafkaProducer, topic: str, group: str, max_per_minute: int
+    ) -> None:
         self._producer = producer
         self._topic = topic
         self._group = group
@@ -63,7 +75,10 @@ class DeadLetterTopic:
     async def open(
         cls, kafka: KafkaConfig, topic: str, client_id: str, max_per_minute: int
     ) -> DeadLetterTopic:
-        """Connect a producer; cancelled, it returns at once.
+        """Connect a producer.
+
+        A checkpoint. If cancelled, it returns at once; a connection that is made nevertheless ends
+        with the process.
 
         Raises:
             PipelineError: no broker answers.
@@ -77,7 +92,14 @@ class DeadLetterTopic:
         return cls(producer, topic, kafka.group_id, max_per_minute)
 
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
-        """See `DeadLetters.put`. A checkpoint; cancelled, the record may be kept or not."""
+        """See `DeadLetters.put`. Sends again, with back-off, until the record is acknowledged.
+
+        A checkpoint. Cancelling waits for the attempt under way, which its timeouts bound; the record
+        may have been kept or not.
+
+        Raises:
+            PipelineError: more dead letters than allowed within `RATE_SECONDS`.
+        """
         self._check_rate(rejection)
         value, headers = without_nulls(record)
         headers += headers_of(record, rejection, self._group)
@@ -88,14 +110,21 @@ class DeadLetterTopic:
                     self._send, record.key, value, headers, record.timestamp
                 )
             except KafkaError as error:
-                attempt += 1
                 log.warning("%s is not among the dead letters yet: %s", record, error)
-                await trio.sleep(min(10.0, 0.2 * 2.0**attempt))
+                await trio.sleep(BACKOFF.seconds(attempt))
+                attempt += 1
             else:
                 log.warning("%s is a dead letter: %s", record, rejection.reason)
                 return
 
-    def _send(self, key: bytes | None, value: bytes | None, headers: list[Any], at: int) -> None:
+    def _send(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]],
+        at: int,
+    ) -> None:
+        """Send once, and wait for the acknowledgement. Blocks; on a worker thread."""
         future = self._producer.send(
             self._topic, value=value, key=key, headers=headers, timestamp_ms=at if at >= 0 else None
         )
@@ -116,16 +145,16 @@ class DeadLetterTopic:
         self._kept.append(now)
 
     async def close(self) -> None:
-        """Close the producer; bounded."""
+        """Close the producer, within 5 s. A checkpoint; cancelling waits for that."""
         await trio.to_thread.run_sync(partial(self._producer.close, timeout=5))
 
 
 def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
-    """A record's value and headers, as kafka-python's producer takes them.
+    """Return a record's value and headers in the form that kafka-python's producer takes.
 
-    It takes no null header, and no record whose key and value are both null. Their places are taken
-    by empty bytes, and `NULLS` lists them: ``value``, and ``header:PLACE:NAME`` for each such header,
-    counted from 0. `pipeline dlq replay` makes nulls of them again.
+    It takes no null header, and no record whose key and value are both null. Empty bytes stand in for
+    these nulls, and the header `NULLS` lists them: ``value``, and ``header:PLACE:NAME`` for each such
+    header, counted from 0. `pipeline dlq replay` makes nulls of them again.
     """
     headers = list(record.headers or ())
     nulls = [f"header:{n}:{name}" for n, (name, value) in enumerate(headers) if value is None]
@@ -138,7 +167,7 @@ def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]
 
 
 def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[tuple[str, bytes]]:
-    """What a dead letter's headers say of where it was and why it is one."""
+    """Return the headers that say where a dead letter was and why it is one."""
     texts = {
         CONNECT + "topic": record.topic,
         CONNECT + "partition": str(record.partition),
@@ -152,24 +181,3 @@ def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[
         OURS + "failed-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     return [(name, text.encode()) for name, text in texts.items()]
-
-
-def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> Any:
-    """A producer with the consumer's connection options; acknowledged by all replicas.
-
-    ``options`` are more of `kafka.KafkaProducer`'s.
-    """
-    shared = {
-        name: value
-        for name, value in kafka.options.items()
-        if name in KafkaProducer.DEFAULT_CONFIG and name.startswith(("security", "sasl", "ssl"))
-    }
-    return KafkaProducer(
-        bootstrap_servers=list(kafka.bootstrap_servers),
-        client_id=client_id,
-        acks="all",
-        enable_idempotence=True,
-        reconnect_backoff_max_ms=RECONNECT_MS,
-        **shared,
-        **options,
-    )

@@ -1,7 +1,8 @@
-"""kafka-python's consumer as it is made here."""
+"""The options that kafka-python's clients are made with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -12,19 +13,35 @@ from pipeline.config.model import KafkaConfig
 RECONNECT_MS = 1000
 """How often at least a broker that is away is tried again: what Kafka's own client does.
 
-kafka-python's default is 30 s, for which partitions would stand still after the broker is back.
+kafka-python's default is 30 s: partitions would stand still for that long after the broker is back.
 """
 
 HEARTBEAT_MS = 500
 """Members learn of a rebalance by the answer to a heartbeat, so partitions that move wait for one.
 
-By kafka-python's default of 3 s they stood still for as long. What an idle member costs, 1 % of a
-core, is the same at both paces.
+With kafka-python's default of 3 s they stood still for that long. What an idle member costs, 1 % of a
+core, is the same with both.
 """
 
+SHARED_PREFIXES = ("security", "sasl", "ssl")
+SHARED = frozenset(
+    {
+        "api_version",
+        "client_dns_lookup",
+        "isolation_level",
+        "proxy_url",
+        "receive_buffer_bytes",
+        "send_buffer_bytes",
+        "socket_options",
+        "socks5_proxy",
+    }
+)
+"""Options of ``[kafka]`` that hold for every client, beside those of `SHARED_PREFIXES`: how to reach
+the brokers, and which records count as written. All others are the consumer's own."""
 
-def make_consumer(config: KafkaConfig, client_id: str) -> Any:
-    """A consumer of the group, connected. Blocks; options of the configuration win.
+
+def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
+    """Make the group's consumer and connect it. Blocks; options of the configuration win.
 
     Raises:
         KafkaError, OSError, ValueError: no broker answers, or an option is wrong.
@@ -46,3 +63,23 @@ def make_consumer(config: KafkaConfig, client_id: str) -> Any:
         partition_assignment_strategy=[CooperativeStickyAssignor],
         **options,
     )
+
+
+def connection_options(
+    kafka: KafkaConfig, client_id: str, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the options that any other client connects with: servers, client id, `SHARED` ones.
+
+    Args:
+        known: the client's ``DEFAULT_CONFIG``: options that it does not have are left out.
+    """
+    shared = {
+        name: value
+        for name, value in kafka.options.items()
+        if name in known and (name in SHARED or name.startswith(SHARED_PREFIXES))
+    }
+    return {
+        "bootstrap_servers": list(kafka.bootstrap_servers),
+        "client_id": client_id,
+        **shared,
+    }

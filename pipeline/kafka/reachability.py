@@ -1,4 +1,4 @@
-"""Whether Kafka answers: one line in the log when it stops, and one when it does so again."""
+"""Whether Kafka answers: one line in the log when it stops answering, one when it answers again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ log = logging.getLogger(__name__)
 
 
 class Reachability:
-    """Told of every question that Kafka answers or not. In Trio; no method is a checkpoint."""
+    """Takes note of each request that Kafka answers or not; logs the transitions only.
+
+    In Trio; no method is a checkpoint.
+    """
 
     def __init__(self) -> None:
         self._lost_at: float | None = None
 
     def failed(self, error: Exception) -> None:
-        """A question was not answered."""
+        """Take note that a request was not answered."""
         if self._lost_at is None:
             self._lost_at = trio.current_time()
             name, text = type(error).__name__, str(error)
@@ -26,7 +29,7 @@ class Reachability:
             )
 
     def answered(self) -> None:
-        """A question was answered."""
+        """Take note that a request was answered."""
         if self._lost_at is not None:
             log.warning("Kafka answers again, after %.0f s", trio.current_time() - self._lost_at)
             self._lost_at = None

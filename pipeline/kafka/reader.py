@@ -1,7 +1,7 @@
 """Single records, read by a consumer of its own that is in no group.
 
 It shares nothing with the consumer that fetches: reading disturbs no position, pause or rebalance.
-Blocking calls, for worker threads and for commands.
+All functions block: they are for worker threads and for commands, one thread at a time per consumer.
 """
 
 from __future__ import annotations
@@ -16,40 +16,27 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
+from pipeline.kafka.options import connection_options
 from pipeline.records.record import FirstRecords, Spans, TopicPartition
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 64 * 1024
-"""Of each partition, for one record; Kafka sends a larger batch whole."""
+"""How much is fetched per partition for one record. Kafka sends a larger batch whole."""
 
 FETCH_SECONDS = 5.0
-"""For all partitions together; those that don't answer are left out."""
+"""For all partitions together. Those that don't answer in time are left out."""
 
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.25
 
 
-def connection_options(
-    kafka: KafkaConfig, client_id: str, known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The configured options of connecting, securing and isolation that a client knows."""
-    shared = {
-        name: value
-        for name, value in kafka.options.items()
-        if name in known
-        and (name.startswith(("security", "sasl", "ssl")) or name == "isolation_level")
-    }
-    return {
-        "bootstrap_servers": list(kafka.bootstrap_servers),
-        "client_id": client_id,
-        **shared,
-    }
-
-
 @contextmanager
-def open_reader(kafka: KafkaConfig, client_id: str, **options: Any) -> Iterator[Any]:
-    """A consumer without a group; ``options`` are more of kafka-python's.
+def open_reader(kafka: KafkaConfig, client_id: str, **options: Any) -> Iterator[KafkaConsumer]:
+    """Open a consumer without a group, and close it in the end.
+
+    Args:
+        options: more of `kafka.KafkaConsumer`'s options.
 
     Raises:
         KafkaError, OSError: no broker answers.
@@ -66,7 +53,10 @@ def open_reader(kafka: KafkaConfig, client_id: str, **options: Any) -> Iterator[
 
 
 def read_first(kafka: KafkaConfig, client_id: str, spans: Spans) -> FirstRecords:
-    """Connect, read the first record in each span, disconnect. What can't be read is left out."""
+    """Connect, read the first record in each span, disconnect. Raises nothing.
+
+    Returns at most `CONNECT_SECONDS` and `FETCH_SECONDS` later; what can't be read is left out.
+    """
     try:
         with open_reader(
             kafka,
@@ -81,8 +71,14 @@ def read_first(kafka: KafkaConfig, client_id: str, spans: Spans) -> FirstRecords
         return {}
 
 
-def first_records(consumer: Any, spans: Spans, seconds: float) -> FirstRecords:
-    """The first record in each span. Partitions that don't answer within ``seconds`` are left out."""
+def first_records(consumer: KafkaConsumer, spans: Spans, seconds: float) -> FirstRecords:
+    """Return the first record in each span of offsets (half-open), None if a span holds none.
+
+    Partitions that don't answer within ``seconds`` are left out.
+
+    Raises:
+        KafkaError: a fetch failed.
+    """
     seek(consumer, {source: start for source, (start, _) in spans.items()})
     found: FirstRecords = {}
     deadline = time.monotonic() + seconds
@@ -100,14 +96,13 @@ def first_records(consumer: Any, spans: Spans, seconds: float) -> FirstRecords:
     return found
 
 
-def seek(consumer: Any, starts: Mapping[TopicPartition, int]) -> None:
-    """Read these partitions and no others, from these offsets on."""
+def seek(consumer: KafkaConsumer, starts: Mapping[TopicPartition, int]) -> None:
+    """Assign these partitions and no others, to be read from these offsets on."""
     consumer.assign([KafkaPartition(*source) for source in starts])
     for source, start in starts.items():
         consumer.seek(KafkaPartition(*source), start)
 
 
-def position(consumer: Any, source: TopicPartition) -> int:
-    """The offset that is read next."""
-    found: int = consumer.position(KafkaPartition(*source))
-    return found
+def position(consumer: KafkaConsumer, source: TopicPartition) -> int:
+    """Return the offset that is read next."""
+    return consumer.position(KafkaPartition(*source))

@@ -1,49 +1,45 @@
 """The compiled record decoder behind kafka-python's fetcher.
 
-kafka-python stays the client in everything (group, metadata, fetch sessions, commits, security); only
-the innermost loop, bytes of a record batch → records, is aiokafka's, which is compiled: 1.2 µs a
-record instead of 6. It sits in one method of one class that the fetcher makes for each fetched
-partition, so the seam is a subclass, given to one fetcher; nothing global is patched.
+kafka-python stays the client in everything (group, metadata, fetch sessions, commits, security). Only
+the innermost loop, bytes of a record batch → records, is aiokafka's, which is compiled: 1.2 µs per
+record instead of 6. That loop is one method of one class, which the fetcher instantiates for each
+fetched partition; so the seam is a subclass, given to one fetcher. Nothing global is patched.
 
-A poll hands out whole batches, checked and not decoded: decoding happens where records are wanted
+A poll hands out whole batches, checked and not decoded: they are decoded when their records are wanted
 (`CompiledBatch.records`). So the polling thread, which must ask for the GIL at every step, has a few
-steps a megabyte and not a few a record; and what waits is bytes, a fifth of what records take.
+steps per megabyte and not a few per record; and what waits is bytes, a fifth of what records take.
 
 What stays as in the method that it replaces: checksums are verified, control batches and aborted
 transactions are skipped, the next offset follows the batch and not its last record (compaction).
-Formats older than version 2 take kafka-python's own path, some records a batch.
+Formats older than version 2 are decoded by kafka-python's own code, `PLAIN_RECORDS` per batch.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile, islice
 from typing import Any
 
 import attrs
-import kafka
 from aiokafka.record._crecords.default_records import DefaultRecordBatch
+from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
+from kafka.record.default_records import DefaultRecordBatch as PlainRecordBatch
+from kafka.record.memory_records import MemoryRecords
+from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.errors import PipelineError
-from pipeline.records.record import RawRecord
-
-log = logging.getLogger(__name__)
-
-KNOWN_VERSIONS = ("3.0.",)
-"""The kafka-python versions whose fetcher this was written against."""
-
+from pipeline.records.record import RawBatch, RawRecord
 
 PLAIN_RECORDS = 500
-"""Records of an old format that are handed out as one batch."""
+"""How many records of an old format are handed out as one batch."""
 
 
 @attrs.frozen
 class PlainBatch:
-    """Records that are decoded already."""
+    """Records of a format before version 2, decoded already."""
 
     decoded: Sequence[RawRecord]
 
@@ -61,7 +57,7 @@ class PlainBatch:
 
     @property
     def offset(self) -> int:
-        """The last record's."""
+        """The last record's offset."""
         return self.decoded[-1].offset
 
 
@@ -70,13 +66,17 @@ class CompiledBatch:
     """A record batch whose checksum was verified, still compressed.
 
     Attributes:
-        offset: that of its last record or above. kafka-python drops what lies before the position.
+        source: the partition that it was fetched from.
+        batch: aiokafka's.
+        count: how many records it holds, those below ``first`` included.
+        offset: the offset of its last record, or above it. kafka-python drops a batch whose offset is
+            below the position.
         first: records below this offset are not wanted: the position was amid the batch.
-        size: in bytes.
+        size: in bytes, compressed.
     """
 
-    source: Any
-    batch: Any
+    source: KafkaPartition
+    batch: DefaultRecordBatch
     count: int
     offset: int
     first: int
@@ -86,7 +86,11 @@ class CompiledBatch:
         return self.count
 
     def records(self) -> Sequence[RawRecord]:
-        """See `RawBatch.records`."""
+        """See `RawBatch.records`.
+
+        Raises:
+            PipelineError: it can't be decoded, or the library for its codec is missing.
+        """
         try:
             records: list[RawRecord] = list(self.batch)
         except Exception as error:  # a codec's own error, or that its library is missing
@@ -100,14 +104,18 @@ class CompiledBatch:
 
 
 class CompiledPartitionRecords(Fetcher.PartitionRecords):
-    """kafka-python's records of one fetched partition, yielding `RawBatch` where it yields records."""
+    """The records of one fetched partition, taken as `RawBatch`es.
 
-    next_fetch_offset: int
-    bytes_read: int
+    Used on the thread that polls, and during a join on the I/O thread, while the former waits.
+    """
 
     def _unpack_records(
-        self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any
-    ) -> Iterator[Any]:
+        self,
+        tp: KafkaPartition,
+        records: MemoryRecords,
+        key_deserializer: Any,
+        value_deserializer: Any,
+    ) -> Iterator[RawBatch]:
         last = None
         while (batch := records.next_batch()) is not None:
             if batch.magic != 2:
@@ -127,8 +135,8 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
             self.next_fetch_offset = last.next_offset
         self.drain()
 
-    def _holds_data(self, batch: Any) -> bool:
-        """Whether a batch has records for the consumer; keeps the list of aborted transactions."""
+    def _holds_data(self, batch: PlainRecordBatch) -> bool:
+        """Return whether a batch has records for the consumer; update the aborted transactions."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if self._contains_abort_marker(batch):
@@ -137,7 +145,7 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
                 return False
         return not batch.is_control_batch
 
-    def _compiled(self, batch: Any) -> CompiledBatch:
+    def _compiled(self, batch: PlainRecordBatch) -> CompiledBatch:
         compiled = DefaultRecordBatch(bytes(batch._buffer))
         if self.check_crcs and not compiled.validate_crc():
             raise CorruptRecordError(
@@ -152,12 +160,12 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
 
 
 def _plain(records: Iterator[Any]) -> Iterator[PlainBatch]:
-    """Records in batches; an error comes after those before it, as it would by the record."""
+    """Group records into batches. An error is raised after the records before it were yielded."""
     while True:
         some: list[Any] = []
         try:
             some.extend(islice(records, PLAIN_RECORDS))
-        except Exception:  # whatever it is, it is raised after the records before it
+        except Exception:
             if some:
                 yield PlainBatch(some)
             raise
@@ -167,25 +175,18 @@ def _plain(records: Iterator[Any]) -> Iterator[PlainBatch]:
 
 
 class _Rest:
-    """A batch that was read already, and those after it."""
+    """A batch that was read already and those after it, in the place of `MemoryRecords`."""
 
-    def __init__(self, first: Any, others: Any) -> None:
-        self._first = first
+    def __init__(self, first: PlainRecordBatch, others: MemoryRecords) -> None:
+        self._first: PlainRecordBatch | None = first
         self._others = others
 
-    def next_batch(self) -> Any:
+    def next_batch(self) -> PlainRecordBatch | None:
         first, self._first = self._first, None
         return first if first is not None else self._others.next_batch()
 
 
-def install(consumer: Any) -> bool:
-    """Give a consumer the compiled decoder; False where this kafka-python is not known to take it."""
-    if not kafka.__version__.startswith(KNOWN_VERSIONS):
-        log.warning(
-            "kafka-python %s is not known to the compiled record decoder: reading costs about three "
-            "times the CPU until the pipeline is upgraded, or kafka-python set back to %sx",
-            kafka.__version__, KNOWN_VERSIONS[-1],
-        )  # fmt: skip
-        return False
-    consumer._fetcher.PartitionRecords = CompiledPartitionRecords
-    return True
+def install_decoder(consumer: KafkaConsumer) -> None:
+    """Give one consumer the compiled decoder: from then on its polls return `RawBatch`es."""
+    fetcher = consumer._fetcher
+    fetcher.PartitionRecords = CompiledPartitionRecords

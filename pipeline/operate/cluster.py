@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -26,8 +26,9 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import Config, KafkaConfig
 from pipeline.errors import PipelineError
+from pipeline.kafka.offsets import read_topic_id
+from pipeline.kafka.options import connection_options
 from pipeline.kafka.reader import (
-    connection_options,
     first_records,
     open_reader,
     position,
@@ -97,7 +98,7 @@ def _patiently(call: Callable[..., T], *args: Any) -> T:
 class Cluster:
     """One connected cluster. Every call blocks, and raises kafka-python's errors."""
 
-    def __init__(self, config: Config, consumer: Any, admin: Any) -> None:
+    def __init__(self, config: Config, consumer: KafkaConsumer, admin: KafkaAdminClient) -> None:
         self.kafka = config.kafka
         self.client_id = config.pipeline.name
         self._consumer = consumer
@@ -118,17 +119,12 @@ class Cluster:
         return [TopicPartition(topic, number) for number in sorted(numbers)]
 
     def topic_id(self, topic: str) -> UUID:
-        """A topic's UUID; its partitions must have been asked for before.
+        """Return a topic's UUID.
 
         Raises:
             PipelineError: the broker gives none.
         """
-        found: UUID | None = self._consumer._cluster.topic_id(topic)
-        if found is None:
-            raise PipelineError(
-                f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
-            )
-        return found
+        return read_topic_id(self._consumer, topic)
 
     def bounds(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """The log's first offset, and the one after its last record, of each partition."""

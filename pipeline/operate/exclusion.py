@@ -16,13 +16,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 from uuid import uuid4
 
 from kafka import KafkaConsumer
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.reader import connection_options
+from pipeline.kafka.options import connection_options
 from pipeline.operate.cluster import Cluster
 
 SESSION_MS = 10_000
@@ -80,7 +79,9 @@ def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
         yield check
 
 
-def _join(consumer: Any, cluster: Cluster, topic: str, client_id: str, session: int) -> str:
+def _join(
+    consumer: KafkaConsumer, cluster: Cluster, topic: str, client_id: str, session: int
+) -> str:
     """Become the group's only member; its id."""
     group = group_of(cluster, topic)
     consumer.subscribe([topic])

@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.dead_letters import make_producer
 from pipeline.kafka.nulls import PutNullsBack, sendable
+from pipeline.kafka.producer import make_producer
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.deadletters import DROPPED, REPLAYED, REPLAYED_FROM, DeadLetter, marker
 from pipeline.operate.exclusion import Check
@@ -94,7 +95,7 @@ def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Che
 
 
 @contextmanager
-def _producer(cluster: Cluster) -> Iterator[Any]:
+def _producer(cluster: Cluster) -> Iterator[KafkaProducer]:
     producer = make_producer(cluster.kafka, cluster.client_id, value_serializer=PutNullsBack())
     try:
         yield producer

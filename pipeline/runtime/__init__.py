@@ -1,1 +1,1 @@
-"""The process itself: signals, Ctrl-C, the cycle collector. Imports nothing of the pipeline."""
+"""The process itself: signals, Ctrl-C, the cycle collector, back-off. Imports nothing of the pipeline."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -57,7 +55,7 @@ def committed(job: Job) -> tuple[int, str]:
     """The group's offset in the only partition, and the text that was committed with it."""
     admin = KafkaAdminClient(bootstrap_servers=job.bootstrap)
     try:
-        found: dict[Any, Any] = admin.list_group_offsets([job.group.group])[job.group.group]
+        found = admin.list_group_offsets([job.group.group])[job.group.group]
     except KafkaError:  # a new cluster has no coordinator for some seconds
         return -1, ""
     finally:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 
 HOLDER = """\
 import sys
-from pipeline.config import load
+from pipeline.config.load import load
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.exclusion import alone
 with open_cluster(load(sys.argv[1])) as cluster, alone(cluster, sys.argv[2]):

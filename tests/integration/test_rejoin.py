@@ -120,8 +120,8 @@ class Member:
             partition_assignment_strategy=[CooperativeStickyAssignor],
         )
         self.consumer.subscribe([topic])
-        self.coordinator = self.consumer._coordinator
-        self.polls = Polls(self.consumer, known=True)
+        self.coordinator: Any = self.consumer._coordinator
+        self.polls = Polls(self.consumer)
 
     def close(self) -> None:
         self.polls.end()

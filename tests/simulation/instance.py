@@ -14,7 +14,6 @@ from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition import PartitionContext
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
@@ -25,6 +24,7 @@ from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
+from pipeline.runtime.backoff import Backoff
 from tests.simulation.kafka import Broker, SimulatedConsumer
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World

@@ -99,7 +99,7 @@ def read_topic(bootstrap: str, topic: str) -> dict[int, list[Any]]:
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
     )
     numbers = consumer.partitions_for_topic(topic)
-    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    partitions = [TopicPartition(topic, number) for number in sorted(numbers or ())]
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions)
     log: dict[int, list[Any]] = {partition.partition: [] for partition in partitions}

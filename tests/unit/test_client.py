@@ -19,6 +19,11 @@ from pipeline.records.record import TopicPartition
 SOURCE, OTHER = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
 
+def client_of(consumer: Any) -> KafkaClient:
+    """The client of a stand-in, which is no consumer to the type checker."""
+    return KafkaClient(consumer)
+
+
 class Stand:
     """What every stand-in for a consumer has."""
 
@@ -84,14 +89,14 @@ class Amid(Stand):
 async def test_records_of_a_partition_are_not_handed_out_after_it_was_given_up() -> None:
     """It may be assigned again before the poll returns, to a task that reads from elsewhere."""
     consumer = Amid()
-    consumer.client = client = KafkaClient(consumer, compiled=True)
+    consumer.client = client = client_of(consumer)
     assert list(await client.poll()) == [OTHER]
     assert list(await client.poll()) == [SOURCE, OTHER]
 
 
 async def test_what_asks_while_the_consumer_closes_waits_to_be_cancelled() -> None:
     """It ended the program with exit code 1 in the middle of a clean stop."""
-    client = KafkaClient(Closing(), compiled=True)
+    client = client_of(Closing())
     await client.close()
     for ask in (lambda: client.ends([SOURCE]), lambda: client.commit({SOURCE: (1, "")})):
         with trio.move_on_after(0.2) as scope:
@@ -101,12 +106,12 @@ async def test_what_asks_while_the_consumer_closes_waits_to_be_cancelled() -> No
 
 async def test_the_same_error_is_raised_where_nothing_closes() -> None:
     with pytest.raises(RuntimeError, match="NetworkSelector closed"):
-        await KafkaClient(Closing(), compiled=True).ends([SOURCE])
+        await client_of(Closing()).ends([SOURCE])
 
 
 async def test_a_topics_id_is_asked_for_until_kafka_answers() -> None:
     """A broker that was away just when a partition was assigned ended the program."""
-    assert await KafkaClient(Away(), compiled=True).topic_id("topic") == 7
+    assert await client_of(Away()).topic_id("topic") == 7
 
 
 class Partly(Stand):
@@ -136,7 +141,7 @@ class Partly(Stand):
 async def test_a_partition_without_a_leader_holds_up_no_other(leader: int | None) -> None:
     """kafka-python raised a KeyError, which ended the program."""
     consumer = Partly({0: 1, 1: leader})
-    client = KafkaClient(consumer, compiled=True)
+    client = client_of(consumer)
     both = [SOURCE, TopicPartition("topic", 1)]
     assert await client.ends(both) == {SOURCE: 5}
     assert await client.positions(both) == {SOURCE: Position(None, "", 5, 5, 5)}
@@ -145,7 +150,7 @@ async def test_a_partition_without_a_leader_holds_up_no_other(leader: int | None
 
 
 async def test_a_leader_that_goes_while_ends_are_asked_for_is_as_one_that_is_away() -> None:
-    client = KafkaClient(Partly({0: 1, 1: 1}), compiled=True)
+    client = client_of(Partly({0: 1, 1: 1}))
     assert await client.ends([SOURCE, TopicPartition("topic", 1)]) == {}
 
 

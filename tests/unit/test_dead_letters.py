@@ -56,7 +56,7 @@ def letter(**raw: Any) -> Record:
     return Record(SOURCE, made.offset, made, None, "k")
 
 
-def topic(producer: FakeProducer, limit: int = 100) -> DeadLetterTopic:
+def topic(producer: Any, limit: int = 100) -> DeadLetterTopic:
     return DeadLetterTopic(producer, "sessions.dlq", "group", limit)
 
 
@@ -118,7 +118,8 @@ async def test_sending_is_tried_until_it_is_acknowledged(autojump_clock: MockClo
     await topic(producer).put(letter(), REJECTION)
     assert len(producer.sent) == 1
     assert producer.flushed == 13
-    assert trio.current_time() - started == pytest.approx(0.4 + 0.8 + 1.6 + 3.2 + 6.4 + 7 * 10)
+    longest = 0.4 + 0.8 + 1.6 + 3.2 + 6.4 + 7 * 10  # half of each wait is random
+    assert longest / 2 <= trio.current_time() - started <= longest
 
 
 async def test_too_many_within_a_minute_stop_the_pipeline(autojump_clock: MockClock) -> None:

@@ -44,7 +44,7 @@ def fetcher() -> Any:
     for source in (IN_LINE, PARKED):
         subscriptions.seek(source, OffsetAndMetadata(0, "", -1))
     manager = SimpleNamespace(_net=None)
-    fetcher = Fetcher(SimpleNamespace(_manager=manager), subscriptions)
+    fetcher: Any = Fetcher(SimpleNamespace(_manager=manager), subscriptions)
     fetcher._next_partition_records = Fetched(IN_LINE)
     fetcher._paused_partition_records[PARKED] = Fetched(PARKED)
     return fetcher

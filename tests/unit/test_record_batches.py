@@ -18,7 +18,6 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
-from pipeline.kafka import record_batches as decode
 from pipeline.kafka.record_batches import CompiledPartitionRecords
 
 SOURCE = TopicPartition("sessions", 3)
@@ -161,12 +160,3 @@ def test_a_corrupt_batch_is_refused() -> None:
     for cls in (CompiledPartitionRecords, Fetcher.PartitionRecords):
         with pytest.raises(CorruptRecordError):
             decoded(cls, bytes(data))
-
-
-def test_an_unknown_kafka_python_keeps_its_own_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kafka.__version__", "4.0.0")
-
-    class Consumer:
-        _fetcher = object()
-
-    assert decode.install(Consumer()) is False

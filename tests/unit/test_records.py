@@ -96,7 +96,8 @@ def test_what_a_path_says_of_itself() -> None:
 
 def test_a_partition_is_kafka_pythons() -> None:
     ours, theirs = TopicPartition("t", 1), KafkaTopicPartition("t", 1)
-    assert ours == theirs
+    equal: object = theirs
+    assert ours == equal
     assert hash(ours) == hash(theirs)
     assert str(ours) == "t-1"
 

@@ -18,7 +18,6 @@ from pipeline.config.model import ShardConfig
 from pipeline.contracts.store import Claim, Fenced
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -27,6 +26,7 @@ from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
+from pipeline.runtime.backoff import Backoff
 from tests.support.records import record
 from tests.support.stores import CLAIM, World, raising, records, refusing, server_error
 

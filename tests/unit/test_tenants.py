@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check.tenants import TenantFacts, default_partition, scattered_tenants
+from pipeline.check.tenants import TenantFacts, scattered_tenants
 from pipeline.config.load import load
 from pipeline.config.model import Config
+from pipeline.kafka.partitioner import default_partition
 from pipeline.records.record import TopicPartition
 
 CONFIG = """\

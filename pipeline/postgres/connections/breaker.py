@@ -9,8 +9,8 @@ from enum import IntEnum
 import trio
 
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.errors import explain
+from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

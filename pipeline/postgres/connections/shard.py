@@ -11,10 +11,10 @@ import trio
 
 from pipeline.config.model import ShardConfig
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.limiter import Limiter
+from pipeline.runtime.backoff import Backoff
 
 T = TypeVar("T")
 

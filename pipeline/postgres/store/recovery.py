@@ -16,7 +16,6 @@ from functools import partial
 import trio
 
 from pipeline.errors import PipelineError
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -29,6 +28,7 @@ from pipeline.postgres.connections.errors import (
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.records.record import Record, TopicPartition
+from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from pipeline.contracts.store import Claim, DeadLetters
-from pipeline.postgres.connections.backoff import Backoff
 from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.errors import Verdict, explain, judge
 from pipeline.postgres.connections.shard import Shard
@@ -22,6 +21,7 @@ from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import TopicPartition
+from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

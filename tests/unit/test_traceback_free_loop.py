@@ -1,4 +1,4 @@
-"""A wait that times out, in kafka-python's own loop."""
+"""Waits that time out, on kafka-python's own I/O loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.net.selector import NetworkSelector
 
-from pipeline.kafka import waits
+from pipeline.kafka.fetcher import free_tracebacks
 
 
 class Fetched:
@@ -24,8 +24,8 @@ class Fetched:
 def fetcher() -> Iterator[Any]:
     loop = NetworkSelector()
     loop.start()
-    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_net=loop))
-    waits.install(consumer)
+    consumer: Any = SimpleNamespace(_fetcher=SimpleNamespace(_net=loop))
+    free_tracebacks(consumer)
     gc.disable()
     try:
         yield consumer._fetcher

@@ -1,0 +1,1 @@
+from kafka.producer.kafka import KafkaProducer as KafkaProducer

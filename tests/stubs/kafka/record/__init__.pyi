@@ -1,0 +1,1 @@
+from kafka.record.memory_records import MemoryRecords as MemoryRecords

@@ -1,0 +1,42 @@
+"""What of ``[kafka]`` each of kafka-python's clients is made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+from pipeline.config.model import KafkaConfig
+from pipeline.kafka.options import SHARED, connection_options
+
+REACHING = {
+    "sasl_mechanism": "PLAIN",
+    "security_protocol": "SASL_SSL",
+    "socks5_proxy": "socks5://proxy:1080",
+    "ssl_cafile": "/etc/ca.pem",
+}
+OTHERS = {"group_instance_id": "one", "max_poll_records": 7, "session_timeout_ms": 9000}
+
+
+@pytest.mark.parametrize(
+    ("client", "isolated"),
+    [(KafkaConsumer, True), (KafkaProducer, False), (KafkaAdminClient, False)],
+)
+def test_every_client_reaches_the_brokers_as_configured_and_takes_no_more(
+    client: Any, isolated: bool
+) -> None:
+    """Dead letters did not go through the proxy that the consumer was configured with."""
+    options = {**REACHING, **OTHERS, "isolation_level": "read_committed"}
+    config = KafkaConfig(("b:1", "b:2"), ("t",), "g", options)
+    isolation = {"isolation_level": "read_committed"} if isolated else {}
+    assert connection_options(config, "name", client.DEFAULT_CONFIG) == {
+        "bootstrap_servers": ["b:1", "b:2"],
+        "client_id": "name",
+        **REACHING,
+        **isolation,
+    }
+
+
+def test_each_shared_option_is_one_of_kafka_pythons() -> None:
+    assert KafkaConsumer.DEFAULT_CONFIG.keys() >= SHARED
