@@ -188,7 +188,7 @@ async def _open_dead_letters(config: Config) -> AsyncIterator[DeadLetters]:
     try:
         yield dead_letters
     finally:
-        await _within(CLOSE_SECONDS, dead_letters.close)
+        await _within(CLOSE_SECONDS, dead_letters.close)  # noqa: ASYNC102 (it shields)
 
 
 @asynccontextmanager
@@ -198,7 +198,7 @@ async def _open_consumer(config: Config) -> AsyncIterator[KafkaClient]:
         yield consumer
     finally:
         # The group must be left, so that its partitions move at once and not when the session times out.
-        await _within(CLOSE_SECONDS, consumer.close)
+        await _within(CLOSE_SECONDS, consumer.close)  # noqa: ASYNC102 (it shields)
 
 
 async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

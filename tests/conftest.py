@@ -1,6 +1,11 @@
 """What every test shares."""
 
+import os
 import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
 
 pytest_plugins = [
     "tests.support.servers",
@@ -15,3 +20,28 @@ def pytest_configure() -> None:
     Such a shell lets SIGINT be ignored, and processes inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+settings.register_profile("dev", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile("soak", max_examples=10_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+WITHOUT_SERVERS = {"unit", "simulation"}
+"""Folders none of whose tests may be marked ``real``."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold ``-m "not real"`` to its promise: nothing that it takes needs a server.
+
+    Raises:
+        pytest.UsageError: A test takes the servers without the mark, or has the mark in a folder
+            that is without servers.
+    """
+    for item in items:
+        real = item.get_closest_marker("real") is not None
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if real and folder in WITHOUT_SERVERS:
+            raise pytest.UsageError(f"{item.nodeid}: no test in tests/{folder} is marked real")
+        if "servers" in getattr(item, "fixturenames", ()) and not real:
+            raise pytest.UsageError(f"{item.nodeid} takes the real servers: mark it real")

@@ -88,7 +88,7 @@ async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], A
     except Exception as error:  # whatever it is, a person must see to it
         raise PipelineError(f"shard {shard.name} can't be used: {explain(error)}") from error
     finally:
-        await cross(connections.close)
+        await cross(connections.close)  # noqa: ASYNC102 (cancelled: the command ends)
 
 
 async def _read(

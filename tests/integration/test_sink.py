@@ -158,7 +158,7 @@ def test_any_split_gives_the_rows_of_one_record_at_a_time(db: Database) -> None:
     """All merges of all their types, nulls and absent values among them."""
     modes = {mode: db.sink(COLUMNS, mode=mode) for mode in ("upsert", "update")}
 
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=settings().max_examples // 5)  # each is many statements
     @given(
         log=st.lists(documents, min_size=2, max_size=8),
         cut=st.integers(0, 8),

@@ -11,9 +11,17 @@ from tests.simulation.history import run_history
 
 SEEDS = 2000
 CHUNK = 100
+FAST = 2
+"""Chunks that the fastest runs take; the others are marked slow."""
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[pytest.mark.slow] if first >= FAST * CHUNK else [])
+        for first in range(0, SEEDS, CHUNK)
+    ],
+)
 def test_the_laws_hold(first: int) -> None:
     for seed in range(first, first + CHUNK):
         outcome = run_history(seed)

@@ -168,7 +168,7 @@ class ThreeKeyLaws(Laws):
 
 
 for machine in (OneKeyLaws, SingleOfManyLaws, ThreeKeyLaws):
-    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(stateful_step_count=30)
 
 TestOneKey = OneKeyLaws.TestCase
 TestSingleOfMany = SingleOfManyLaws.TestCase

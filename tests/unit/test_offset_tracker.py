@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.consumer.offset_tracker import OffsetTracker
@@ -23,7 +23,6 @@ def model_watermark(position: int | None, shown: list[int], applied: set[int]) -
     return shown[-1] + 1 if shown else position
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     data=st.data(),
     start=st.none() | st.integers(0, 10),

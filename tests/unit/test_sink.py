@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.postgres.connections.errors import RowError
@@ -183,7 +183,6 @@ def stored_row(key: str) -> Row:
     return dict.fromkeys(COLUMNS) | {"id": key, "total": 1, "tags": {"a": 9}}
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     records=logs,
     cut=cuts,
@@ -237,7 +236,6 @@ def applied(sink: Sink, model: Model, records: list[Record]) -> list[int]:
     return []
 
 
-@settings(max_examples=200, deadline=None)
 @given(records=spoilt_logs, cut=cuts, mode=st.sampled_from(["insert", "upsert", "update"]))
 def test_what_is_refused_does_not_depend_on_the_batches(
     records: list[Record], cut: list[bool], mode: str

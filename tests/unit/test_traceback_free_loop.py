@@ -32,6 +32,7 @@ def fetcher() -> Iterator[Any]:
     finally:
         gc.enable()
         loop.stop()
+        loop.close()
 
 
 async def answer(value: int) -> int:
