@@ -6,6 +6,9 @@ pytest_plugins = [
     "tests.support.servers",
     "tests.support.pipelines",
     "tests.support.letters",
+    "tests.support.postgres_servers",
+    "tests.support.standby",
+    "tests.support.pgbouncer",
 ]
 
 
