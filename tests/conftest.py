@@ -9,6 +9,10 @@ pytest_plugins = [
     "tests.support.postgres_servers",
     "tests.support.standby",
     "tests.support.pgbouncer",
+    "tests.support.brokers",
+    "tests.support.certificates",
+    "tests.support.secured_kafka",
+    "tests.support.acls",
 ]
 
 
