@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.support.brokers",
     "tests.support.certificates",
     "tests.support.secured_kafka",
+    "tests.support.secured_postgres",
     "tests.support.acls",
 ]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from typing import Any
 
+import asyncpg
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
@@ -11,6 +14,7 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 from tests.support.acls import Acls
 from tests.support.certificates import Authority
 from tests.support.secured_kafka import MECHANISMS, SecuredKafka, toml_lines
+from tests.support.secured_postgres import NewTlsPostgres, TlsPostgres
 
 pytestmark = pytest.mark.real
 
@@ -93,3 +97,43 @@ def test_options_as_configuration(secured_kafka: SecuredKafka) -> None:
     lines = toml_lines(secured_kafka.options("sasl_ssl", "PLAIN"))
     assert 'security_protocol = "SASL_SSL"' in lines
     assert "bootstrap_servers" not in lines
+
+
+def user_at(dsn: str) -> str:
+    """Connect as a client and ask who we are, and whether TLS is used."""
+
+    async def ask() -> str:
+        connection = await asyncpg.connect(dsn)
+        question = "select usename || ' ' || ssl from pg_stat_ssl join pg_stat_activity using (pid)"
+        told: str = await connection.fetchval(f"{question} where pid = pg_backend_pid()")
+        await connection.close()
+        return told
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(ask())
+
+
+def test_postgres_with_tls(tls_postgres: TlsPostgres) -> None:
+    assert user_at(tls_postgres.tls_dsn()) == "app true"
+    assert tls_postgres.sql("select 1") == "1"
+
+
+def test_postgres_refuses_others(tls_postgres: TlsPostgres, foreign_authority: Authority) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        user_at(tls_postgres.tls_dsn(ca=foreign_authority.ca))
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="no encryption"):
+        user_at(tls_postgres.tls_dsn(sslmode="disable"))
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        user_at(tls_postgres.tls_dsn(password="wrong"))
+
+
+def test_postgres_with_bad_certificates(
+    authority: Authority, new_tls_postgres: NewTlsPostgres
+) -> None:
+    expired = new_tls_postgres(authority.issue("pg-expired", "127.0.0.1", expired=True))
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        user_at(expired.tls_dsn())
+    elsewhere = new_tls_postgres(authority.issue("pg-elsewhere", "elsewhere.invalid"))
+    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        user_at(elsewhere.tls_dsn())
+    assert user_at(elsewhere.tls_dsn(sslmode="verify-ca")) == "app true"

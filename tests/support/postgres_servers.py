@@ -55,6 +55,14 @@ def debian_install() -> Path | None:
     return max(found, key=lambda path: int(path.name), default=None)
 
 
+def require_debian_install() -> Path:
+    """Debian's newest PostgreSQL. The test skips if there is none."""
+    install = debian_install()
+    if install is None:
+        pytest.skip(f"no PostgreSQL of Debian's in {DEBIAN}: apt-get install postgresql")
+    return install
+
+
 class PostgresServer(Postgres):
     """A server of a test's own; start, stop and kill come from `pipeline.local.server.Server`."""
 
@@ -190,9 +198,7 @@ def postgres_server(
     settings: Settings | None = None, *, version: Version = "wheel"
 ) -> Iterator[PostgresServer]:
     """A running server for as long as the block lasts (2 s to start)."""
-    install = debian_install() if version == "debian" else None
-    if version == "debian" and install is None:
-        pytest.skip(f"no PostgreSQL of Debian's in {DEBIAN}: apt-get install postgresql")
+    install = require_debian_install() if version == "debian" else None
     with server_directory() as place, ExitStack() as stack:
         server = PostgresServer(place / "postgres", settings, install=install)
         stack.callback(server.close)
