@@ -56,3 +56,16 @@ def test_a_topic_on_chosen_brokers(brokers: Cluster) -> None:
     assert brokers.leader("on-two", 0).node == 2
     assert brokers.partition("on-two", 1)["replica_nodes"] == [3, 1]
     brokers.delete_topic("on-two")
+
+
+def test_an_unclean_election_cuts_a_log_short(brokers: Cluster) -> None:
+    settings = {"unclean_leader_election_enable": "true", "min_insync_replicas": "1"}
+    brokers.place_topic("cut-short", {0: [2, 1]}, **settings)
+    assert produce(brokers, "cut-short", b"kept") == 0
+
+    def lost() -> None:
+        assert produce(brokers, "cut-short", b"lost") == 1
+
+    brokers.cut_short("cut-short", lost)
+    assert produce(brokers, "cut-short", b"after") == 1
+    brokers.delete_topic("cut-short")

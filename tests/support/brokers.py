@@ -18,7 +18,7 @@ and ``broker_topic`` (topics of the test's own on it, ``broker_topic(partitions=
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,19 @@ class Cluster:
         with self.admin() as admin:
             admin.create_topics({topic: options}, wait_for_metadata=True)
 
-    def place_topic(self, topic: str, assignments: Mapping[int, Sequence[int]]) -> None:
-        """Create a topic with partition → node ids of its replicas, the preferred leader first."""
-        chosen = {partition: list(nodes) for partition, nodes in assignments.items()}
+    def place_topic(
+        self, topic: str, assignments: Mapping[int, Sequence[int]], **settings: str
+    ) -> None:
+        """Create a topic with partition → node ids of its replicas, the preferred leader first.
+
+        ``settings`` are Kafka's, with _ for . in the names.
+        """
+        options = {
+            "assignments": {partition: list(nodes) for partition, nodes in assignments.items()},
+            "configs": {name.replace("_", "."): value for name, value in settings.items()},
+        }
         with self.admin() as admin:
-            admin.create_topics({topic: {"assignments": chosen}}, wait_for_metadata=True)
+            admin.create_topics({topic: options}, wait_for_metadata=True)
 
     def delete_topic(self, topic: str) -> None:
         """Delete a topic."""
@@ -192,6 +200,25 @@ class Cluster:
             return False
 
         assert wait_until(in_sync, PATIENCE), f"{topic} is not in sync: {self._partitions(topic)}"
+
+    def cut_short(self, topic: str, produce: Callable[[], None]) -> None:
+        """Let a partition lose the records that ``produce`` sends, by an unclean election (15 s).
+
+        The topic has one partition and two replicas: `place_topic` it on [2, 1] with
+        ``unclean_leader_election_enable="true", min_insync_replicas="1"``. Its records get their
+        acknowledgement from a leader that is alone and then dies; the replica that knows nothing of
+        them leads from then on, and the next records have the offsets of the lost ones.
+        """
+        leader, follower = (self.broker(n) for n in self.partition(topic, 0)["replica_nodes"])
+        follower.stop()
+        alone = [leader.node]
+        assert wait_until(lambda: self.partition(topic, 0)["isr_nodes"] == alone, PATIENCE)
+        produce()
+        leader.kill(signal.SIGKILL)
+        follower.start()
+        assert self.wait_for_leader(topic, 0, other_than=leader) is follower
+        leader.start()
+        self.wait_in_sync(topic)
 
     def heal(self) -> None:
         """Let frozen brokers go on, and start those that are down."""
