@@ -11,6 +11,14 @@ pytest_plugins = [
     "tests.support.servers",
     "tests.support.pipelines",
     "tests.support.letters",
+    "tests.support.postgres_servers",
+    "tests.support.standby",
+    "tests.support.pgbouncer",
+    "tests.support.brokers",
+    "tests.support.certificates",
+    "tests.support.secured_kafka",
+    "tests.support.secured_postgres",
+    "tests.support.acls",
 ]
 
 

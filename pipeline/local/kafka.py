@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -53,6 +53,7 @@ class Kafka(Server):
     """
 
     name = "Kafka"
+    jvm: Sequence[str] = JVM
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Kafka(Server):
         super().__init__(directory, tied=tied, remove=remove)
         self.controller_port = free_port()
         self.bootstrap = f"{HOST}:{self.port}"
+        self.cluster_id = uuid4().hex[:22]  # as long as Kafka's own, which may begin with a dash
         self._properties = directory / "server.properties"
         self._settings = dict(settings or {})
 
@@ -74,7 +76,7 @@ class Kafka(Server):
         jars = kafka_jars()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_properties()
-        base = [str(java), *JVM, f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
+        base = [str(java), *self.jvm, f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
         base += ["-cp", f"{jars}/*"]
         if not (self._data / "meta.properties").exists():
             self._format(base)
@@ -137,9 +139,8 @@ class Kafka(Server):
         self._properties.write_text("".join(lines))
 
     def _format(self, base: list[str]) -> None:
-        cluster = uuid4().hex[:22]  # as long as Kafka's own, which may begin with a dash
         command = [*base, "kafka.tools.StorageTool", "format"]
-        command += ["--cluster-id", cluster, "--config", str(self._properties)]
+        command += ["--cluster-id", self.cluster_id, "--config", str(self._properties)]
         with self.log.open("ab") as log:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False

@@ -36,7 +36,10 @@ READY = "ready"
 
 
 class Postgres(Server):
-    """A PostgreSQL server. ``settings`` go over :data:`SETTINGS`, under Postgres's names."""
+    """A PostgreSQL server. ``settings`` go over :data:`SETTINGS`, under Postgres's names.
+
+    ``install`` is a directory whose ``bin`` has PostgreSQL's programs; the wheel's if none is given.
+    """
 
     name = "Postgres"
 
@@ -45,6 +48,7 @@ class Postgres(Server):
         directory: Path,
         settings: Settings | None = None,
         *,
+        install: Path | None = None,
         tied: bool = True,
         remove: bool = False,
     ) -> None:
@@ -52,14 +56,15 @@ class Postgres(Server):
         self.dsn = f"postgresql://postgres@{HOST}:{self.port}/postgres"
         self._data = directory / "data"
         self._settings = dict(settings or {})
+        self._install = install
 
     def prepare(self) -> Program:
-        """Create the cluster where there is none (1 s)."""
+        """Create the cluster if there is none (1 s)."""
         user = postgres_user()
         self.directory.mkdir(parents=True, exist_ok=True)
         if user is not None:
             self._let_in(user)
-        install = runnable(user, self.directory)
+        install = self._install or runnable(user, self.directory)
         if not (self._data / "PG_VERSION").exists():
             self._create(install / "bin" / "initdb", user)
         argv = [str(install / "bin" / "postgres"), "-D", str(self._data), "-p", str(self.port)]

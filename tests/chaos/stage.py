@@ -17,10 +17,10 @@ from pipeline.local import Kafka, Postgres
 from pipeline.local.ports import HOST, free_port
 from pipeline.local.postgres import create_database, psql
 from pipeline.local.servers import start_all
-from tests.chaos.proxy import Proxy
 from tests.support import accounts
 from tests.support.instance import Instance
 from tests.support.pipelines import Job
+from tests.support.proxy import Proxy
 
 PARTITIONS = 6
 

@@ -1,5 +1,6 @@
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from kafka.errors import BrokerResponseError
 from kafka.protocol.consumer import OffsetSpec
@@ -13,8 +14,37 @@ class MemberToRemove:
         reason: str | None = None,
     ) -> None: ...
 
+# Only tests use these.
+ACL: Any
+ACLFilter: Any
+ACLOperation: Any
+ACLPermissionType: Any
+ACLResourcePatternType: Any
+ResourcePattern: Any
+ResourcePatternFilter: Any
+ResourceType: Any
+ConfigResource: Any
+ConfigResourceType: Any
+ScramMechanism: Any
+UserScramCredentialUpsertion: Any
+
 class KafkaAdminClient:
     DEFAULT_CONFIG: Mapping[str, Any]
+    _manager: Any
+    _find_coordinator_ids: Any
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None: ...
+    def alter_configs(self, config_resources: Any) -> Any: ...
+    def alter_user_scram_credentials(self, alterations: Any) -> Any: ...
+    def create_acls(self, acls: Any) -> Any: ...
+    def delete_acls(self, acl_filters: Any) -> Any: ...
+    def describe_acls(self, acl_filter: Any) -> Any: ...
+    def describe_configs(self, config_resources: Any) -> Any: ...
     def __init__(self, **configs: Any) -> None: ...
     def close(self) -> None: ...
     def alter_group_offsets(

@@ -38,6 +38,8 @@ class _Link:
 class Proxy:
     """Forwards connections to ``target``, a port on this machine.
 
+    It is also the address that stays the same over a failover: see `lead_to`.
+
     Attributes:
         port: where clients connect.
         lost_answers: how many answers were swallowed by `lose_answers`.
@@ -85,6 +87,13 @@ class Proxy:
     def accept(self) -> None:
         """Serve new connections."""
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+
+    def lead_to(self, target: int) -> None:
+        """Forward new connections to another port; those that are open stay where they are.
+
+        So does a name in DNS that changes. `cut` afterwards, to move everybody.
+        """
+        self._call(lambda: setattr(self, "_target", target))
 
     def delay(self, seconds: float) -> None:
         """Forward every piece so much later, in both directions; 0 ends it."""
