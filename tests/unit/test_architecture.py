@@ -23,6 +23,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": ("check", "operate", "demo", "local", "service", "kafka", "postgres.ledger", "observe",
             "contracts", "config", "records", "errors", "runtime", "pipeline"),
+    "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
     "demo": ("local", "postgres.ledger", "postgres.connections", "observe", "errors", "runtime"),
     "check": ("operate", "postgres.handlers", "postgres.sink", "postgres.ledger",
               "postgres.connections", "config", "records", "errors"),
@@ -46,7 +47,6 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "records": (),
     "errors": (),
     "runtime": (),
-    "pipeline": (),
 }  # fmt: skip
 """From the top down; ``pipeline`` is the package's own ``__init__``."""
 
