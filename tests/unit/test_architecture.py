@@ -23,6 +23,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": ("check", "operate", "demo", "local", "service", "kafka", "postgres.ledger", "observe",
             "contracts", "config", "records", "errors", "runtime", "pipeline"),
+    "testing": ("postgres.handlers", "postgres.connections", "records"),
     "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
     "demo": ("local", "postgres.ledger", "postgres.connections", "observe", "errors", "runtime"),
     "check": ("operate", "postgres.handlers", "postgres.sink", "postgres.ledger",
