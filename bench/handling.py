@@ -13,9 +13,7 @@ import orjson
 import trio
 
 from bench.peers.upsert import columns
-from pipeline.postgres.handlers.transaction import Transaction
-from pipeline.postgres.sink.packing import packed, unpacked
-from pipeline.records.record import Record
+from pipeline import Record, Transaction, packed, unpacked
 
 UPSERT = """\
 insert into sessions as t (id, app_id, last_seen, session_count, tags)
@@ -51,15 +49,15 @@ def row(document: dict[str, Any]) -> tuple[Any, ...]:
 async def upsert(tx: Transaction, records: Sequence[Record]) -> None:
     """One upsert a record."""
     for record in records:
-        await tx.execute(UPSERT, *row(record.document))
+        tx.queue(UPSERT, *row(record.document))
 
 
 async def two(tx: Transaction, records: Sequence[Record]) -> None:
     """Two statements a record, in turn."""
     for record in records:
         values = row(record.document)
-        await tx.execute(INSERT, *values[:2])
-        await tx.execute(UPDATE, *values)
+        tx.queue(INSERT, *values[:2])
+        tx.queue(UPDATE, *values)
 
 
 async def batch(tx: Transaction, records: Sequence[Record]) -> None:
@@ -72,14 +70,14 @@ async def batch(tx: Transaction, records: Sequence[Record]) -> None:
             newer = {**newer, "session_count": older["session_count"] + newer["session_count"]}
         rows[newer["id"]] = newer
     ordered = sorted(rows.values(), key=itemgetter("id"))
-    await tx.execute(BATCH, *packed(columns(ordered)))
+    tx.queue(BATCH, *packed(columns(ordered)))
 
 
 def _slow(seconds: float) -> Callable[[Transaction, Sequence[Record]], Awaitable[None]]:
     async def slow(tx: Transaction, records: Sequence[Record]) -> None:
         for record in records:
             await trio.sleep(seconds)
-            await tx.execute(UPSERT, *row(record.document))
+            tx.queue(UPSERT, *row(record.document))
 
     return slow
 

@@ -29,7 +29,7 @@ INSERT = "{INSERT}"
 
 async def apply(tx, records):
     for record in records:
-        await tx.execute(
+        tx.queue(
             INSERT, record.key.decode(), record.partition, record.offset, record.document["n"]
         )
     accounts = len({{record.key for record in records}})
@@ -139,7 +139,7 @@ def test_a_record_that_a_handler_rejects_is_a_dead_letter(
         "        if record.document['n'] == 7:\n"
         "            raise HandlerReject('seven is not wanted')\n",
     )
-    source = "from pipeline.postgres.connections.errors import HandlerReject\n" + source
+    source = "from pipeline import HandlerReject\n" + source
     dead = topic(1)
     use_handler(job, history_dsn, source, errors=f'dead_letter_topic = "{dead}"')
     job.produce(accounts.change(n % 3, n) for n in range(30))

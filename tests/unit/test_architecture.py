@@ -23,6 +23,8 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": ("check", "operate", "demo", "local", "service", "kafka", "postgres.ledger", "observe",
             "contracts", "config", "records", "errors", "runtime", "pipeline"),
+    "testing": ("postgres.handlers", "postgres.connections", "records"),
+    "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
     "demo": ("local", "kafka", "postgres.ledger", "postgres.connections", "observe", "errors", "runtime"),
     "check": ("operate", "kafka", "postgres.handlers", "postgres.sink", "postgres.ledger",
               "postgres.connections", "config", "records", "errors"),
@@ -46,7 +48,6 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "records": (),
     "errors": (),
     "runtime": (),
-    "pipeline": (),
 }  # fmt: skip
 """From the top down; ``pipeline`` is the package's own ``__init__``."""
 

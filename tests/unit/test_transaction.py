@@ -18,7 +18,7 @@ from pipeline.consumer.channels import runs
 from pipeline.postgres.connections.bridge import cross
 from pipeline.postgres.connections.errors import HandlerFailed
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.handlers.applier import HandlerApplier
+from pipeline.postgres.handlers.applier import CALLS_PER_CHECKPOINT, HandlerApplier
 from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import NoLedger
@@ -120,6 +120,65 @@ async def test_neighbours_of_one_text_are_pipelined_and_order_holds(world: World
         ("execute", "update", (1,)),
         ("executemany", "insert", [(7,), (8,)]),
     ]
+
+
+async def test_queue_and_execute_send_the_same(world: World) -> None:
+    async def handler(tx: Transaction) -> None:
+        tx.queue("insert", 1)
+        await tx.execute("insert", 2)
+        tx.queue("update", 3)
+
+    await world.call(handler)
+    assert world.connection.sent == [
+        ("executemany", "insert", [(1,), (2,)]),
+        ("execute", "update", (3,)),
+    ]
+
+
+async def test_what_is_async_is_a_checkpoint() -> None:
+    tx = Transaction()
+    with trio.testing.assert_checkpoints():
+        await tx.execute("insert", 1)
+    with trio.testing.assert_checkpoints():
+        await tx.executemany("insert", [(1,), (2,)])
+    with trio.testing.assert_checkpoints():
+        await tx.executemany("insert", [])
+
+
+async def test_cancelled_it_queues_nothing(world: World) -> None:
+    async def handler(tx: Transaction) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await tx.execute("insert", 1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await tx.executemany("insert", [(2,)])
+        tx.queue("insert", 3)
+
+    await world.call(handler)
+    assert world.connection.sent == [("execute", "insert", (3,))]
+
+
+async def test_calls_that_never_wait_leave_others_their_turns(world: World) -> None:
+    """A handler need not be a checkpoint; a batch of its calls is one."""
+    turns = calls = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 0 < calls < 3 * CALLS_PER_CHECKPOINT  # amid the calls
+
+    async def call(tx: Transaction, records: Sequence[Record]) -> None:
+        nonlocal calls
+        calls += 1
+        tx.queue("insert", records[0].offset)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await world.apply(call, *map(str, range(3 * CALLS_PER_CHECKPOINT)))
+        assert turns >= 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_same_statements_of_several_calls_are_sent_together(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Applies records by a user's function, in a transaction that carries the ledger too."""
+"""Apply records by a user's function, in a transaction that carries the ledger too."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.records.record import Record
 
 Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
-
+"""A user's function: see docs/handlers.md."""
 
 Split = Callable[[Sequence[Record]], Iterator[Sequence[Record]]]
+"""A batch → the runs of neighbours in it, in order: one call of the handler per run."""
+
+CALLS_PER_CHECKPOINT = 100
+"""Calls of a handler that only queues hold Trio's other tasks up: about 1 ms at a time."""
 
 
 class HandlerApplier:
-    """Applies records by a user's function, called once for each run that ``split`` gives.
+    """Apply records by a user's function, called once per run that ``split`` gives.
 
     Args:
         handler: the function.
-        shard: where its transactions run.
-        ledger: what notes the offsets within each of them.
+        shard: the database that its transactions run in.
+        ledger: notes the offsets within each transaction.
         split: records → runs of neighbours, in order.
-        apart: no two runs share a key, so their statements may be sent in any order.
-        called: told of so many records, and how many seconds their calls took.
+        apart: whether no two runs share a key, so that their statements may be sent in any order.
+        called: called with a number of records, and how many seconds the handler spent on them.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class HandlerApplier:
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         """See `Transactions.write`.
 
+        A checkpoint. Cancelled, it cancels the handler, rolls back, and waits for the asyncio side to
+        end.
+
         Raises:
             HandlerFailed: the handler's own code raised; nothing was written.
         """
@@ -75,11 +82,16 @@ class HandlerApplier:
         return len(records)
 
     async def _call(self, transaction: Transaction, records: Sequence[Record]) -> None:
-        """The handler's calls, one after another; what it raises ends the transaction."""
+        """Call the handler, run after run; what it raises ends the transaction.
+
+        A checkpoint, once per `CALLS_PER_CHECKPOINT` calls: a handler need not be one.
+        """
         run: Sequence[Record] = ()
         started = time.perf_counter()
         try:
-            for run in self._split(records):
+            for number, run in enumerate(self._split(records)):
+                if number % CALLS_PER_CHECKPOINT == 0:
+                    await trio.lowlevel.checkpoint()
                 if self._apart:
                     transaction.next_call()
                 await self._handler(transaction, run)
@@ -96,9 +108,10 @@ class HandlerApplier:
         records: Sequence[Record],
         transaction: Transaction,
     ) -> HandlerFailed | None:
-        """One handler's transaction. On asyncio.
+        """Run the transaction of one batch: the ledger's note, then the handler's statements.
 
-        A handler's own failure is returned: it was rolled back for, and its connection is clean.
+        On asyncio. The handler's own failure is returned instead of raised: the transaction is rolled
+        back by then, and the connection is clean.
         """
         try:
             async with connection.transaction():

@@ -1,4 +1,4 @@
-"""Finding a user's handler."""
+"""Find a user's handler by its name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.postgres.handlers.applier import Handler
 
 
 def load_handler(name: str) -> Handler:
-    """The handler ``package.module:function``; modules beside the working directory are found too.
+    """Import the handler ``package.module:function``. Modules in the working directory are found too.
 
     Raises:
-        PipelineError: there is none, or it is not an async function.
+        PipelineError: it can't be imported, or is not an async function.
     """
     module_name, _, function = name.partition(":")
     if "" not in sys.path:

@@ -1,20 +1,25 @@
-"""The transaction that a custom handler is given.
+"""The transaction that a handler is given.
 
 A handler runs in Trio; its statements run on the asyncio side, in the one coroutine that is the
 transaction. Between them stands a queue: the handler asks, the coroutine answers. So the transaction
 crosses the bridge once, however many statements it has, and is cancelled as one piece.
 
 **It begins late.** Statements that give nothing back are queued, and until a handler asks for
-something there is no transaction at all: a handler that only executes, whatever else it waits for,
+something there is no transaction at all: a handler that only queues, whatever else it waits for,
 holds no connection, no locks and no snapshot in Postgres meanwhile.
 
 **It sends few statements.** What is queued is sent before the next ``fetch``, or at the end. Calls
 have different keys, so no order is promised between them, and a statement of one call may stand
 beside the same statement of another: the first of each call go first, then the second of each, and
-those of one text are one pipelined ``executemany``. A handler of one upsert a record is so about
+those of one text are one pipelined ``executemany``. A handler of one upsert per record is so about
 five times as fast as with a round trip each. The price is that an error of such a statement is raised
 later, by a later call or by the commit; the records of a transaction that failed are tried again
 apart, so the guilty one is found all the same.
+
+**Only what may wait is async.** `Transaction.queue` puts a statement on a list and is a plain
+function. `Transaction.execute` does the same and is a checkpoint: it gives Trio's other tasks a turn,
+and lets a cancellation through. That costs several microseconds, about as much as the pipeline needs
+for all else that it does with a record.
 """
 
 from __future__ import annotations
@@ -45,12 +50,14 @@ class Transaction:
         self._requests: asyncio.Queue[_Request | HandlerFailed | None] = asyncio.Queue()
         self._broken: BaseException | None = None
         self.failed: HandlerFailed | None = None
-        """What ended the calls."""
+        """The failure that ended the calls; None while there is none."""
         self.wanted = trio.Event()
-        """Set when it has to begin: something is asked for, or the calls are over."""
+        """Set when the transaction has to begin: a query was made, or the calls are over."""
 
-    async def execute(self, query: str, *args: Any) -> None:
-        """Queue a statement whose result is not needed. Not a checkpoint.
+    def queue(self, query: str, *args: Any) -> None:
+        """Queue a statement whose result is not needed: the fast way to write.
+
+        The statement is sent before the next `fetch`, or when the handler has returned.
 
         Raises:
             asyncpg.PostgresError: an earlier statement of this transaction failed.
@@ -59,27 +66,53 @@ class Transaction:
             raise self._broken
         self._queue.add(query, args)
 
+    async def execute(self, query: str, *args: Any) -> None:
+        """Queue a statement, as `queue` does, and give other tasks a turn.
+
+        A checkpoint. Cancelled, it queues nothing.
+
+        Raises:
+            asyncpg.PostgresError: an earlier statement of this transaction failed.
+        """
+        await trio.lowlevel.checkpoint()
+        self.queue(query, *args)
+
     async def executemany(self, query: str, args: Iterable[Sequence[Any]]) -> None:
-        """Queue a statement for each of ``args``. Not a checkpoint."""
+        """Queue a statement for each of ``args``, and give other tasks one turn.
+
+        A checkpoint. Cancelled, it queues nothing.
+
+        Raises:
+            asyncpg.PostgresError: an earlier statement of this transaction failed.
+        """
+        await trio.lowlevel.checkpoint()
         for each in args:
-            await self.execute(query, *each)
+            self.queue(query, *each)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
-        """Run what is queued, then this query, and give its rows: a round trip, a checkpoint."""
+        """Send what is queued, then run this query and return its rows (`asyncpg.Record`).
+
+        A round trip and a checkpoint. Cancelled, it does not wait for the answer; the query may run
+        all the same.
+
+        Raises:
+            asyncpg.PostgresError: this statement, or an earlier one of this transaction, failed. The
+                transaction is rolled back, whatever the handler makes of the error.
+        """
         rows: list[Any] = await self._ask(lambda c: c.fetch(query, *args))
         return rows
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
-        """As `fetch`, the first row alone; None where there is none."""
+        """Like `fetch`, but return the first row alone; None if there is none."""
         return await self._ask(lambda c: c.fetchrow(query, *args))
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        """As `fetch`, the first row's first value alone."""
+        """Like `fetch`, but return the first value of the first row; None if there is no row."""
         return await self._ask(lambda c: c.fetchval(query, *args))
 
     async def _ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         if self._broken is not None:
-            raise self._broken  # nobody would answer
+            raise self._broken  # `serve` has ended: nothing would answer
         request = _Request(work)
         self._requests.put_nowait(request)
         self.wanted.set()
@@ -88,20 +121,23 @@ class Transaction:
             raise request.error
         return request.result  # type: ignore[no-any-return]
 
-    # What follows is the transaction's own side of the queue.
+    # What follows is for the applier, and no handler's business.
 
     def next_call(self) -> None:
-        """Another call follows, which shares no key with those before."""
+        """Announce another call, which shares no key with those before."""
         self._queue.restart()
 
     def finish(self, failed: HandlerFailed | None = None) -> None:
-        """The calls are over, the last by failing perhaps: no request will follow."""
+        """Announce that the calls are over, with the failure that ended them, if any.
+
+        No request may follow.
+        """
         self.failed = failed
         self._requests.put_nowait(failed)
         self.wanted.set()
 
     async def serve(self, connection: Connection) -> None:
-        """Answer requests until `finish`, then run what is still queued. On asyncio.
+        """Answer requests until `finish`, then send what is still queued. On asyncio.
 
         Raises:
             HandlerFailed: the handler's own code raised.
@@ -122,7 +158,7 @@ class Transaction:
 
 
 class StatementQueue:
-    """Statements that wait to be sent, by their place in the calls that asked for them.
+    """Statements that wait to be sent, by their place in the calls that queued them.
 
     A place is a run of one text within a call. Places are sent one after another, so each call's
     statements run in its own order; within a place, texts are sent one after another.
@@ -135,7 +171,7 @@ class StatementQueue:
         self._last: list[Arguments] = []  # where that one is
 
     def add(self, query: str, args: Arguments) -> None:
-        """Queue one statement."""
+        """Add one statement at its place."""
         if query != self._text:
             if self._next == len(self._places):
                 self._places.append({})
@@ -145,11 +181,11 @@ class StatementQueue:
         self._last.append(args)
 
     def restart(self) -> None:
-        """What follows may run beside what is queued: it starts at the first place again."""
+        """Let what follows run beside what is queued: it starts at the first place again."""
         self._text, self._next = None, 0
 
     async def flush(self, connection: Connection) -> None:
-        """Send everything, each place's statements of one text pipelined. On asyncio."""
+        """Send everything; a place's statements of one text are pipelined. On asyncio."""
         places, self._places = self._places, []
         self.restart()
         for place in places:
