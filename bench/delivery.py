@@ -11,8 +11,8 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from bench.drain import Drained, Job, drain, filled, servers
-from bench.programs import pipeline
+from bench.harness.drain import Drained, Job, drain, filled, servers
+from bench.subjects.programs import pipeline
 from bench.throughput import HEADER, line, rate
 
 LEAST_ONCE = "at-least-once"

@@ -20,10 +20,11 @@ from typing import Any
 
 import attrs
 
-from bench import growth_report, load, programs
-from bench.drain import Drained, DrainFailed, Topic, drain, filled, servers
-from bench.flatness import Verdict, flatness, linearity
-from bench.machine import machine, versions
+from bench.harness import growth_report, load
+from bench.harness.drain import Drained, DrainFailed, Topic, drain, filled, servers
+from bench.harness.flatness import Verdict, flatness, linearity
+from bench.harness.machine import machine, versions
+from bench.subjects import programs
 from pipeline.local import Servers
 
 RESULTS = Path(__file__).parent / "results"

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import attrs
 
-from bench.drain import Commands, Drained, DrainFailed, Job, Topic, drain, filled, servers
-from bench.load import SINK
-from bench.machine import machine, versions
-from bench.peers.catalogue import PEERS
-from bench.programs import CONFIG
+from bench.harness.drain import Commands, Drained, DrainFailed, Job, Topic, drain, filled, servers
+from bench.harness.load import SINK
+from bench.harness.machine import machine, versions
+from bench.subjects.peers.catalogue import PEERS
+from bench.subjects.programs import CONFIG
 from bench.throughput import HEADER, line
 from pipeline.local import Servers
 
@@ -60,7 +60,7 @@ class Goal:
 
 
 def run_pipeline(job: Job, *, sink: str, processes: int = 1) -> list[list[str]]:
-    """``pipeline run`` in the working directory, where `bench.handling` is found."""
+    """``pipeline run`` in the working directory, where `bench.subjects.handling` is found."""
     file = job.directory / "pipeline.toml"
     text = CONFIG.format(job=job, sink=sink)
     connections = f"connections = {CONNECTIONS // processes}\n\n[http]"
@@ -70,8 +70,8 @@ def run_pipeline(job: Job, *, sink: str, processes: int = 1) -> list[list[str]]:
 
 
 def handled(function: str, *, scope: str = "key", processes: int = 1) -> Commands:
-    """``pipeline run`` with a function of `bench.handling`."""
-    sink = f'[sink]\nhandler = "bench.handling:{function}"\nscope = "{scope}"\n'
+    """``pipeline run`` with a function of `bench.subjects.handling`."""
+    sink = f'[sink]\nhandler = "bench.subjects.handling:{function}"\nscope = "{scope}"\n'
     return partial(run_pipeline, sink=sink, processes=processes)
 
 

@@ -8,7 +8,7 @@ applied is Postgres's to say (``track_commit_timestamp``), and so is when a part
 idle       a partition that moves: from the last commit of its old owner to the first of its new one
 retained   the partitions that stay, while the others move: what was committed in time, as a share
            of the same in the seconds before. What stood still and was made up for later is not in
-           time (see `bench.silence`)
+           time (see `bench.harness.silence`)
 silence    the longest time between two commits of a retained partition, meanwhile
 
 Goals, for a machine that has the cores: a join idles ≤ 1.5 s at p99, and the retained partitions keep
@@ -30,11 +30,11 @@ from typing import Any
 
 import attrs
 
-from bench.drain import DrainFailed, servers
-from bench.figures import Spread
-from bench.live import Live
-from bench.machine import machine, versions
-from bench.silence import Commit, Commits, Idle, idle, in_time, longest, rate
+from bench.harness.drain import DrainFailed, servers
+from bench.harness.figures import Spread
+from bench.harness.live import Live
+from bench.harness.machine import machine, versions
+from bench.harness.silence import Commit, Commits, Idle, idle, in_time, longest, rate
 from pipeline.local.process import Process
 
 EXAMPLE = "example: python -m bench.handover --joins 3 --kills 1 --kafka heartbeat_interval_ms=3000"

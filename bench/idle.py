@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-from bench import load, programs, usage
-from bench.drain import PARTITIONS, Job
+from bench.harness import load, usage
+from bench.harness.drain import PARTITIONS, Job
+from bench.subjects import programs
 from pipeline.local import Servers
 from pipeline.local.postgres import psql
 from pipeline.local.waiting import wait_until

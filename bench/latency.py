@@ -22,12 +22,12 @@ from typing import Any
 
 import attrs
 
-from bench.drain import PARTITIONS, DrainFailed, Topic, drain, servers
-from bench.figures import Spread
-from bench.live import Live
-from bench.machine import machine
-from bench.paced import Produced
-from bench.programs import pipeline
+from bench.harness.drain import PARTITIONS, DrainFailed, Topic, drain, servers
+from bench.harness.figures import Spread
+from bench.harness.live import Live
+from bench.harness.machine import machine
+from bench.harness.paced import Produced
+from bench.subjects.programs import pipeline
 from pipeline.local import Servers
 
 EXAMPLE = "example: python -m bench.latency --rate 500 --seconds 20 --load 0"

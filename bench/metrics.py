@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from urllib.request import urlopen
 
-from bench.drain import Drained, DrainFailed, Job, Topic, drain, filled, servers
-from bench.programs import HTTP, pipeline
+from bench.harness.drain import Drained, DrainFailed, Job, Topic, drain, filled, servers
+from bench.subjects.programs import HTTP, pipeline
 from bench.throughput import HEADER, line, rate
 from pipeline.local import Servers
 from pipeline.local.ports import HOST, free_port

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import attrs
 
-from bench.drain import Drained, DrainFailed, Topic, drain, filled, servers
-from bench.programs import PROGRAMS
+from bench.harness.drain import Drained, DrainFailed, Topic, drain, filled, servers
+from bench.subjects.programs import PROGRAMS
 from pipeline.local import Servers
 
 GATED = "bare loop, fast"

@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench import load
-from bench.drain import Job
-from bench.programs import CONFIG, pipeline
+from bench.harness import load
+from bench.harness.drain import Job
+from bench.subjects.programs import CONFIG, pipeline
 
 
 def test_every_partition_has_one_shard(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.flatness import flatness, linearity
+from bench.harness.flatness import flatness, linearity
 
 FIGURES = st.dictionaries(
     st.integers(1, 10**6).map(float), st.floats(0.1, 1000), min_size=1, max_size=8

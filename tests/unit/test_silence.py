@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.handover import Change, figures, table, verdicts
-from bench.silence import Commit, Commits, Idle, idle, in_time, longest, rate
+from bench.harness.silence import Commit, Commits, Idle, idle, in_time, longest, rate
 
 
 def steady(start: float, end: float, every: float = 0.05, records: int = 5) -> list[Commit]:

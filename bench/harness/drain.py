@@ -22,8 +22,8 @@ from uuid import uuid4
 
 import attrs
 
-from bench import load, usage
-from bench.databases import Databases, Row
+from bench.harness import load, usage
+from bench.harness.databases import Databases, Row
 from pipeline.local import LocalError, Servers
 from pipeline.local.errors import last_lines
 from pipeline.local.process import Process, Program

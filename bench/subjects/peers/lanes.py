@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bench.peers.upsert import Writer, columns, folded
+from bench.subjects.peers.upsert import Writer, columns, folded
 
 
 class Lanes:

@@ -18,8 +18,8 @@ from confluent_kafka import (  # type: ignore[import-not-found, unused-ignore]
     TopicPartition,
 )
 
-from bench.peers.lanes import Lanes
-from bench.peers.upsert import arguments
+from bench.subjects.peers.lanes import Lanes
+from bench.subjects.peers.upsert import arguments
 
 BATCH = 4000
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bench import programs
-from bench.drain import Commands, Job
-from bench.peers import debezium, environment
+from bench.harness.drain import Commands, Job
+from bench.subjects import programs
+from bench.subjects.peers import debezium, environment
 from pipeline.local.java import find_java
 
 JVM = ["-Xms256m", "-Xmx768m", "-XX:+UseParallelGC"]
@@ -41,12 +41,14 @@ class Peer:
 
 
 def _loop(job: Job, *, module: str, extra: tuple[str, ...] = ()) -> list[list[str]]:
-    command = [str(environment.python()), "-m", f"bench.peers.{module}", *job.arguments()]
+    command = [str(environment.python()), "-m", f"bench.subjects.peers.{module}", *job.arguments()]
     return [[*command, *extra]]
 
 
 def _pyrallel(job: Job) -> list[list[str]]:
-    return [[str(environment.pyrallel()), "-m", "bench.peers.pyrallel_app", *job.arguments()]]
+    return [
+        [str(environment.pyrallel()), "-m", "bench.subjects.peers.pyrallel_app", *job.arguments()]
+    ]
 
 
 def _parallel_consumer(job: Job, *, batch: int, in_flight: int) -> list[list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers import environment
+from bench.subjects.peers import environment
 
 Document = Mapping[str, Any]
 
@@ -37,7 +37,13 @@ def draw(output: Path) -> None:
     except environment.BuildFailed as problem:
         print(f"no picture: {problem}", file=sys.stderr)
         return
-    command = [str(python), "-m", "bench.peers.plot", str(output), str(output.with_suffix(".png"))]
+    command = [
+        str(python),
+        "-m",
+        "bench.harness.plots.comparison",
+        str(output),
+        str(output.with_suffix(".png")),
+    ]
     subprocess.run(command, check=True)
 
 

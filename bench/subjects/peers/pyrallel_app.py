@@ -14,7 +14,7 @@ from pyrallel_consumer.consumer import (  # type: ignore[import-not-found, unuse
     PyrallelConsumer,
 )
 
-from bench.peers.upsert import arguments
+from bench.subjects.peers.upsert import arguments
 
 IN_FLIGHT = 16
 

@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import asyncpg
 
-from bench import load
-from bench.drain import DrainFailed, Job, launched
-from bench.paced import Produced
-from bench.programs import pipeline
+from bench.harness import load
+from bench.harness.drain import DrainFailed, Job, launched
+from bench.harness.paced import Produced
+from bench.subjects.programs import pipeline
 from pipeline.local import Servers
 from pipeline.local.errors import last_lines
 from pipeline.local.process import Process
@@ -71,8 +71,8 @@ class Live:
         return self._launched("pipeline", self._command)
 
     def producer(self, rate: float, **limits: float) -> Process:
-        """Start `bench.paced`, with its options; without limits it goes on until it is stopped."""
-        command = [sys.executable, "-m", "bench.paced", f"--topic={self.topic}"]
+        """Start `bench.harness.paced`, with its options; without limits it goes on until it is stopped."""
+        command = [sys.executable, "-m", "bench.harness.paced", f"--topic={self.topic}"]
         command += [f"--bootstrap={self._servers.bootstrap}", f"--rate={rate}"]
         command += [f"--{name}={limit}" for name, limit in limits.items()]
         return self._launched("producer", command)

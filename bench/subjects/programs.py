@@ -6,8 +6,8 @@ import sys
 from functools import partial
 from itertools import pairwise
 
-from bench.drain import Commands, Job
-from bench.load import SINK
+from bench.harness.drain import Commands, Job
+from bench.harness.load import SINK
 
 HEAD = """\
 [pipeline]
@@ -71,8 +71,8 @@ def pipeline(job: Job, *, processes: int = 1, sink: str = SINK, kafka: str = "")
 
 
 def bare_loop(job: Job, *, fast: bool = False) -> list[list[str]]:
-    """See `bench.bare_loop`."""
-    command = [sys.executable, "-m", "bench.bare_loop", *job.arguments()]
+    """See `bench.subjects.bare_loop`."""
+    command = [sys.executable, "-m", "bench.subjects.bare_loop", *job.arguments()]
     return [command + ["--fast"] * fast]
 
 

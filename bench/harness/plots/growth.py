@@ -1,6 +1,6 @@
 """Draws what grows with a load: a column an axis, a row a figure; the goal as a band.
 
-Runs in the peers' environment: ``python -m bench.peers.growth_plot FIGURES.json PICTURE.svg``.
+Runs in the peers' environment: ``python -m bench.harness.plots.growth FIGURES.json PICTURE.svg``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROWS = (
 )
 SCALE = {"rate": 1e-3}
 GOAL = 0.10
-"""As in `bench.flatness`, which this environment can't import: it has no attrs."""
+"""As in `bench.harness.flatness`, which this environment can't import: it has no attrs."""
 
 BLUE, GREY, BAND = "#1f6f8b", "#4a4a4a", "#cfe3ea"
 

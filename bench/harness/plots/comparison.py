@@ -1,6 +1,6 @@
 """Draws a comparison: records/s, CPU and memory, each run a dot, the median a bar.
 
-Runs in the peers' environment: ``python -m bench.peers.plot FIGURES.json PICTURE.png``.
+Runs in the peers' environment: ``python -m bench.harness.plots.comparison FIGURES.json PICTURE.png``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import trio
 
-from bench.peers.upsert import columns
+from bench.subjects.peers.upsert import columns
 from pipeline.postgres.handlers.transaction import Transaction
 from pipeline.postgres.sink.packing import packed, unpacked
 from pipeline.records.record import Record

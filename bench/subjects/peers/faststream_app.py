@@ -15,7 +15,7 @@ from faststream import (  # type: ignore[import-not-found, unused-ignore]
 )
 from faststream.kafka import KafkaBroker  # type: ignore[import-not-found, unused-ignore]
 
-from bench.peers.upsert import Writer, arguments, columns, folded
+from bench.subjects.peers.upsert import Writer, arguments, columns, folded
 
 BATCH = 4000
 

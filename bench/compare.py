@@ -13,12 +13,13 @@ from pathlib import Path
 
 import attrs
 
-from bench import load, report
-from bench.drain import PARTITIONS, Drained, DrainFailed, Topic, drain, filled, servers
-from bench.machine import machine, versions
-from bench.peers.catalogue import PEERS, TWO, Peer
-from bench.peers.debezium import enveloped
-from bench.peers.environment import BuildFailed
+from bench.harness import comparison_report as report
+from bench.harness import load
+from bench.harness.drain import PARTITIONS, Drained, DrainFailed, Topic, drain, filled, servers
+from bench.harness.machine import machine, versions
+from bench.subjects.peers.catalogue import PEERS, TWO, Peer
+from bench.subjects.peers.debezium import enveloped
+from bench.subjects.peers.environment import BuildFailed
 from bench.throughput import HEADER, line
 from pipeline.local import LocalError, Servers
 

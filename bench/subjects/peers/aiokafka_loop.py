@@ -12,8 +12,8 @@ from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.peers.lanes import Lanes
-from bench.peers.upsert import arguments
+from bench.subjects.peers.lanes import Lanes
+from bench.subjects.peers.upsert import arguments
 
 BATCH = 4000
 

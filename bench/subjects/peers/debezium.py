@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bench.drain import Job
-from bench.peers import environment
+from bench.harness.drain import Job
+from bench.subjects.peers import environment
 from pipeline.local.java import find_java
 from pipeline.local.ports import free_port
 

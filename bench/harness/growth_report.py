@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.drain import Drained
-from bench.flatness import GOAL
-from bench.peers import environment
+from bench.harness.drain import Drained
+from bench.harness.flatness import GOAL
+from bench.subjects.peers import environment
 
 HEADER = (
     f"{'axis':<11} {'value':>9} {'records/s':>10} {'CPU µs':>7} {'memory MB':>10} "
@@ -53,7 +53,7 @@ def draw(output: Path) -> None:
         print(f"no picture: {problem}", file=sys.stderr)
         return
     target = output.with_suffix(".svg")
-    subprocess.run([str(python), "-m", "bench.peers.growth_plot", output, target], check=True)
+    subprocess.run([str(python), "-m", "bench.harness.plots.growth", output, target], check=True)
 
 
 def table(output: Path) -> str:

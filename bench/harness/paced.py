@@ -1,8 +1,8 @@
-"""A producer at a steady rate, as a process of its own: ``python -m bench.paced``.
+"""A producer at a steady rate, as a process of its own: ``python -m bench.harness.paced``.
 
 Record number n is due at the start plus n ÷ rate, and ``last_seen`` says when that was: what the
 producer takes for itself, its linger and any delay, counts as latency like everything after it. How
-late it was stands in ``tags``, in µs. Records are what `bench.load` makes (200 bytes, the same
+late it was stands in ``tags``, in µs. Records are what `bench.harness.load` makes (200 bytes, the same
 columns), but each has an id of its own, counted from 0; record n goes to partition n modulo their
 number. Rate 0: as fast as it goes.
 
@@ -148,7 +148,7 @@ async def produce(options: argparse.Namespace) -> Produced:
 
 def main() -> None:
     """Produce, and print what was done."""
-    parser = argparse.ArgumentParser(prog="python -m bench.paced", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.harness.paced", description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--rate", type=float, default=500.0, help="records/s; 0: no limit")

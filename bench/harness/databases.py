@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import attrs
 
-from bench import load
+from bench.harness import load
 
 APPLIED = """\
 select coalesce(sum(session_count), 0)::bigint, extract(epoch from statement_timestamp())::float8

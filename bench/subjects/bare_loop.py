@@ -21,7 +21,7 @@ from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 
-from bench.peers.upsert import Writer, arguments, columns, folded
+from bench.subjects.peers.upsert import Writer, arguments, columns, folded
 
 WRITERS = 2
 POLL_RECORDS = 4000
