@@ -1,151 +1,120 @@
-"""Every way to do the job, in turn, on the same topic and the same servers. See ``bench/compare``.
+"""How fast is every other way to do the job, on the same topic and the same servers?
 
-The programs take turns and the rounds repeat the turn, so that whatever else the machine does is
-spread over all of them. After each round everything measured so far is written.
+The programs take turns, and the rounds repeat the turns, so that whatever else the machine does is
+spread over all of them. Peers that can't be built here are left out, with the reason. ``--json`` also
+writes a table (.md) and a picture (.png) beside the file.
+
+Goals, each against the best variant of the others: 1.15 × the best hand-written loop in Python, 1.5 ×
+the best Java program, 9 µs of CPU per record, 200 MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
-from bench.harness import comparison_report as report
-from bench.harness import load
-from bench.harness.drain import PARTITIONS, Drained, DrainFailed, Topic, drain, filled, servers
-from bench.harness.machine import machine, versions
-from bench.subjects.peers.catalogue import PEERS, TWO, Peer
+from bench.harness import comparison_report
+from bench.harness.drain import DrainFailed, servers
+from bench.harness.experiment import Experiment, Variant
+from bench.harness.goals import Goal, at_least, at_most
+from bench.harness.question import Answer, add_load, answer, document, parser
+from bench.harness.report import HEADER
+from bench.harness.topics import PARTITIONS, Load, Topics
+from bench.pictures.draw import draw
+from bench.subjects.peers.catalogue import HAND_LOOPS, JAVA, PEERS, TWO, Peer, built
 from bench.subjects.peers.debezium import enveloped
-from bench.subjects.peers.environment import BuildFailed
-from bench.throughput import HEADER, line
-from pipeline.local import LocalError, Servers
+from bench.subjects.programs import PIPELINE
 
-RESULTS = Path(__file__).parent / "results"
-
-
-@attrs.define
-class Comparison:
-    """What was asked for, and what has been measured."""
-
-    options: argparse.Namespace
-    peers: list[Peer]
-    runs: list[Drained] = attrs.Factory(list)
-    failures: dict[str, str] = attrs.Factory(dict)
-
-    def build(self) -> None:
-        """Build what is missing; a peer that can't be built is left out, and said so."""
-        for peer in list(self.peers):
-            try:
-                peer.build()
-            except (BuildFailed, LocalError) as problem:
-                self.failed(peer, problem)
-                self.peers.remove(peer)
-
-    def run(self, started: Servers) -> None:
-        """All rounds."""
-        topics = _Topics(started, self.options)
-        print(HEADER)
-        for _ in range(self.options.rounds):
-            for peer in self.peers:
-                try:
-                    run = drain(started, topics.of(peer), peer.name, peer.commands)
-                except DrainFailed as problem:
-                    self.failed(peer, problem)
-                    continue
-                self.runs.append(run)
-                print(line(run), flush=True)
-            self.write()
-
-    def failed(self, peer: Peer, problem: Exception) -> None:
-        self.failures[peer.name] = str(problem)
-        print(f"{peer.name}: {problem}", file=sys.stderr, flush=True)
-
-    def write(self) -> None:
-        """Figures as JSON, as a table, and as a picture."""
-        document = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-            "load": {
-                "records": self.options.records,
-                "keys": self.options.keys,
-                "seed": self.options.seed,
-                "partitions": PARTITIONS,
-                "rounds": self.options.rounds,
-            },
-            "peers": [
-                attrs.asdict(peer, filter=attrs.filters.exclude("commands", "build"))
-                for peer in self.peers
-            ],
-            "runs": [attrs.asdict(run) for run in self.runs],
-            "failures": self.failures,
-        }
-        report.write(document, self.options.output)
+HAND_LOOP_RATIO, JAVA_RATIO = 1.15, 1.5
+CPU_MICROSECONDS, MEMORY_MEGABYTES = 9.0, 200.0
 
 
-class _Topics:
-    """The topics, each filled when the first peer needs it."""
-
-    def __init__(self, started: Servers, options: argparse.Namespace) -> None:
-        self._servers = started
-        self._options = options
-        self._made: dict[tuple[float, bool], Topic] = {}
-
-    def of(self, peer: Peer) -> Topic:
-        key = (peer.share, peer.enveloped)
-        if key not in self._made:
-            self._made[key] = self._filled(int(self._options.records * peer.share), peer.enveloped)
-        return self._made[key]
-
-    def _filled(self, records: int, with_schema: bool) -> Topic:
-        keys, seed = self._options.keys, self._options.seed
-        if not with_schema:
-            return filled(self._servers, records, keys, seed)
-        name = f"enveloped-{records}-{keys}"
-        self._servers.create_topic(name, PARTITIONS)
-        load.fill(self._servers.bootstrap, name, enveloped(load.records(records, keys, seed)))
-        return Topic(name, records, load.expected(load.records(records, keys, seed)))
+def variant(peer: Peer, records: int, keys: int, seed: int) -> Variant:
+    """Return a peer as what an experiment measures."""
+    encoding = enveloped if peer.enveloped else None
+    load = Load(int(records * peer.share), keys, seed, encoding=encoding)
+    return Variant(peer.name, peer.commands, load)
 
 
-def main() -> int:
-    """Run the comparison; 1 where a peer failed or a row was wrong."""
-    options = _options()
-    chosen = [peer for peer in (*PEERS, *([TWO] if options.two else [])) if _wanted(peer, options)]
-    if options.list or not chosen:
-        print(*(peer.name for peer in (*PEERS, TWO)), sep="\n")
-        return 0 if options.list else 2
-    comparison = Comparison(options, chosen)
-    comparison.build()
+def goals(peers: Sequence[Peer], experiment: Experiment) -> list[Goal]:
+    """Return the goals of the pipeline, as far as it and those to compare with were measured."""
+    rates = experiment.median("rate")
+    if PIPELINE not in rates:
+        return []
+    found = []
+    for name, families, bound in (
+        ("pipeline ÷ best hand-written loop", HAND_LOOPS, HAND_LOOP_RATIO),
+        ("pipeline ÷ best Java program", JAVA, JAVA_RATIO),
+    ):
+        others = [rates[p.name] for p in peers if p.family in families and p.name in rates]
+        if others:
+            found.append(at_least(name, rates[PIPELINE] / max(others), bound))
+    cpu, memory = experiment.median("cpu")[PIPELINE], experiment.median("memory")[PIPELINE]
+    found.append(at_most("pipeline: CPU per record, µs", cpu, CPU_MICROSECONDS))
+    found.append(at_most("pipeline: memory, MB", memory, MEMORY_MEGABYTES))
+    return found
+
+
+def chosen(options: argparse.Namespace) -> list[Peer]:
+    """Return the peers whose names were asked for."""
+    peers = [*PEERS, TWO] if options.two else PEERS
+    parts = options.peers
+    return [peer for peer in peers if not parts or any(part in peer.name for part in parts)]
+
+
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure all peers in turn; a peer that fails is tried again in the next round."""
+    peers, skipped = built(chosen(options))
+    experiment = Experiment(
+        [variant(peer, options.records, options.keys, options.seed) for peer in peers]
+    )
+    failures: dict[str, str] = {}
     with servers() as started:
-        comparison.run(started)
-    table = options.output.with_suffix(".md")
-    print(table.read_text())
-    wrong = any(run.wrong for run in comparison.runs)
-    return 1 if comparison.failures or wrong else 0
+        topics = Topics(started)
+        print(HEADER)
+        for one in [*experiment.variants] * options.rounds:
+            try:
+                experiment.run(topics, one)
+            except DrainFailed as problem:
+                failures[one.name] = str(problem)
+                print(f"{one.name}: {problem}", file=sys.stderr, flush=True)
+    left_out = attrs.filters.exclude("commands", "build")
+    figures = {
+        "partitions": PARTITIONS,
+        "peers": [attrs.asdict(peer, filter=left_out) for peer in peers],
+        "runs": experiment.as_json(),
+    }
+    measured = goals(peers, experiment)
+    found = Answer(figures, measured, experiment.wrong, failures, skipped)
+    print("\n" + comparison_report.table(document(options, found)))
+    return found
 
 
-def _wanted(peer: Peer, options: argparse.Namespace) -> bool:
-    return not options.peers or any(part in peer.name for part in options.peers)
+def report(results: Path) -> None:
+    """Write the table and the picture of a file of results beside it."""
+    table = comparison_report.table(json.loads(results.read_text()))
+    results.with_suffix(".md").write_text(table)
+    draw("comparison", results, results.with_suffix(".png"))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/compare", description=__doc__)
-    parser.add_argument("peers", nargs="*", help="parts of the names of those to run; none: all")
-    parser.add_argument("--list", action="store_true", help="print all names and exit")
-    parser.add_argument("--two", action="store_true", help="two processes of ours, too")
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE.json",
-        default=RESULTS / f"compare-{datetime.now(UTC):%Y-%m-%d}.json",
-        help="the table and the picture go beside it (default: bench/results/compare-DATE.json)",
-    )  # fmt: skip
-    return parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("compare", __doc__, "pipeline loop --two --records 250000")
+    made.add_argument("peers", nargs="*", help="parts of the names of those to run; none: all")
+    made.add_argument("--list", action="store_true", help="print all names and exit")
+    made.add_argument("--two", action="store_true", help="also two processes of the pipeline")
+    add_load(made, 500_000, 3)
+    options = made.parse_args(arguments)
+    peers = chosen(options)
+    if options.list or not peers:
+        print("\n".join(peer.name for peer in peers or PEERS))
+        return 0 if options.list else 2
+    return answer(options, measure, report)
 
 
 if __name__ == "__main__":

@@ -1,54 +1,23 @@
-"""A comparison's figures as JSON, as a table in Markdown, and as a picture."""
+"""The figures of `bench.compare` as a table in Markdown."""
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from bench.subjects.peers import environment
 
 Document = Mapping[str, Any]
 
 US = "pipeline"
 HEAD = (
-    "| program | records/s | CPU, µs a record | memory, MB | Postgres, µs | order within "
+    "| program | records/s | CPU, µs per record | memory, MB | Postgres, µs | order within "
     "| exactly once | pipeline ÷ it |\n| --- | ---: | ---: | ---: | ---: | --- | --- | ---: |"
 )
 
 
-def write(document: Document, output: Path) -> None:
-    """``output`` and, beside it, the same name with .md and .png."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=2) + "\n")
-    output.with_suffix(".md").write_text(table(document))
-    draw(output)
-
-
-def draw(output: Path) -> None:
-    """The picture, by the peers' own environment: matplotlib is nothing the pipeline needs."""
-    try:
-        python = environment.python()
-    except environment.BuildFailed as problem:
-        print(f"no picture: {problem}", file=sys.stderr)
-        return
-    command = [
-        str(python),
-        "-m",
-        "bench.harness.plots.comparison",
-        str(output),
-        str(output.with_suffix(".png")),
-    ]
-    subprocess.run(command, check=True)
-
-
 def table(document: Document) -> str:
-    """Medians, with the spread of the rates; the best variant of each family in bold."""
+    """Format medians, with the range of the rates; the best variant of each family is in bold."""
     runs: dict[str, list[Any]] = defaultdict(list)
     for run in document["runs"]:
         runs[run["program"]].append(run)
@@ -61,13 +30,13 @@ def table(document: Document) -> str:
             best[family] = name
     peers.sort(key=lambda peer: -rates[peer["name"]])
     rows = [_row(peer, runs[peer["name"]], best, rates) for peer in peers]
-    return "\n".join([_title(document), "", HEAD, *rows, *_failures(document)]) + "\n"
+    return "\n".join([_title(document), "", HEAD, *rows, *_missing(document)]) + "\n"
 
 
 def _title(document: Document) -> str:
-    load, machine, versions = document["load"], document["machine"], document["versions"]
+    load, machine, versions = document["options"], document["machine"], document["versions"]
     return (
-        f"{load['records']:,} records, {load['keys']:,} keys, {load['partitions']} partitions, "
+        f"{load['records']:,} records, {load['keys']:,} keys, {document['partitions']} partitions, "
         f"{load['rounds']} rounds; {document['date']}\n\n"
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, load at the "
         f"end {machine['load']:.1f}; " + ", ".join(f"{k} {v}" for k, v in versions.items())
@@ -97,10 +66,10 @@ def _row(
     )
 
 
-def _failures(document: Document) -> list[str]:
-    lines = [
-        f"- {name}: {str(reason).splitlines()[0]}" for name, reason in document["failures"].items()
-    ]
+def _missing(document: Document) -> list[str]:
+    """What did not run here, or not every time, with the first line of each reason."""
+    reasons = {**document["skipped"], **document["failures"]}
+    lines = [f"- {name}: {str(reason).splitlines()[0]}" for name, reason in reasons.items()]
     return ["", "Did not run, or not every time:", "", *lines] if lines else []
 
 

@@ -1,4 +1,4 @@
-"""The databases that a program is measured in: what is applied there, and when, as Postgres says."""
+"""The databases of a measured program: what is applied, and when it was, according to Postgres."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Row = tuple[Any, ...]
 
 @attrs.frozen
 class Databases:
-    """One or several databases of one server, each with a connection. Every method is a query."""
+    """One or more databases of one server, one connection each. Every method sends a query."""
 
     connections: Sequence[Any]
 
     @classmethod
     @asynccontextmanager
     async def open(cls, dsns: Sequence[str]) -> AsyncIterator[Databases]:
-        """Connect, and create the benches' table in each."""
+        """Connect to each database and create the benches' table in it."""
         async with AsyncExitStack() as stack:
             connections = []
             for dsn in dsns:
@@ -42,25 +42,25 @@ class Databases:
             yield cls(connections)
 
     async def applied(self) -> tuple[int, float]:
-        """How many records are, in all; and when that was asked, in seconds since the epoch."""
+        """Return how many records are applied in all, and the time of the query (since the epoch)."""
         found = [await connection.fetchrow(APPLIED) for connection in self.connections]
         return sum(applied for applied, _ in found), found[-1][1]
 
     async def last_commit(self) -> float:
-        """When the youngest row was committed, in seconds since the epoch."""
+        """Return when the youngest row was committed, in seconds since the epoch."""
         times = [await connection.fetchval(LAST_COMMIT) for connection in self.connections]
         return float(max(time for time in times if time is not None))
 
     async def wal(self) -> int:
-        """Bytes of WAL that the server has written."""
+        """Return how many bytes of WAL the server has written."""
         return int(await self.connections[0].fetchval(WAL))
 
     async def next_transaction(self) -> int:
-        """The id of the server's next writing transaction; two of these tell how many there were."""
+        """Return the next transaction id: the difference of two counts the writing transactions."""
         return int(await self.connections[0].fetchval(NEXT_TRANSACTION))
 
     async def wrong_rows(self, expected: dict[int, Row]) -> int:
-        """Rows that differ from the model, are missing, too many, or in two databases."""
+        """Count the rows that differ from the model, are missing, unexpected, or in two databases."""
         found: dict[int, Row] = {}
         twice = 0
         for connection in self.connections:

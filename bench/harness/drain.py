@@ -1,11 +1,11 @@
-"""The common harness: a pre-filled topic is drained into a fresh table by some program, measured.
+"""Measure a program that drains a filled topic into an empty table.
 
 Every program is measured in the same way, and its start-up is left out in the same way. The clock
-starts with the first look (one every 10 ms) that finds rows, or a given share of the records: what is
-applied by then, and the CPU used by then, are subtracted. It stops with the last commit, whose time
-Postgres itself keeps (``track_commit_timestamp``), so nothing needs to read the table while it is
-written: until the WAL stops growing only its position is asked for. At the end every row is compared
-with the model.
+starts with the first look (one every 10 ms) that finds rows, or a given share of the records: the
+records applied by then and the CPU used by then are subtracted. The clock stops with the last commit.
+Postgres keeps the time of that (``track_commit_timestamp``), so nothing needs to read the table while
+it is written: until the WAL stops growing, only the WAL's position is queried. At the end every row is
+compared with the model.
 """
 
 from __future__ import annotations
@@ -22,39 +22,29 @@ from uuid import uuid4
 
 import attrs
 
-from bench.harness import load, usage
-from bench.harness.databases import Databases, Row
+from bench.harness import usage
+from bench.harness.databases import Databases
+from bench.harness.topics import PARTITIONS, Topic
 from pipeline.local import LocalError, Servers
 from pipeline.local.errors import last_lines
 from pipeline.local.process import Process, Program
 
-PARTITIONS = 6
 LOOK_SECONDS = 0.01
 WAL_SECONDS = 0.1
 QUIET_BYTES = 64 * 1024
 SUM_SECONDS = 1.0
-"""The table is summed at most this often while it is quiet (15 ms of a core for 100,000 rows)."""
-
-
-@attrs.frozen
-class Topic:
-    """A filled topic, and the rows that must be there once it is drained."""
-
-    name: str
-    records: int
-    expected: dict[int, Row]
-    partitions: int = PARTITIONS
+"""Between two sums over the quiet table (each takes 15 ms of a core for 100,000 rows)."""
 
 
 @attrs.frozen
 class Job:
-    """What a program is given to do.
+    """What a program has to do.
 
     Attributes:
-        dsn: the database, the first one where there are several.
-        directory: its own, for files and logs; then removed.
-        shards: all databases, partitions divided among them in blocks; none where there is one.
-        partitions: of the topic.
+        dsn: the database; the first one if there are several.
+        directory: for the program's files and logs; removed afterwards.
+        shards: all databases, if there are several: each has a block of the partitions.
+        partitions: how many the topic has.
     """
 
     bootstrap: str
@@ -66,45 +56,50 @@ class Job:
     partitions: int = PARTITIONS
 
     def arguments(self) -> list[str]:
-        """As the command line of the loops here."""
+        """Return the job as options of the hand-written loops."""
         named = {"bootstrap": self.bootstrap, "topic": self.topic, "group": self.group}
         return [f"--{key}={value}" for key, value in {**named, "dsn": self.dsn}.items()]
 
 
 Commands = Callable[[Job], Sequence[Sequence[str]]]
-"""A program: the command lines of its processes (one, or several that share the work)."""
+"""A program: the command lines of its processes, of which several share the work."""
 
 
 @attrs.frozen
 class Drained:
-    """One measured run. Per-record figures are of the records after the first look."""
+    """One measured run. Figures per record count the records after the first look only."""
 
     program: str
     records: int
     seconds: float
     rate: float
-    """Records a second."""
+    """Records per second."""
     cpu: float
-    """CPU of the program's processes, µs a record."""
+    """CPU time of the program's processes, µs per record."""
     memory: float
-    """Peak resident memory of its processes, MB."""
+    """Peak resident memory of the program's processes, MB."""
     postgres_cpu: float
-    """Of all of Postgres, µs a record."""
+    """CPU time of all of Postgres, µs per record."""
     kafka_cpu: float
-    """Of the broker, µs a record."""
+    """CPU time of the broker, µs per record."""
     transactions: int
-    """Writing transactions in Postgres, meanwhile: batches, and one fold a second and database."""
+    """Writing transactions in Postgres meanwhile: batches, and one fold per second and database."""
     wrong: int
     """Rows that differ from the model; 0 in any run that counts."""
 
+    @property
+    def batch(self) -> float:
+        """Records per transaction."""
+        return self.records / max(1, self.transactions)
+
 
 class DrainFailed(Exception):
-    """A program ended, or did not finish in time; the message has the end of its log."""
+    """A program ended early or did not finish in time; the message has the end of its log."""
 
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Kafka and Postgres as they are measured: fsync on, commit times kept."""
+    """Run the Kafka and the Postgres that are measured: fsync is on, commit times are kept."""
     settings = {
         "fsync": "on",
         "track_commit_timestamp": "on",
@@ -114,24 +109,6 @@ def servers() -> Iterator[Servers]:
     }
     with Servers.start(postgres_settings=settings) as started:
         yield started
-
-
-def filled(
-    started: Servers,
-    records: int,
-    keys: int,
-    seed: int,
-    *,
-    prefix: str = "bench",
-    partitions: int = PARTITIONS,
-    size: int = 200,
-) -> Topic:
-    """A topic with the load in it."""
-    name = f"{prefix}-{records}-{keys}-{partitions}-{size}"
-    started.create_topic(name, partitions)
-    load.fill(started.bootstrap, name, load.records(records, keys, seed, size))
-    expected = load.expected(load.records(records, keys, seed))
-    return Topic(name, records, expected, partitions)
 
 
 def drain(
@@ -144,20 +121,20 @@ def drain(
     shards: int = 1,
     skip: float = 0.0,
 ) -> Drained:
-    """Drain a topic into new databases by a program, and measure it.
+    """Measure a program that drains a topic into new databases.
 
     Args:
         started: the servers.
         topic: what is drained.
-        name: of the program, for people.
+        name: the program's name, for people.
         commands: the program.
-        patience: seconds after which it has failed.
+        patience: seconds after which the program has failed.
         shards: how many databases.
         skip: the share of the records that are applied before the clock starts, for programs whose
             start-up goes on after their first rows.
 
     Raises:
-        DrainFailed: it ended early, or has not applied everything after ``patience`` seconds.
+        DrainFailed: the program ended early, or has not applied everything after ``patience`` seconds.
     """
     group = f"bench_{uuid4().hex[:8]}"
     names = [group, *(f"{group}_{number}" for number in range(1, shards))]
@@ -174,7 +151,7 @@ def drain(
 
 
 def launched(name: str, command: Sequence[str], log: Path) -> Process:
-    """A process that ends with this one, its output in a file.
+    """Start a process that ends with this one; its output goes to a file.
 
     Raises:
         LocalError: it can't be started.
@@ -191,7 +168,7 @@ def launched(name: str, command: Sequence[str], log: Path) -> Process:
 
 
 class _Drain:
-    """One run: the program's processes, and the databases that are watched meanwhile."""
+    """One run: the program's processes, and the databases that are observed meanwhile."""
 
     def __init__(
         self, started: Servers, topic: Topic, name: str, job: Job, patience: float, skip: float
@@ -246,7 +223,7 @@ class _Drain:
             applied, now = await databases.applied()
             if applied >= self._skipped:
                 return applied, now
-            # Where a look takes long, others must not be so many that they slow the program down.
+            # A look that takes long is followed by as long a pause: looks must not slow the program down.
             await self._wait(max(LOOK_SECONDS, time.monotonic() - asked))
 
     async def _until_all_applied(self, databases: Databases) -> None:
@@ -274,7 +251,9 @@ class _Drain:
     def _cpu(self) -> tuple[float, float, float]:
         postgres, kafka = self._servers.postgres.process, self._servers.kafka.process
         if postgres is None or kafka is None:
-            raise LocalError("the benches measure servers of their own: start both here")
+            raise LocalError(
+                "the benches measure servers that they started: unset the DSN of another one"
+            )
         trees = (self._pids(), usage.tree([postgres.guard_pid]), usage.tree([kafka.guard_pid]))
         ours, of_postgres, of_kafka = map(usage.cpu_seconds, trees)
         return ours, of_postgres, of_kafka

@@ -1,4 +1,4 @@
-"""Figures from samples."""
+"""Percentiles of samples."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import attrs
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:
-    """The smallest sample that at least ``share`` of all are not above (nearest rank).
+    """Return the smallest sample that is not below ``share`` of all samples (nearest rank).
 
     Raises:
-        ValueError: there is no sample.
+        ValueError: there are no samples.
     """
     if not ascending:
         raise ValueError("no samples, no percentile")
@@ -21,7 +21,7 @@ def percentile(ascending: Sequence[float], share: float) -> float:
 
 @attrs.frozen
 class Spread:
-    """How samples are spread; in the unit of the samples."""
+    """How samples are distributed, in the unit of the samples."""
 
     count: int
     p50: float
@@ -31,10 +31,10 @@ class Spread:
 
     @classmethod
     def of(cls, samples: Iterable[float]) -> Spread:
-        """Of samples in any order.
+        """Describe samples given in any order.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there are no samples.
         """
         ascending = sorted(samples)
         p50, p90, p99 = (percentile(ascending, share) for share in (0.5, 0.9, 0.99))

@@ -1,7 +1,7 @@
-"""Whether a figure is flat along an axis, and the line through figures that grow with the size.
+"""Fits of figures along an axis: one level, or a straight line.
 
-Flat within 10 % means: there is a level from which no figure is further away than 10 %. The best such
-level lies in the middle between the smallest and the largest figure.
+Flat within 10 % means that there is a level from which no figure differs by more than 10 %. The best
+level lies midway between the smallest and the largest figure.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-GOAL = 0.10
 KILOBYTE = 1000
 
 
 @attrs.frozen
-class Verdict:
-    """How far figures are from what they should be.
+class Fit:
+    """A level or a line through figures, and how far the figures are from it.
 
     Attributes:
-        deviation: the largest distance from what is expected, as a share of it.
-        expected: the level, or the line, at each value of the axis.
-        fixed: of the line, where there is one: at size 0.
-        per_kilobyte: of the line, for each further 1,000 bytes.
+        deviation: the largest difference from the expected figure, as a share of it.
+        expected: the expected figure per value of the axis.
+        fixed: the line's figure at size 0; None for a level.
+        per_kilobyte: what the line adds per 1,000 bytes; None for a level.
     """
 
     deviation: float
@@ -30,34 +29,29 @@ class Verdict:
     fixed: float | None = None
     per_kilobyte: float | None = None
 
-    @property
-    def reached(self) -> bool:
-        """Whether the goal is."""
-        return self.deviation <= GOAL
 
-
-def flatness(figures: Mapping[float, float]) -> Verdict:
-    """Figures (positive) by their value on the axis → how far they are from one level."""
+def flatness(figures: Mapping[float, float]) -> Fit:
+    """Fit one level to positive figures, given by their value on the axis."""
     low, high = min(figures.values()), max(figures.values())
     level = (low + high) / 2
-    return Verdict((high - low) / (high + low), dict.fromkeys(figures, level))
+    return Fit((high - low) / (high + low), dict.fromkeys(figures, level))
 
 
-def linearity(figures: Mapping[float, float]) -> Verdict:
-    """Figures (positive) by size in bytes → how far they are from a straight line.
+def linearity(figures: Mapping[float, float]) -> Fit:
+    """Fit a straight line to positive figures, given by size in bytes.
 
-    The line makes the squares of the relative distances least, so that a large figure does not count
+    The line minimises the squares of the relative differences, so that a large figure does not weigh
     more than a small one: weighted least squares with weights 1 ÷ figure².
 
     Raises:
-        ValueError: two sizes at least are needed.
+        ValueError: there are fewer than two sizes.
     """
     if len(figures) < 2:
         raise ValueError("a line needs figures at two sizes")
     fixed, slope = _line([(size / KILOBYTE, figure) for size, figure in figures.items()])
     expected = {size: fixed + slope * size / KILOBYTE for size in figures}
     deviation = max(abs(figures[size] / expected[size] - 1) for size in figures)
-    return Verdict(deviation, expected, fixed, slope)
+    return Fit(deviation, expected, fixed, slope)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

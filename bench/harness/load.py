@@ -1,11 +1,11 @@
-"""The load that the benches share: keyed JSON records of about 200 bytes, made from a seed."""
+"""The load of all benches: keyed JSON records of about 200 bytes, made from a seed."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -17,27 +17,30 @@ create table sessions (
     id bigint primary key, app_id text, last_seen timestamptz, session_count bigint, tags jsonb
 )"""
 
-SINK = """\
-[sink]
-table = "public.sessions"
-mode = "upsert"
-primary_key = ["id"]
+SINK: Mapping[str, Any] = {
+    "table": "public.sessions",
+    "mode": "upsert",
+    "primary_key": ["id"],
+    "columns": {
+        "id": "id",
+        "app_id": "app_id",
+        "last_seen": {"from": "last_seen", "merge": "last"},
+        "session_count": {"from": "session_count", "merge": "add"},
+        "tags": {"from": "tags", "merge": "last"},
+    },
+}
+"""The declared sink for `TABLE`."""
 
-[sink.columns]
-id = "id"
-app_id = "app_id"
-last_seen = { from = "last_seen", merge = "last" }
-session_count = { from = "session_count", merge = "add" }
-tags = { from = "tags", merge = "last" }
-"""
+Records = Iterator[tuple[bytes, bytes]]
+"""Keys and values of Kafka messages."""
 
 PAD = b',"pad":""}'
 
 
-def records(count: int, keys: int, seed: int, size: int = 200) -> Iterator[tuple[bytes, bytes]]:
-    """Message keys and values: ``keys`` distinct ids, values of ``size`` bytes.
+def records(count: int, keys: int, seed: int, size: int = 200) -> Records:
+    """Make ``count`` records with at most ``keys`` distinct ids and values of ``size`` bytes.
 
-    Without padding a value has about 100 bytes, so a smaller ``size`` gives that.
+    A value without padding has about 100 bytes: a smaller ``size`` gives that.
     """
     choose = random.Random(seed)
     for number in range(count):
@@ -57,21 +60,21 @@ def records(count: int, keys: int, seed: int, size: int = 200) -> Iterator[tuple
 
 
 def mean_size(seed: int, size: int) -> float:
-    """Bytes that a value of a nominal size really has, on average."""
+    """Return how many bytes a value of a nominal size has on average."""
     values = [len(value) for _, value in records(1000, 100_000, seed, size)]
     return sum(values) / len(values)
 
 
-def fill(bootstrap: str, topic: str, source: Iterator[tuple[bytes, bytes]]) -> None:
-    """Produce everything, spread by Kafka's default partitioner on the message key.
+def fill(bootstrap: str, topic: str, source: Records) -> None:
+    """Produce all records to a topic, placed by Kafka's default partitioner.
 
-    By aiokafka's compiled batches, a partition's records in order: 60,000 records/s where
-    kafka-python's producer makes 12,000. Not inside a running asyncio loop.
+    Uses aiokafka's compiled batches, the records of a partition in order: 60,000 records/s, compared
+    with 12,000 of kafka-python's producer. Must not be called inside a running asyncio loop.
     """
     asyncio.run(_fill(bootstrap, topic, source))
 
 
-async def _fill(bootstrap: str, topic: str, source: Iterator[tuple[bytes, bytes]]) -> None:
+async def _fill(bootstrap: str, topic: str, source: Records) -> None:
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=256 * 1024
     )
@@ -102,8 +105,8 @@ async def _sent(producer: Any, batch: Any, topic: str, partition: int) -> None:
         await acknowledged
 
 
-def expected(source: Iterator[tuple[bytes, bytes]]) -> dict[int, tuple[Any, ...]]:
-    """The rows that must be there in the end: id → (session_count, number of the last record)."""
+def expected(source: Records) -> dict[int, tuple[Any, ...]]:
+    """Return the rows that must result: id → (session_count, number of the last record)."""
     rows: dict[int, tuple[Any, ...]] = {}
     for _, value in source:
         document = orjson.loads(value)

@@ -1,4 +1,4 @@
-"""What a figure was measured on: the machine, and the versions of everything that took part."""
+"""The machine that a figure was measured on, and the versions of all software involved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OURS = ("pipeline", "kafka-python", "aiokafka", "asyncpg", "orjson", "trio", "tr
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, memory, kernel."""
+    """Describe the machine: processor, usable cores, memory, kernel, load average of one minute."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -29,20 +29,20 @@ def machine() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Of the interpreter, both servers, and the packages."""
+    """Return the versions of this checkout, the interpreter, both servers, Java and the packages."""
     found = {name: version(name) for name in OURS}
-    commit = _told("git", "rev-parse", "--short", "HEAD")
+    commit = _output("git", "rev-parse", "--short", "HEAD")
     return {
         "commit": commit,
         "python": platform.python_version(),
         "kafka": KAFKA,
-        "postgres": _told(str(installed() / "bin" / "postgres"), "--version"),
-        "java": _told("java", "--version").partition("\n")[0],
+        "postgres": _output(str(installed() / "bin" / "postgres"), "--version"),
+        "java": _output("java", "--version").partition("\n")[0],
         **found,
     }
 
 
-def _told(*command: str) -> str:
+def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

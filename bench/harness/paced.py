@@ -1,12 +1,12 @@
-"""A producer at a steady rate, as a process of its own: ``python -m bench.harness.paced``.
+"""A producer at a steady rate, in a process of its own: ``python -m bench.harness.paced``.
 
-Record number n is due at the start plus n ÷ rate, and ``last_seen`` says when that was: what the
-producer takes for itself, its linger and any delay, counts as latency like everything after it. How
-late it was stands in ``tags``, in µs. Records are what `bench.harness.load` makes (200 bytes, the same
-columns), but each has an id of its own, counted from 0; record n goes to partition n modulo their
-number. Rate 0: as fast as it goes.
+Record n is due n ÷ rate seconds after the start, and its ``last_seen`` is that time: the producer's own
+linger and delays count as latency like everything after them. ``tags`` says how late the record was
+made, in µs. Records have the size and the columns of `bench.harness.load`'s (200 bytes), but each has
+an id of its own, counted from 0, and record n goes to partition n modulo the number of partitions. With
+rate 0 the producer is as fast as it can be.
 
-When the time is over, or at SIGTERM, it waits for Kafka to have everything and prints one line of JSON.
+At the end, or at SIGTERM, it waits until Kafka has acknowledged everything and prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ VALUE = (
 )
 SIZE = 200
 FASTEST = 10_000
-"""Records made before a batch is sent where there is no rate to keep."""
+"""Records per round of batches if there is no rate to keep."""
 
 
 @attrs.frozen
 class Produced:
-    """What a producer did. Times in seconds since the epoch."""
+    """What a producer did. Times are seconds since the epoch."""
 
     records: int
     started: float
     ended: float
     cpu: float
-    """Its CPU seconds."""
+    """CPU seconds that the producer used."""
 
     @property
     def rate(self) -> float:
-        """Records a second."""
+        """Records per second."""
         return self.records / (self.ended - self.started)
 
 
 class Values:
-    """The values of records, made in ascending order of their times."""
+    """Makes the values of records, in ascending order of their times."""
 
     def __init__(self) -> None:
         self._second = -1
         self._prefix = b""
 
     def make(self, number: int, due: float, now: float) -> bytes:
-        """The record due at ``due`` and made at ``now``, of about `SIZE` bytes."""
+        """Make the value of a record that is due at ``due`` and made at ``now``: about `SIZE` bytes."""
         second = int(due)
         if second != self._second:
             self._second = second
@@ -81,7 +81,7 @@ class Paced:
         self.stopped = asyncio.Event()
 
     async def run(self) -> Produced:
-        """Produce until the time or the records are used up, or until stopped."""
+        """Produce until the time is over, all records are sent, or `stopped` is set."""
         options = self._options
         cpu = time.process_time()
         started = now = time.time()
@@ -101,7 +101,7 @@ class Paced:
         return Produced(self._sent, started, ended, time.process_time() - cpu)
 
     async def _pause(self, started: float) -> None:
-        """Until the next record is due, and for the linger at least."""
+        """Wait until the next record is due, and for the linger at least."""
         next_due = started + self._sent / self._options.rate
         wait = max(self._options.linger, next_due - time.time())
         try:
@@ -111,7 +111,7 @@ class Paced:
             pass
 
     async def _send(self, started: float, until: int, now: float) -> None:
-        """Make and send the records up to number ``until``: a batch for each partition."""
+        """Make and send the records up to number ``until``: one batch per partition."""
         partitions, rate, make = self._partitions, self._options.rate, self._values.make
         batches = {partition: self._producer.create_batch() for partition in partitions}
         stamp = int(now * 1000)
@@ -120,7 +120,7 @@ class Paced:
             batch = batches[partitions[number % len(partitions)]]
             value = make(number, due, now)
             if batch.append(key=b"%d" % number, value=value, timestamp=stamp) is None:
-                until = number  # full: what is left is due in the next round, and later for it
+                until = number  # full: the rest follows in the next round, late
                 break
         self._sent = until
         for partition, batch in batches.items():
@@ -129,11 +129,11 @@ class Paced:
                     await self._producer.send_batch(batch, self._options.topic, partition=partition)
                 )
         while self._unacknowledged and self._unacknowledged[0].done():  # type: ignore[attr-defined]
-            await self._unacknowledged.popleft()  # raises where Kafka did not take it
+            await self._unacknowledged.popleft()  # raises if Kafka refused it
 
 
 async def produce(options: argparse.Namespace) -> Produced:
-    """Connect, produce, wait for all acknowledgements."""
+    """Connect, produce, and wait for all acknowledgements."""
     producer = AIOKafkaProducer(
         bootstrap_servers=options.bootstrap, enable_idempotence=True, max_batch_size=1024 * 1024
     )
@@ -147,13 +147,15 @@ async def produce(options: argparse.Namespace) -> Produced:
 
 
 def main() -> None:
-    """Produce, and print what was done."""
+    """Produce, and print what was done as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.harness.paced", description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
-    parser.add_argument("--rate", type=float, default=500.0, help="records/s; 0: no limit")
+    parser.add_argument(
+        "--rate", type=float, default=500.0, help="records/s; 0: no limit (default: 500)"
+    )
     parser.add_argument("--seconds", type=float, default=1e6)
-    parser.add_argument("--records", type=int, default=10**12, help="at most")
+    parser.add_argument("--records", type=int, default=10**12, help="at most (default: no limit)")
     parser.add_argument("--linger", type=float, default=0.002, help="seconds between batches")
     print(json.dumps(attrs.asdict(asyncio.run(produce(parser.parse_args())))), flush=True)
 

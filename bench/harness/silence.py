@@ -1,4 +1,4 @@
-"""When partitions stood still, from the times of their commits. Times in seconds since the epoch."""
+"""When partitions stood still, from their commit times. All times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from itertools import pairwise
 import attrs
 
 SLICE = 0.1
-"""Seconds. A partition's commits come every few hundredths of a second."""
+"""Width of a time slice in seconds. A partition commits every few hundredths of a second."""
 
 
 @attrs.frozen
 class Commit:
-    """A transaction of one partition: when it was committed, and how many records it applied."""
+    """A transaction of one partition: its commit time, and how many records it applied."""
 
     at: float
     records: int
 
 
 Commits = Mapping[int, Sequence[Commit]]
-"""By partition, in ascending order of their times."""
+"""The commits of each partition, in ascending order of time."""
 
 
 @attrs.frozen
 class Idle:
-    """Between two owners: the last commit of the old one, the first of the new one."""
+    """The time between two owners: from the old one's last commit to the new one's first."""
 
     last: float
     first: float
@@ -38,10 +38,10 @@ class Idle:
 
 
 def idle(commits: Sequence[Commit], moved: float) -> Idle:
-    """What lies around the moment when a partition changed hands.
+    """Find the idle time around ``moved``, the moment when the partition changed hands.
 
     Raises:
-        ValueError: nothing was committed before it, or nothing after it.
+        ValueError: nothing was committed before ``moved``, or nothing after it.
     """
     place = bisect_left(commits, moved, key=lambda commit: commit.at)
     if not 0 < place < len(commits):
@@ -50,15 +50,15 @@ def idle(commits: Sequence[Commit], moved: float) -> Idle:
 
 
 def rate(commits: Commits, start: float, end: float) -> float:
-    """Records a second, of all partitions together."""
+    """Records per second, all partitions together."""
     return sum(c.records for c in _between(commits, start, end)) / (end - start)
 
 
 def in_time(commits: Commits, start: float, end: float, usual: float) -> float:
-    """Records a second that were committed when they were due, where ``usual`` a second are due.
+    """Records per second that were committed in time, if ``usual`` records per second are due.
 
-    A slice of time counts for what was committed in it, and for no more than what is usual in it:
-    what stood still and was made up for later does not count as if it had gone on.
+    Of each time slice at most the usual number of records counts: what stood still and was caught up
+    with later does not count as in time.
     """
     slices = max(1, round((end - start) / SLICE))
     width = (end - start) / slices
@@ -69,7 +69,7 @@ def in_time(commits: Commits, start: float, end: float, usual: float) -> float:
 
 
 def longest(commits: Sequence[Commit], start: float, end: float) -> float:
-    """The longest time between two commits that reaches into a time, in seconds; 0: none does."""
+    """The longest gap between commits that overlaps the time span, in seconds; 0 if none does."""
     return max(
         (after.at - before.at for before, after in pairwise(commits)
          if after.at > start and before.at < end),

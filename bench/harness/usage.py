@@ -1,4 +1,4 @@
-"""What processes have used so far, from /proc."""
+"""CPU time and memory of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(guards: Iterable[int]) -> list[int]:
-    """All processes below the given ones."""
+    """Return the ids of all descendants of the given processes."""
     return [pid for guard in guards for pid in descendants(guard)]
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of all threads of processes, and of their children that have ended."""
+    """Sum user and system time over the processes' threads and their children that have ended."""
     ticks = 0
     for pid in pids:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
-            continue  # ended: its parent has its time now
+            continue  # it has ended: its time is counted with its parent's
         # The name in brackets may hold spaces; utime, stime, cutime, cstime are fields 14 to 17.
         fields = stat.rpartition(")")[2].split()
         ticks += sum(int(field) for field in fields[11:15])
@@ -32,7 +32,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def peak_megabytes(pids: Iterable[int]) -> float:
-    """The sum of the processes' peak resident sizes, in MB (10^6 bytes)."""
+    """Sum the processes' peak resident sizes, in MB (10^6 bytes)."""
     kilobytes = 0
     for pid in pids:
         try:

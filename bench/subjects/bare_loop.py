@@ -1,9 +1,9 @@
-"""The bare loop: how fast the same libraries go where nothing is guaranteed.
+"""The bare loop: how fast the same libraries are if nothing is guaranteed.
 
-kafka-python's poll, orjson, a fold, and one ``unnest`` upsert a poll, through asyncpg behind
-trio-asyncio, one transaction a partition at a time and two at once in all. No ledger, no fence, no
-order by key beyond the partition's, no drain, no retries, no metrics; offsets are committed once a
-second whatever has been written. It is the yardstick of `bench.throughput`.
+kafka-python's poll, orjson, a fold, and one ``unnest`` upsert per poll, through asyncpg behind
+trio-asyncio, one transaction per partition at a time and two at once in all. No ledger, no fence, no
+order beyond the partition's, no drain, no retries, no metrics; offsets are committed once per second,
+whatever has been written. `bench.throughput` compares the pipeline with it.
 
 ``--fast`` puts aiokafka's compiled record batch behind kafka-python's fetcher.
 """
@@ -28,7 +28,7 @@ POLL_RECORDS = 4000
 
 
 def main() -> None:
-    """Run until killed."""
+    """Run until it is killed."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--fast", action="store_true", help="decode with aiokafka's compiled batch")
     options = parser.parse_args()
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 async def loop(options: Any) -> None:
-    """Poll, and hand each partition's records to the partition's own task, in order."""
+    """Poll, and send each partition's records to the partition's own task, in order."""
     consumer = KafkaConsumer(
         options.topic,
         bootstrap_servers=options.bootstrap,
@@ -58,7 +58,7 @@ async def loop(options: Any) -> None:
         while True:
             for partition, records in (await trio.to_thread.run_sync(poll)).items():
                 if partition not in lanes:
-                    # One place: the next poll's records are decoded while the last are written.
+                    # One place: the next poll's records are decoded while the last ones are written.
                     lanes[partition], receive = trio.open_memory_channel[list[Any]](1)
                     nursery.start_soon(lane, receive, free, idle)
                 await lanes[partition].send(records)
@@ -69,7 +69,7 @@ async def lane(
     free: trio.MemorySendChannel[Writer],
     idle: trio.MemoryReceiveChannel[Writer],
 ) -> None:
-    """One partition: its batches, one after the other, on whichever connection is idle."""
+    """Write the batches of one partition, one after the other, on any idle connection."""
     async for records in receive:
         arrays = columns(folded([record.value for record in records]))
         writer = await idle.receive()
@@ -80,9 +80,9 @@ async def lane(
 def compiled_records(
     self: Any, tp: Any, records: Any, _key_deserializer: Any, _value_deserializer: Any
 ) -> Iterator[Any]:
-    """`Fetcher.PartitionRecords._unpack_records`, by aiokafka's compiled batch.
+    """Replace `Fetcher.PartitionRecords._unpack_records` by aiokafka's compiled batch.
 
-    CRC checked, control batches skipped. Aborted transactions are not: the topic has none.
+    The CRC is checked and control batches are skipped; aborted transactions aren't, the topic has none.
     """
     while (batch := records.next_batch()) is not None:
         compiled = DefaultRecordBatch(bytes(batch._buffer))

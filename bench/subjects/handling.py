@@ -1,6 +1,6 @@
 """The handlers that `bench.handlers` measures, as a user would write them.
 
-A call may be repeated after a rollback, so a handler changes neither its records nor their documents.
+A call may be repeated after a rollback, so no handler changes its records or their documents.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ where id = $1"""
 
 
 def row(document: dict[str, Any]) -> tuple[Any, ...]:
-    """The values of one record's row."""
+    """Return the values of one record's row."""
     return (
         document["id"], document["app_id"], document["last_seen"], document["session_count"],
         orjson.dumps(document["tags"]).decode(),
@@ -49,13 +49,13 @@ def row(document: dict[str, Any]) -> tuple[Any, ...]:
 
 
 async def upsert(tx: Transaction, records: Sequence[Record]) -> None:
-    """One upsert a record."""
+    """Upsert each record by a statement of its own."""
     for record in records:
         await tx.execute(UPSERT, *row(record.document))
 
 
 async def two(tx: Transaction, records: Sequence[Record]) -> None:
-    """Two statements a record, in turn."""
+    """Execute two statements per record, in turn."""
     for record in records:
         values = row(record.document)
         await tx.execute(INSERT, *values[:2])
@@ -63,7 +63,7 @@ async def two(tx: Transaction, records: Sequence[Record]) -> None:
 
 
 async def batch(tx: Transaction, records: Sequence[Record]) -> None:
-    """The rows of a whole batch as one ``unnest`` upsert, as the declared sink writes them."""
+    """Upsert a whole batch by one ``unnest`` statement, as the declared sink does."""
     rows: dict[int, dict[str, Any]] = {}
     for record in records:
         newer = record.document

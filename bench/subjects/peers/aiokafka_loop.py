@@ -1,7 +1,7 @@
-"""A hand-written loop: aiokafka, orjson, asyncpg, one ``unnest`` upsert a batch.
+"""A hand-written loop: aiokafka, orjson, asyncpg, one ``unnest`` upsert per batch.
 
-Offsets are committed once a second, those whose records are committed to Postgres: at-least-once, in
-order by partition; no retries.
+Offsets are committed once per second, after their records are committed to Postgres: at-least-once, in
+order per partition; no retries.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The peers: how each is built, and the command that runs it, in all the variants that are measured."""
+"""The peers: how each is built, and the command that runs it, in all variants that are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,31 +13,35 @@ import attrs
 from bench.harness.drain import Commands, Job
 from bench.subjects import programs
 from bench.subjects.peers import debezium, environment
+from pipeline.local import LocalError
 from pipeline.local.java import find_java
 
 JVM = ["-Xms256m", "-Xmx768m", "-XX:+UseParallelGC"]
-"""For 2 cores: a heap that keeps 100,000 buffered records, and the collector for throughput."""
+"""For 2 cores: a heap for 100,000 buffered records, and the garbage collector for throughput."""
+
+
+RUST_BATCH, RUST_CONNECTIONS = 10_000, 3
 
 
 def _nothing() -> None:
-    """Nothing to build."""
+    """Build nothing."""
 
 
 @attrs.frozen
 class Peer:
-    """A program to compare, or a variant of one."""
+    """A program to compare with, or a variant of one."""
 
     name: str
     family: str
-    """Variants of one program share it; the best of a family is quoted."""
+    """Shared by the variants of one program; the best of a family is quoted."""
     commands: Commands
     build: Callable[[], Any] = _nothing
     enveloped: bool = False
-    """Reads the topic whose values carry their schema."""
+    """Whether it reads the topic whose values carry their schema."""
     share: float = 1.0
-    """Of the records: slow programs drain a smaller topic, for the figures are per record."""
+    """Of the records: slow programs drain a smaller topic, as the figures are per record."""
     order: str = "partition"
-    """Within what it keeps the order."""
+    """Within what it keeps the order: partition or key."""
     exactly_once: bool = False
 
 
@@ -59,10 +64,16 @@ def _parallel_consumer(job: Job, *, batch: int, in_flight: int) -> list[list[str
 
 
 def jdbc(dsn: str) -> str:
-    """A postgresql:// DSN as a JDBC URL."""
+    """Convert a postgresql:// DSN to a JDBC URL."""
     parts = urlsplit(dsn)
     port = parts.port or 5432
     return f"jdbc:postgresql://{parts.hostname}:{port}{parts.path}?user={parts.username}"
+
+
+def _rust(job: Job) -> list[list[str]]:
+    batch, connections = str(RUST_BATCH), str(RUST_CONNECTIONS)
+    work = [job.bootstrap, job.topic, job.group, job.dsn, batch, connections]
+    return [[str(environment.rust()), *work]]
 
 
 def _python(name: str, family: str, module: str, *extra: str) -> Peer:
@@ -77,7 +88,7 @@ def _debezium(variant: str) -> Peer:
 
 
 def _parallel(batch: int, in_flight: int, share: float = 1.0) -> Peer:
-    family = "Parallel Consumer" + (", one upsert a record" if batch == 1 else ", batches")
+    family = "Parallel Consumer" + (", one upsert per record" if batch == 1 else ", batches")
     name = f"Parallel Consumer, batch {batch}, {in_flight} in flight"
     commands = partial(_parallel_consumer, batch=batch, in_flight=in_flight)
     return Peer(name, family, commands, environment.parallel_consumer, share=share, order="key")
@@ -91,6 +102,7 @@ PEERS = (
     _python("confluent-kafka loop, 2 lanes", "confluent-kafka loop", "confluent_loop", "--lanes=2"),
     _python("aiokafka loop", "aiokafka loop", "aiokafka_loop"),
     _python("aiokafka loop, 2 lanes", "aiokafka loop", "aiokafka_loop", "--lanes=2"),
+    Peer("Rust loop, 3 connections", "Rust loop", _rust, environment.rust),
     _python("FastStream", "FastStream", "faststream_app"),
     *(_debezium(variant) for variant in debezium.VARIANTS),
     _parallel(500, 2),
@@ -98,7 +110,7 @@ PEERS = (
     _parallel(1, 16, share=0.2),
     _parallel(1, 32, share=0.2),
     Peer(
-        "pyrallel-consumer, one upsert a record",
+        "pyrallel-consumer, one upsert per record",
         "pyrallel-consumer",
         _pyrallel,
         environment.pyrallel,
@@ -111,3 +123,26 @@ TWO = Peer(
     "pipeline, 2 processes", "pipeline, 2 processes", partial(programs.pipeline, processes=2),
     order="key", exactly_once=True,
 )  # fmt: skip
+
+HAND_LOOPS = ("confluent-kafka loop", "aiokafka loop")
+"""The families of loops in Python that users write by hand."""
+JAVA = (
+    "Debezium JDBC sink",
+    "Parallel Consumer, batches",
+    "Parallel Consumer, one upsert per record",
+)
+"""The families that run on a JVM."""
+
+
+def built(peers: Iterable[Peer]) -> tuple[list[Peer], dict[str, str]]:
+    """Build peers; return those that can run here, and why the others can't, by name."""
+    ready, skipped = [], {}
+    for peer in peers:
+        try:
+            peer.build()
+        except (environment.BuildFailed, LocalError) as problem:
+            skipped[peer.name] = str(problem)
+            print(f"skipped: {peer.name}: {problem}", file=sys.stderr, flush=True)
+        else:
+            ready.append(peer)
+    return ready, skipped

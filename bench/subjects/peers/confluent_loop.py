@@ -1,4 +1,4 @@
-"""A hand-written loop: confluent-kafka (librdkafka), orjson, asyncpg, one ``unnest`` upsert a batch.
+"""A hand-written loop: confluent-kafka (librdkafka), orjson, asyncpg, one ``unnest`` upsert per batch.
 
 Offsets are stored once their records are committed to Postgres, and librdkafka commits what is stored
 every second, as its documents advise for at-least-once. Order by partition; no retries.
@@ -51,7 +51,7 @@ async def main() -> None:
 
 
 def by_lane(messages: list[Any], lanes: Lanes) -> dict[int, tuple[list[bytes], dict[int, int]]]:
-    """Lane → values in order, and the next offset of each partition."""
+    """Sort messages by lane: values in order, and the next offset of each partition."""
     batches: dict[int, tuple[list[bytes], dict[int, int]]] = defaultdict(lambda: ([], {}))
     for message in messages:
         if message.error() is not None:

@@ -1,17 +1,17 @@
 """Debezium's JDBC sink on Kafka Connect: the files that configure it.
 
 It needs values that carry their schema. A sink that upserts can't add, so the values of its topic hold
-what `session_count` amounts to by then: then the rows must come out the same as everyone's, and the
-harness sees its progress in the same way.
+running totals as `session_count`: the resulting rows are the same as everyone's, and the harness
+observes its progress in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import orjson
 
+from bench.harness import load
 from bench.harness.drain import Job
 from bench.subjects.peers import environment
 from pipeline.local.java import find_java
@@ -41,12 +41,12 @@ _FIELDS = [
 SCHEMA = orjson.dumps({"type": "struct", "name": "session", "optional": False, "fields": _FIELDS})
 
 
-def enveloped(source: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """The load's records with schema, payload, and running totals."""
+def enveloped(source: load.Records) -> load.Records:
+    """Wrap the load's records: schema and payload, with running totals."""
     totals: dict[int, int] = {}
     for key, value in source:
         document = orjson.loads(value)
-        document.pop("pad", None)  # no column takes it, and a sink refuses a field without one
+        document.pop("pad", None)  # the sink refuses a field without a column
         total = totals.get(document["id"], 0) + document["session_count"]
         document["session_count"] = totals[document["id"]] = total
         document["tags"] = orjson.dumps(document["tags"]).decode()
@@ -55,7 +55,7 @@ def enveloped(source: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, by
 
 
 def commands(job: Job, *, variant: str, jvm: list[str]) -> list[list[str]]:
-    """Connect in standalone mode with one task a core."""
+    """Return the command of Connect in standalone mode, with one task per core."""
     home = environment.connect()
     worker, connector = job.directory / "worker.properties", job.directory / "sink.properties"
     worker.write_text(_properties(_worker(job)))

@@ -1,7 +1,7 @@
-"""What the peers need and the pipeline doesn't: built once, kept in the user's cache folder.
+"""What the peers need and the pipeline doesn't: built once and kept in the user's cache folder.
 
-Each build's name holds the digest of its inputs, so a change of a pinned version builds anew. A build
-that was cut off is not taken for a complete one.
+The name of each build has the digest of its inputs, so a change of a pinned version causes a new build.
+A build that was interrupted is not taken for a complete one.
 """
 
 from __future__ import annotations
@@ -21,31 +21,36 @@ from pipeline.local.places import cache_directory
 
 HERE = Path(__file__).parent
 JAVA = HERE / "java"
+RUST = HERE / "rust"
 NEWER = ("python3.12", "python3.13", "python3.14")
 
 
 class BuildFailed(Exception):
-    """A peer can't be built here; the message says why."""
+    """A peer can't be built here; the message has the reason."""
 
 
 @cache
 def python() -> Path:
-    """The interpreter of the peers' virtual environment."""
+    """Return the interpreter of the peers' virtual environment.
+
+    Raises:
+        BuildFailed: it can't be built.
+    """
     return _environment("bench-python", HERE / "requirements.txt", sys.executable)
 
 
 @cache
 def pyrallel() -> Path:
-    """The interpreter of pyrallel-consumer's virtual environment.
+    """Return the interpreter of pyrallel-consumer's virtual environment.
 
     Raises:
-        BuildFailed: there is no Python 3.12 or newer.
+        BuildFailed: it can't be built, or there is no Python 3.12 or newer.
     """
     return _environment("bench-pyrallel", HERE / "requirements-pyrallel.txt", _newer_python())
 
 
 def _newer_python() -> str:
-    """A Python of at least 3.12: this one, one of the path, or one of pyenv's."""
+    """Find a Python of at least 3.12: this one, one on PATH, or one of pyenv's."""
     if sys.version_info >= (3, 12):
         return sys.executable
     known = [found for name in NEWER if (found := shutil.which(name))]
@@ -72,7 +77,12 @@ def _environment(name: str, requirements: Path, base: str) -> Path:
 
 @cache
 def parallel_consumer() -> str:
-    """The class path of the Parallel Consumer and its handler, compiled."""
+    """Return the class path of the Parallel Consumer and its compiled handler.
+
+    Raises:
+        BuildFailed: it can't be built.
+        LocalError: Java or Maven is missing.
+    """
     inputs = [JAVA / "parallel-consumer.xml", JAVA / "Upserts.java"]
 
     def build(place: Path, log: Path) -> None:
@@ -88,7 +98,12 @@ def parallel_consumer() -> str:
 
 @cache
 def connect() -> Path:
-    """Kafka Connect with the JDBC sink: a directory with ``lib`` and ``plugins``."""
+    """Return a directory with Kafka Connect (``lib``) and the JDBC sink (``plugins``).
+
+    Raises:
+        BuildFailed: it can't be built.
+        LocalError: Java or Maven is missing.
+    """
 
     def build(place: Path, log: Path) -> None:
         _dependencies(JAVA / "connect.xml", place / "lib", log)
@@ -98,6 +113,28 @@ def connect() -> Path:
         archive.unlink()
 
     return _built("bench-connect", [JAVA / "connect.xml"], build)
+
+
+@cache
+def rust() -> Path:
+    """Return the program of the Rust loop.
+
+    Raises:
+        BuildFailed: it can't be built, or there is no cargo.
+    """
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise BuildFailed("the Rust loop needs cargo, and there is none on PATH")
+    manifest = RUST / "Cargo.toml"
+    inputs = [manifest, RUST / "Cargo.lock", RUST / "src" / "main.rs"]
+
+    def build(place: Path, log: Path) -> None:
+        command = [cargo, "build", "--release", "--locked", "--quiet"]
+        with tempfile.TemporaryDirectory() as target:
+            _run([*command, "--manifest-path", str(manifest), "--target-dir", target], log)
+            shutil.copy(Path(target) / "release" / "upserts", place / "upserts")
+
+    return _built("bench-rust", inputs, build) / "upserts"
 
 
 def _built(name: str, inputs: Sequence[Path], build: Callable[[Path, Path], None]) -> Path:

@@ -1,7 +1,7 @@
 """FastStream: a batch subscriber that acknowledges after the handler (``AckPolicy.ACK``).
 
-The body is passed on as bytes and no types are applied, so that FastStream's own decoding and
-validation cost nothing; the handler does what the hand-written loops do.
+Bodies are passed on as bytes and no types are applied, so that FastStream's own decoding and validation
+cost nothing; the handler does what the hand-written loops do.
 """
 
 from __future__ import annotations

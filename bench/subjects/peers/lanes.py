@@ -1,4 +1,4 @@
-"""Several writes at once, as a careful hand-written loop does them: a lane each."""
+"""Several writes at once, as a careful hand-written loop does them: each in a lane of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bench.subjects.peers.upsert import Writer, columns, folded
 
 
 class Lanes:
-    """A connection a lane, and one write at a time on each.
+    """One connection per lane, with one write at a time.
 
     A partition always has the same lane, so its order holds and no row is locked by two writes. The
-    next batch is fetched and folded while the last one is in Postgres.
+    next batch is fetched and folded while Postgres executes the last one.
     """
 
     def __init__(self, writers: list[Writer]) -> None:
@@ -21,15 +21,15 @@ class Lanes:
 
     @classmethod
     async def open(cls, dsn: str, count: int) -> Lanes:
-        """Connect."""
+        """Open a connection per lane."""
         return cls([await Writer.open(dsn) for _ in range(count)])
 
     def of(self, partition: int) -> int:
-        """The lane of a partition."""
+        """Return the lane of a partition."""
         return partition % len(self._writers)
 
     async def write(self, lane: int, values: list[bytes], then: Callable[[], None]) -> None:
-        """Start a write when the lane's last one is done; ``then`` is called once it is committed."""
+        """Start a write once the lane's last one is done; call ``then`` when it is committed."""
         arrays = columns(folded(values))
         running = self._running[lane]
         if running is not None:

@@ -1,4 +1,4 @@
-"""pyrallel-consumer, asyncio engine, order by key: a worker that upserts one record."""
+"""pyrallel-consumer, asyncio engine, order per key: a worker that upserts one record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hand-written loops share: fold a batch to one row a key, one ``unnest`` upsert.
+"""What the hand-written loops share: fold a batch to one row per key, one ``unnest`` upsert.
 
 Nothing of the pipeline is imported here: the loops run in a virtual environment of their own.
 """
@@ -23,7 +23,7 @@ on conflict (id) do update set
 
 
 def arguments(about: str) -> argparse.ArgumentParser:
-    """The arguments that every program here takes."""
+    """Make the parser of the options that every program here takes."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
@@ -33,7 +33,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 def folded(values: Iterable[bytes]) -> list[dict[str, Any]]:
-    """JSON values in order → one document a key, counts added, sorted by key (no deadlocks)."""
+    """Fold JSON values in order: one document per key, counts added, sorted by key (no deadlocks)."""
     rows: dict[int, dict[str, Any]] = {}
     loads = orjson.loads
     for value in values:
@@ -46,7 +46,7 @@ def folded(values: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def columns(documents: list[dict[str, Any]]) -> tuple[list[Any], ...]:
-    """The statement's five arrays."""
+    """Lay out documents as the statement's five arrays."""
     dumps = orjson.dumps
     return (
         [document["id"] for document in documents],
@@ -58,7 +58,7 @@ def columns(documents: list[dict[str, Any]]) -> tuple[list[Any], ...]:
 
 
 class Writer:
-    """One connection and its prepared statement. On asyncio; one write at a time."""
+    """One connection and its prepared statement, on asyncio; one write at a time."""
 
     def __init__(self, connection: asyncpg.Connection[Any], statement: Any) -> None:
         self._connection = connection
@@ -66,10 +66,10 @@ class Writer:
 
     @classmethod
     async def open(cls, dsn: str) -> Writer:
-        """Connect and prepare."""
+        """Connect and prepare the statement."""
         connection = await asyncpg.connect(dsn)
         return cls(connection, await connection.prepare(STATEMENT))
 
     async def write(self, arrays: tuple[list[Any], ...]) -> None:
-        """One upsert, committed when it returns."""
+        """Write one batch; it is committed when this returns."""
         await self._statement.fetch(*arrays)

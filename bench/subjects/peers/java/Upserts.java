@@ -21,7 +21,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Confluent's Parallel Consumer with a handler that upserts: one row a record, or one unnest a batch.
+ * Confluent's Parallel Consumer with a handler that upserts: one row per record, or one unnest per batch.
  *
  * <p>Arguments: bootstrap, topic, group, JDBC URL, records in a batch, batches in flight. Order by
  * key, offsets committed asynchronously, a connection for each batch in flight.
@@ -111,7 +111,7 @@ public final class Upserts {
     statement.setString(5, document.get("tags").toString());
   }
 
-  /** Folds to a row a key, sorted: two batches never lock rows in different orders. */
+  /** Fold to one row per key, sorted: two batches never lock rows in different orders. */
   private static void many(PreparedStatement statement, PollContext<byte[], byte[]> context)
       throws IOException, SQLException {
     TreeMap<Long, ObjectNode> rows = new TreeMap<>();

@@ -1,6 +1,6 @@
-"""Draws what grows with a load: a column an axis, a row a figure; the goal as a band.
+"""Draw what grows with a load: a column per axis, a row per figure; the goal is a band.
 
-Runs in the peers' environment: ``python -m bench.harness.plots.growth FIGURES.json PICTURE.svg``.
+Runs in the peers' environment: ``python -m bench.pictures.growth FIGURES.json PICTURE.svg``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ROWS = (
 )
 SCALE = {"rate": 1e-3}
 GOAL = 0.10
-"""As in `bench.harness.flatness`, which this environment can't import: it has no attrs."""
+"""As in `bench.growth`, which this environment can't import: it has no attrs."""
 
 BLUE, GREY, BAND = "#1f6f8b", "#4a4a4a", "#cfe3ea"
 
 
 def main(source: str, target: str) -> None:
-    """Read figures, write a picture."""
+    """Read a file of results and write its picture."""
     import matplotlib  # type: ignore[import-not-found, unused-ignore]
 
     matplotlib.use("Agg")
@@ -58,7 +58,7 @@ def main(source: str, target: str) -> None:
 
 
 def _draw(panel: Any, runs: list[dict[str, Any]], key: str) -> None:
-    """Every run a dot, the medians a line."""
+    """Draw every run as a dot and the medians as a line."""
     found: dict[float, list[float]] = {}
     for run in runs:
         found.setdefault(run["value"], []).append(run[key] * SCALE.get(key, 1.0))
@@ -68,7 +68,7 @@ def _draw(panel: Any, runs: list[dict[str, Any]], key: str) -> None:
 
 
 def _goal(panel: Any, verdict: dict[str, Any], name: str) -> None:
-    """The band in which all figures should lie."""
+    """Draw the band in which all figures should lie."""
     expected = {float(value): figure for value, figure in verdict["expected"].items()}
     low = [figure * (1 - GOAL) for figure in expected.values()]
     high = [figure * (1 + GOAL) for figure in expected.values()]
@@ -83,7 +83,7 @@ def _goal(panel: Any, verdict: dict[str, Any], name: str) -> None:
 
 
 def _values(panel: Any, runs: list[dict[str, Any]]) -> None:
-    """Mark the measured values, on a scale where each step is a factor."""
+    """Mark the measured values on a logarithmic scale."""
     from matplotlib.ticker import (  # type: ignore[import-not-found, unused-ignore]
         FixedLocator,
         NullLocator,

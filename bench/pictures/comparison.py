@@ -1,6 +1,6 @@
-"""Draws a comparison: records/s, CPU and memory, each run a dot, the median a bar.
+"""Draw a comparison: records/s, CPU and memory; each run is a dot, each median a bar.
 
-Runs in the peers' environment: ``python -m bench.harness.plots.comparison FIGURES.json PICTURE.png``.
+Runs in the peers' environment: ``python -m bench.pictures.comparison FIGURES.json PICTURE.png``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PANELS = (
 
 
 def main(source: str, target: str) -> None:
-    """Read figures, write a picture."""
+    """Read a file of results and write its picture."""
     import matplotlib  # type: ignore[import-not-found, unused-ignore]
 
     matplotlib.use("Agg")

@@ -1,1 +1,0 @@
-"""Pictures. These modules run in the peers' environment, which has matplotlib and little else."""
