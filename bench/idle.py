@@ -31,14 +31,14 @@ APPLIED = "select coalesce(sum(session_count), 0) from sessions"
 
 
 def share(pids: Sequence[int], seconds: float) -> float:
-    """Return the CPU that processes use over so many seconds, as a share of one core."""
+    """Return the CPU that processes use over ``seconds``, as a share of one core."""
     before, started = usage.cpu_seconds(pids), time.monotonic()
     time.sleep(seconds)
     return (usage.cpu_seconds(pids) - before) / (time.monotonic() - started)
 
 
 def shares(started: Servers, seconds: float) -> dict[str, float]:
-    """Measure each state for so many seconds: shares of one core.
+    """Measure each state for ``seconds``; return shares of one core.
 
     Raises:
         DrainFailed: the instance did not apply everything, or its metrics could not be read.

@@ -91,7 +91,8 @@ def measured(servers: Servers, rate: float, seconds: float, warm_up: float) -> M
     """Produce beside an instance, and read what became of the records due after the warm-up.
 
     Raises:
-        DrainFailed: the producer failed, or not all records were applied.
+        DrainFailed: the producer failed, not all records were applied, or none was due after the
+            warm-up.
     """
     with Live.open(servers, pipeline) as live:
         live.instance()
@@ -106,6 +107,8 @@ def measured(servers: Servers, rate: float, seconds: float, warm_up: float) -> M
     flushes = after["flushes"] - before["flushes"]
     flush = (after["milliseconds"] - before["milliseconds"]) / flushes if flushes else 0.0
     start = min(sample.committed for sample in samples) + warm_up
+    if not any(sample.due >= start for sample in samples):
+        raise DrainFailed("no record was due after the warm-up: more --seconds")
     return figures(samples, start, rate, produced, flush)
 
 

@@ -94,7 +94,7 @@ class Drained:
 
 
 class DrainFailed(Exception):
-    """A program ended early or did not finish in time; the message has the end of its log."""
+    """A program ended early, did not finish in time, or was too fast to be measured."""
 
 
 @contextmanager
@@ -196,13 +196,17 @@ class _Drain:
 
     async def _measured(self, databases: Databases) -> Drained:
         before, began = await self._first_rows(databases)
+        records = self._topic.records - before
+        if not records:
+            raise DrainFailed(
+                f"{self._name} applied everything before the first look: more records"
+            )
         ours, postgres, kafka = self._cpu()
         first = await databases.next_transaction()
         await self._until_all_applied(databases)
         ours_end, postgres_end, kafka_end = self._cpu()
         transactions = await databases.next_transaction() - first
         memory = usage.peak_megabytes(self._pids())
-        records = self._topic.records - before
         seconds = await databases.last_commit() - began
         return Drained(
             program=self._name,

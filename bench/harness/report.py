@@ -9,7 +9,7 @@ from bench.harness.drain import Drained
 NAME = 40
 HEADER = (
     f"{'':<{NAME}} {'records/s':>10} {'CPU µs':>8} {'memory MB':>10} {'Postgres µs':>12} "
-    f"{'Kafka µs':>9} {'records a transaction':>22}"
+    f"{'Kafka µs':>9} {'records per transaction':>24}"
 )
 
 
@@ -18,7 +18,7 @@ def line(run: Drained) -> str:
     wrong = f"  {run.wrong} ROWS WRONG" if run.wrong else ""
     return (
         f"{run.program:<{NAME}} {run.rate:>10,.0f} {run.cpu:>8.2f} {run.memory:>10.0f} "
-        f"{run.postgres_cpu:>12.2f} {run.kafka_cpu:>9.2f} {run.batch:>22,.0f}{wrong}"
+        f"{run.postgres_cpu:>12.2f} {run.kafka_cpu:>9.2f} {run.batch:>24,.0f}{wrong}"
     )
 
 

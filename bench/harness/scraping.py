@@ -14,7 +14,7 @@ APPLIED = b"pipeline_records_applied_total{"
 
 @contextmanager
 def scraping(listen: str, every: float) -> Iterator[None]:
-    """Read the metrics at an address every so many seconds, on a thread, until the block ends.
+    """Read the metrics at an address every ``every`` seconds, on a thread, until the block ends.
 
     Raises:
         DrainFailed: the block ended, and no answer had the counter of applied records.

@@ -13,7 +13,7 @@ from typing import Any
 
 PANELS = (
     ("rate", "records/s"),
-    ("cpu", "CPU of the program, µs a record"),
+    ("cpu", "CPU of the program, µs per record"),
     ("memory", "peak memory, MB"),
 )
 

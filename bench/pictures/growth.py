@@ -18,7 +18,7 @@ COLUMNS = {
     "shards": "shards",
 }
 ROWS = (
-    ("cpu", "CPU of the instance,\nµs a record"),
+    ("cpu", "CPU of the instance,\nµs per record"),
     ("rate", "throughput,\nthousand records/s"),
     ("memory", "peak memory,\nMB"),
 )
