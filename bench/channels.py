@@ -1,9 +1,9 @@
-"""What a record costs in the key channels: put, take and done together, in µs of CPU.
+"""What does a record cost in the key channels? Put, take and done together, in µs of CPU.
 
-The budget is 1 µs where a record has one key and 3 µs where it has two, whatever the number of keys.
-The load is a partition's: records whose keys are drawn at random are put, and taken by eight writers
-in turn, so that about --buffered records wait all the time, the default of [limits] max_buffered. Of
-several rounds the median counts.
+The goals are 1 µs for records with one key and 3 µs for records with two, whatever the number of
+distinct keys. The load is that of one partition: records with random keys are put, and taken by eight
+writers in turn, so that about --buffered records wait all the time (the default is that of [limits]
+max_buffered). The median of several rounds counts.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ import argparse
 import random
 import sys
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from statistics import median
 from time import process_time
 
+from bench.harness.goals import Goal, at_most
+from bench.harness.question import Answer, answer, parser
 from pipeline.consumer.channels import Batch, Channels, KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.records.record import Record, TopicPartition
 
-EXAMPLE = "example: python -m bench.channels --records 200000 --rounds 3"
-BUDGET = {1: 1.0, 2: 3.0}
+BUDGETS = {1: 1.0, 2: 3.0}
+"""µs per record, by the number of keys per record."""
 KEYS = (1_000, 100_000, 1_000_000)
 SOURCE = TopicPartition("bench", 0)
 PUT, TAKE, WRITERS = 500, 1_000, 8
 
 
 class Blank:
-    """A message of which nothing is looked at."""
+    """A message whose content is never read."""
 
     offset, timestamp, key, value, headers = 0, 0, None, None, ()
 
 
 def chunks(count: int, keys: int, keys_each: int) -> Iterator[list[Record]]:
-    """Records in offset order, as a decoder gives them, with keys drawn from ``keys``."""
+    """Make records in offset order, as a decoder does, with random ones of ``keys`` keys."""
     choose, raw = random.Random(keys), Blank()
     for start in range(0, count, PUT):
         numbers = [choose.randrange(keys) for _ in range(PUT * keys_each)]
@@ -47,7 +49,7 @@ def chunks(count: int, keys: int, keys_each: int) -> Iterator[list[Record]]:
 
 
 def drain(channels: Channels, buffered: int) -> tuple[float, int]:
-    """Take and finish until ``buffered`` records wait: CPU seconds, and how many were finished."""
+    """Take and finish records until ``buffered`` wait; return CPU seconds and finished records."""
     finished, in_flight = 0, deque[Batch]()
     started = process_time()
     while channels.waiting > buffered or in_flight:
@@ -61,7 +63,7 @@ def drain(channels: Channels, buffered: int) -> tuple[float, int]:
 
 
 def one_round(keys_each: int, keys: int, count: int, buffered: int) -> float:
-    """µs of CPU a record."""
+    """Measure one round: µs of CPU per record."""
     channels: Channels = KeyChannels() if keys_each == 1 else MultiKeyChannels()
     seconds, finished, put = 0.0, 0, 0
     for chunk in chunks(count, keys, keys_each):
@@ -78,30 +80,40 @@ def one_round(keys_each: int, keys: int, count: int, buffered: int) -> float:
     return (seconds + cost) / put * 1e6
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line a case; 1 where one is over its budget."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.channels", description=__doc__, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "--records", type=int, default=1_000_000, help="at least (default: 1000000)"
-    )
-    parser.add_argument("--buffered", type=int, default=20_000, help="(default: 20000)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    options = parser.parse_args(arguments)
-    over = False
-    print(f"{'keys a record':>13} {'keys':>10} {'µs a record':>12} {'budget':>7}")
-    for keys_each, budget in BUDGET.items():
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure each number of keys per record with each number of distinct keys."""
+    costs: dict[int, dict[int, float]] = {}
+    print(f"{'keys per record':>15} {'keys':>10} {'µs per record':>14}")
+    for keys_each in BUDGETS:
+        costs[keys_each] = {}
         for keys in KEYS:
             count = max(options.records, keys)
-            cost = median(
+            cost = costs[keys_each][keys] = median(
                 one_round(keys_each, keys, count, options.buffered) for _ in range(options.rounds)
             )
-            over = over or cost > budget
-            mark = "  over" if cost > budget else ""
-            print(f"{keys_each:>13} {keys:>10,} {cost:>12.2f} {budget:>7.1f}{mark}", flush=True)
-    return int(over)
+            print(f"{keys_each:>15} {keys:>10,} {cost:>14.2f}", flush=True)
+    return Answer({"microseconds": costs}, goals(costs))
+
+
+def goals(costs: Mapping[int, Mapping[int, float]]) -> list[Goal]:
+    """Compare the highest cost of each number of keys per record with its budget."""
+    return [
+        at_most(f"µs, {keys_each} per record, highest", max(costs[keys_each].values()), budget)
+        for keys_each, budget in BUDGETS.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("channels", __doc__, "--records 200000 --rounds 3")
+    made.add_argument(
+        "--records", type=int, default=1_000_000, help="per round, at least (default: 1,000,000)"
+    )
+    made.add_argument(
+        "--buffered", type=int, default=20_000, help="records that wait (default: 20,000)"
+    )
+    made.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    return answer(made.parse_args(arguments), measure)
 
 
 if __name__ == "__main__":

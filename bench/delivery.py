@@ -1,61 +1,66 @@
-"""What the guarantee costs: the same pipeline with and without, in turn in one run.
+"""What does the guarantee cost? The same pipeline with and without it, in turn.
 
 exactly-once     as delivered
-at-least-once    no ledger, no fence
+at-least-once    no ledger and no fence
+
+There is no goal: what the guarantee may cost is for its users to say.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from bench.drain import Drained, Job, drain, filled, servers
-from bench.programs import pipeline
-from bench.throughput import HEADER, line, rate
+from bench.harness.drain import servers
+from bench.harness.experiment import Experiment, Variant
+from bench.harness.question import Answer, add_load, answer, parser
+from bench.harness.topics import Load, Topics
+from bench.subjects.programs import pipeline
 
-LEAST_ONCE = "at-least-once"
-EXACTLY_ONCE = "exactly-once"
-
-
-def at_least_once(job: Job) -> list[list[str]]:
-    """The pipeline without its ledger."""
-    commands = pipeline(job)
-    file = job.directory / "pipeline.toml"
-    text = file.read_text().replace("[pipeline]\n", f'[pipeline]\ndelivery = "{LEAST_ONCE}"\n')
-    file.write_text(text)
-    return commands
+EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
 
 
-VARIANTS: dict[str, Callable[[Job], list[list[str]]]] = {
-    EXACTLY_ONCE: pipeline,
-    LEAST_ONCE: at_least_once,
-}
+def variants(load: Load) -> list[Variant]:
+    """Return the pipeline with each guarantee."""
+    return [
+        Variant(delivery, partial(pipeline, pipeline={"delivery": delivery}), load)
+        for delivery in (EXACTLY_ONCE, AT_LEAST_ONCE)
+    ]
 
 
-def main() -> int:
-    """Run, print the ratios; 1 where a row is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.delivery", description=__doc__)
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    runs: dict[str, list[Drained]] = {name: [] for name in VARIANTS}
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure both guarantees in turn.
+
+    Raises:
+        DrainFailed: a run failed.
+    """
+    experiment = Experiment(variants(Load(options.records, options.keys, options.seed)))
     with servers() as started:
-        topic = filled(started, options.records, options.keys, 1)
-        print(HEADER)
-        for _ in range(options.rounds):
-            for name, commands in VARIANTS.items():
-                runs[name].append(drain(started, topic, name, commands))
-                print(line(runs[name][-1]), flush=True)
-    guarantee = 1 - rate(runs[EXACTLY_ONCE]) / rate(runs[LEAST_ONCE])
-    cpu = {name: statistics.median(run.postgres_cpu for run in runs[name]) for name in runs}
-    print(f"the guarantee costs {guarantee:.1%} of the throughput, and of Postgres's CPU")
+        experiment.measure(Topics(started), options.rounds)
+    costs = costs_of(experiment.median("rate"), experiment.median("postgres_cpu"))
     print(
-        f"  {cpu[EXACTLY_ONCE] - cpu[LEAST_ONCE]:.2f} µs a record ({cpu[LEAST_ONCE]:.2f} without)"
+        f"the guarantee costs {costs['throughput']:.1%} of the throughput and "
+        f"{costs['postgres_cpu']:.2f} µs of Postgres's CPU per record "
+        f"({experiment.median('postgres_cpu')[AT_LEAST_ONCE]:.2f} without it)"
     )
-    return int(any(run.wrong for measured in runs.values() for run in measured))
+    return Answer({"costs": costs, "runs": experiment.as_json()}, wrong=experiment.wrong)
+
+
+def costs_of(rates: Mapping[str, float], cpu: Mapping[str, float]) -> dict[str, float]:
+    """Return the share of the throughput and the CPU of Postgres, µs per record, that it costs."""
+    return {
+        "throughput": 1 - rates[EXACTLY_ONCE] / rates[AT_LEAST_ONCE],
+        "postgres_cpu": cpu[EXACTLY_ONCE] - cpu[AT_LEAST_ONCE],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("delivery", __doc__, "--records 250000 --rounds 2", goals=False)
+    add_load(made, 500_000, 3)
+    return answer(made.parse_args(arguments), measure)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What grows as a load grows: CPU a record, throughput and memory of one ``pipeline run``.
+"""What grows as a load grows? CPU per record, throughput and memory of one ``pipeline run``.
 
-Four axes, one at a time, the others held: partitions, keys, record size, shards. The goal is that the
-CPU a record does not depend on partitions, keys and shards, and on the size only by the bytes: within
-10 % of one level, or of one straight line.
+Four axes, one at a time while the others are held: partitions, keys, record size, shards. The goal is
+that the CPU per record does not depend on partitions, keys and shards, and on the size only by the
+bytes: within 10 % of one level, or of one straight line. ``--json`` also draws a picture (.svg).
 
-Shards are databases of one Postgres server here, so that what they show is the consumer's part: a
-real shard brings cores of its own. What a record holds beyond its columns is padding, read from Kafka
-and parsed, and not written to Postgres.
+The shards are databases of one Postgres server here, so they show the consumer's part only: a real
+shard brings cores of its own. What a record holds beyond its columns is padding: it is read from Kafka
+and parsed, but not written to Postgres.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from bench import growth_report, load, programs
-from bench.drain import Drained, DrainFailed, Topic, drain, filled, servers
-from bench.flatness import Verdict, flatness, linearity
-from bench.machine import machine, versions
-from pipeline.local import Servers
+from bench.harness import growth_report, load
+from bench.harness.drain import Drained, servers
+from bench.harness.experiment import Experiment, Variant
+from bench.harness.flatness import Fit, flatness, linearity
+from bench.harness.goals import Goal, at_most
+from bench.harness.question import Answer, add_load, answer, bound_of, parser
+from bench.harness.topics import Load, Topics
+from bench.pictures.draw import draw
+from bench.subjects.programs import pipeline
 
-RESULTS = Path(__file__).parent / "results"
+DEVIATION = 0.10
 
 SKIPPED = 0.25
-"""The share of the records applied before the clock starts: while it takes 256 partitions over, an
-instance already applies what it has of the first ones."""
+"""The share of the records applied before the clock starts: while an instance takes over 256
+partitions, it already applies records of the first ones."""
 
 
 @attrs.frozen
-class Load:
-    """A point in the space of loads. Size in bytes, of a record's value."""
+class Point:
+    """A point in the space of loads. ``size`` is that of a record's value, in bytes."""
 
     partitions: int = 16
     keys: int = 100_000
@@ -43,115 +47,91 @@ class Load:
     shards: int = 1
 
 
-@attrs.frozen
-class Axis:
-    """An attribute of `Load`, and the values that it takes while the others are held."""
-
-    name: str
-    values: tuple[int, ...]
-
-    def loads(self) -> dict[int, Load]:
-        """The axis's loads by value."""
-        return {value: attrs.evolve(Load(), **{self.name: value}) for value in self.values}
+AXES: Mapping[str, tuple[int, ...]] = {
+    "partitions": (1, 4, 16, 64, 256),
+    "keys": (1, 100, 10_000, 1_000_000),
+    "size": (100, 200, 1000, 4000),
+    "shards": (1, 2, 4, 8),
+}
+"""The attributes of `Point`, and the values that each takes while the others are held."""
 
 
-AXES = (
-    Axis("partitions", (1, 4, 16, 64, 256)),
-    Axis("keys", (1, 100, 10_000, 1_000_000)),
-    Axis("size", (100, 200, 1000, 4000)),
-    Axis("shards", (1, 2, 4, 8)),
-)
+def variant(axis: str, value: int, records: int, seed: int) -> Variant:
+    """Return the pipeline at a point of an axis."""
+    point = attrs.evolve(Point(), **{axis: value})
+    return Variant(
+        name_of(axis, value),
+        pipeline,
+        Load(records, point.keys, seed, point.partitions, point.size),
+        shards=point.shards,
+        skip=SKIPPED,
+        patience=240,
+    )
 
 
-class Topics:
-    """The topics of the loads, each filled when the first load needs it."""
-
-    def __init__(self, started: Servers, records: int, seed: int) -> None:
-        self._servers = started
-        self._records = records
-        self._seed = seed
-        self._made: dict[tuple[int, int, int], Topic] = {}
-
-    def of(self, wanted: Load) -> Topic:
-        key = (wanted.partitions, wanted.keys, wanted.size)
-        if key not in self._made:
-            self._made[key] = filled(
-                self._servers, self._records, wanted.keys, self._seed,
-                partitions=wanted.partitions, size=wanted.size,
-            )  # fmt: skip
-        return self._made[key]
+def name_of(axis: str, value: int) -> str:
+    """Return the name of a point of an axis."""
+    return f"{value:,} {growth_report.NAMES[axis]}"
 
 
-def main() -> int:
-    """Measure, write, print; 1 where a run failed or a row was wrong, whatever the goal says."""
-    options = _options()
-    axes = [axis for axis in AXES if options.axis in (None, axis.name)]
-    runs: dict[str, list[tuple[int, Drained]]] = {axis.name: [] for axis in axes}
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure the points of all axes in turn.
+
+    Raises:
+        DrainFailed: a run failed.
+    """
+    axes = {name: AXES[name] for name in options.axis or AXES}
+    experiment = Experiment(
+        [
+            variant(axis, value, options.records, options.seed)
+            for axis, values in axes.items()
+            for value in values
+        ]
+    )
     with servers() as started:
-        topics = Topics(started, options.records, options.seed)
-        print(growth_report.HEADER)
-        try:
-            for _ in range(options.rounds):
-                for axis in axes:
-                    for value, wanted in axis.loads().items():
-                        run = _measured(started, topics.of(wanted), wanted)
-                        runs[axis.name].append((value, run))
-                        print(growth_report.line(axis.name, value, run), flush=True)
-        except DrainFailed as problem:
-            print(problem, file=sys.stderr)
-            return 1
-    for axis in axes:
-        growth_report.write(options.output, axis.name, document(axis, runs[axis.name], options))
-    growth_report.draw(options.output)
-    print("\n" + growth_report.table(options.output))
-    return int(any(run.wrong for measured in runs.values() for _, run in measured))
+        experiment.measure(Topics(started), options.rounds)
+    figures: dict[str, Any] = {}
+    goals: list[Goal] = []
+    for axis, values in axes.items():
+        runs = {value: experiment.runs[name_of(axis, value)] for value in values}
+        fit = fitted(axis, runs, options.seed)
+        figures[axis] = axis_figures(axis, runs, fit)
+        name = f"CPU per record over {axis}, deviation"
+        goals.append(at_most(name, fit.deviation, bound_of(options)))
+    print("\n" + growth_report.table(figures))
+    return Answer({"axes": figures}, goals, experiment.wrong)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
-    parser.add_argument("--axis", choices=[axis.name for axis in AXES], help="one; none: all")
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE.json", default=RESULTS / "growth.json",
-        help="axes that are not run keep what is there; the picture goes beside it (default: "
-        "bench/results/growth.json)",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def _measured(started: Servers, topic: Topic, wanted: Load) -> Drained:
-    return drain(
-        started, topic, "pipeline", programs.pipeline,
-        shards=wanted.shards, skip=SKIPPED, patience=240,
-    )  # fmt: skip
-
-
-def document(
-    axis: Axis, runs: list[tuple[int, Drained]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """One axis's figures, what they were measured on, and what they say about the goal."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "load": {"records": options.records, "seed": options.seed, "rounds": options.rounds},
-        "held": attrs.asdict(Load(), filter=attrs.filters.exclude(axis.name)),
-        "runs": [{"value": value, **attrs.asdict(run)} for value, run in runs],
-        "verdict": attrs.asdict(verdict(axis, runs, options)),
-    }
-
-
-def verdict(axis: Axis, runs: list[tuple[int, Drained]], options: argparse.Namespace) -> Verdict:
-    """The medians of the CPU a record against the goal; sizes as they really were."""
-    medians = {
-        value: statistics.median(run.cpu for at, run in runs if at == value)
-        for value in axis.values
-    }
-    if axis.name != "size":
+def fitted(axis: str, runs: Mapping[int, Sequence[Drained]], seed: int) -> Fit:
+    """Fit a level to the medians of the CPU per record; over sizes a line, by the real sizes."""
+    medians = {value: statistics.median(run.cpu for run in of) for value, of in runs.items()}
+    if axis != "size":
         return flatness({float(value): cpu for value, cpu in medians.items()})
-    return linearity({load.mean_size(options.seed, value): cpu for value, cpu in medians.items()})
+    return linearity({load.mean_size(seed, size): cpu for size, cpu in medians.items()})
+
+
+def axis_figures(axis: str, runs: Mapping[int, Sequence[Drained]], fit: Fit) -> dict[str, Any]:
+    """Return the figures of an axis for the file of results."""
+    return {
+        "held": attrs.asdict(Point(), filter=attrs.filters.exclude(axis)),
+        "runs": [{"value": value, **attrs.asdict(run)} for value, of in runs.items() for run in of],
+        "verdict": attrs.asdict(fit),
+    }
+
+
+def picture(results: Path) -> None:
+    """Draw a file of results beside it."""
+    draw("growth", results, results.with_suffix(".svg"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("growth", __doc__, "--axis keys --axis shards --records 200000", bound=DEVIATION)
+    made.add_argument(
+        "--axis", choices=list(AXES), action="append", help="may be repeated; none: all"
+    )
+    add_load(made, 500_000, 1, keys=None)
+    return answer(made.parse_args(arguments), measure, picture)
 
 
 if __name__ == "__main__":

@@ -1,84 +1,85 @@
-"""What an idle instance costs: its CPU while it has nothing to do, as a share of one core.
+"""What does an idle instance cost? Its CPU while it has nothing to do, as a share of one core.
 
-Measured once it has caught up and committed, in two states: nothing to read, and nothing to read with
-the metrics scraped every five seconds. Exit code 1 above 2 % of a core.
+Measured once the instance has applied everything and committed, in two states: nothing to read, and
+nothing to read while its metrics are scraped every five seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
-from urllib.request import urlopen
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 
-from bench import load, programs, usage
-from bench.drain import PARTITIONS, Job
+from bench.harness import load, usage
+from bench.harness.drain import servers
+from bench.harness.goals import at_most
+from bench.harness.live import Live
+from bench.harness.question import Answer, answer, bound_of, parser
+from bench.harness.scraping import scraping
+from bench.subjects.programs import pipeline
 from pipeline.local import Servers
-from pipeline.local.postgres import psql
-from pipeline.local.waiting import wait_until
+from pipeline.local.ports import HOST, free_port
 
-LIMIT = 0.02
+SHARE = 0.02
 SETTLING_SECONDS = 5.0
 SCRAPE_SECONDS = 5.0
 RECORDS = 1000
+APPLIED = "select coalesce(sum(session_count), 0) from sessions"
 
 
-def share(pid: int, seconds: float, scraped: str | None = None) -> float:
-    """The CPU that a process uses over so many seconds, as a share of a core."""
-    before, started = usage.cpu_seconds([pid]), time.monotonic()
-    next_scrape = started
-    while (now := time.monotonic()) < started + seconds:
-        if scraped is not None and now >= next_scrape:
-            urlopen(f"http://{scraped}/metrics", timeout=5).read()
-            next_scrape += SCRAPE_SECONDS
-        time.sleep(0.1)
-    return (usage.cpu_seconds([pid]) - before) / (time.monotonic() - started)
+def share(pids: Sequence[int], seconds: float) -> float:
+    """Return the CPU that processes use over ``seconds``, as a share of one core."""
+    before, started = usage.cpu_seconds(pids), time.monotonic()
+    time.sleep(seconds)
+    return (usage.cpu_seconds(pids) - before) / (time.monotonic() - started)
 
 
-def caught_up(dsn: str) -> bool:
-    """Whether the table has everything."""
-    return psql(dsn, "select coalesce(sum(session_count), 0) from sessions") == str(RECORDS)
+def shares(started: Servers, seconds: float) -> dict[str, float]:
+    """Measure each state for ``seconds``; return shares of one core.
 
-
-def measure(servers: Servers, directory: Path, seconds: float) -> dict[str, float]:
-    """The shares of a core by state."""
-    servers.create_topic("idle", PARTITIONS)
-    dsn = servers.create_database("idle")
-    psql(dsn, load.TABLE)
-    load.fill(servers.bootstrap, "idle", load.records(RECORDS, 100, seed=1))
-    job = Job(servers.bootstrap, "idle", "idle", dsn, directory)
-    (command,) = programs.pipeline(job)
-    log = directory / "pipeline.log"
-    command[command.index("warning")] = "info"  # which says where the metrics are
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        if not wait_until(lambda: caught_up(dsn), 60):
-            raise SystemExit(f"the instance did not catch up:\n{log.read_text()[-2000:]}")
+    Raises:
+        DrainFailed: the instance did not apply everything, or its metrics could not be read.
+    """
+    listen = f"{HOST}:{free_port()}"
+    with Live.open(started, partial(pipeline, http={"listen": listen})) as live:
+        load.fill(started.bootstrap, live.job.topic, load.records(RECORDS, 100, seed=1))
+        instance = live.instance()
+        live.until(lambda: live.query(APPLIED)[0][0] == RECORDS, "all records are applied")
         time.sleep(SETTLING_SECONDS)
-        address = log.read_text().partition("health on http://")[2].split()[0]
-        return {
-            "idle": share(process.pid, seconds),
-            "idle, scraped every 5 s": share(process.pid, seconds, address),
-        }
-    finally:
-        process.terminate()
-        process.wait()
+        pids = usage.tree([instance.guard_pid])
+        measured = {}
+        for state, beside in (
+            ("idle", nullcontext()),
+            ("idle, scraped every 5 s", scraping(listen, SCRAPE_SECONDS)),
+        ):
+            with beside:
+                measured[state] = share(pids, seconds)
+            print(f"{state:28}{measured[state]:7.2%} of a core", flush=True)
+    return measured
 
 
-def main() -> int:
-    """Measure and print; 1 above the limit."""
-    parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each state")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, Servers.start() as servers:
-        shares = measure(servers, Path(directory), options.seconds)
-    for state, part in shares.items():
-        print(f"{state:28}{part:7.2%} of a core")
-    return int(max(shares.values()) > LIMIT)
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure both states.
+
+    Raises:
+        DrainFailed: as `shares`.
+    """
+    with servers() as started:
+        measured = shares(started, options.seconds)
+    goal = at_most("highest share of a core", max(measured.values()), bound_of(options))
+    return Answer({"shares": measured}, [goal])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("idle", __doc__, "--seconds 30 --gate", bound=SHARE)
+    made.add_argument(
+        "--seconds", type=float, default=20.0, help="per state; at least 10 (default: 20)"
+    )
+    return answer(made.parse_args(arguments), measure)
 
 
 if __name__ == "__main__":

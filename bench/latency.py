@@ -1,46 +1,47 @@
-"""From produced to visible in Postgres: how long a record takes, as its users see it.
+"""How long does a record take from the producer until it is visible in Postgres?
 
-A producer in a process of its own writes records at a fixed rate, each with an id of its own and the
-time when it was due in it. When a record was committed is Postgres's to say (``track_commit_timestamp``;
-everything is on one machine and has one clock), so nothing polls the table meanwhile. Postgres takes
-that time just before it flushes the WAL, and others see the row only after it: the mean flush, as
-``pg_stat_io`` has it, is added to every figure. What the producer takes counts too: its linger, and
-any delay. What comes in the first half minute after the first row is left out: the instance starts, and
-a fresh broker runs uncompiled and takes four times the CPU.
+A producer in a process of its own writes records at a fixed rate. Each has an id of its own and says
+when it was due. Postgres keeps the time of each commit (``track_commit_timestamp``; everything runs on
+one machine and has one clock), so nothing polls the table meanwhile. Postgres takes that time just
+before it flushes the WAL, and others see the row only afterwards: the mean flush time of ``pg_stat_io``
+is added to every figure. The producer's own linger and delays count too. The first half minute after
+the first row is left out: the instance starts, and a new broker runs uncompiled code, which takes four
+times the CPU.
 
-Twice: at a light load, and at a share of what one instance drains from a backlog of the same records.
-There the producer competes for the same cores; what it takes is printed. Where so much can't be held
-beside it, that is said, and the same share of the rate that was held is measured.
+Measured twice: at a light load, and at a share of the rate at which one instance drains a backlog of
+the same records. There the producer competes for the same cores; its CPU is printed. If that rate can't
+be held beside the producer, that is said, and the same share of the rate that was held is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from bench.drain import PARTITIONS, DrainFailed, Topic, drain, servers
-from bench.figures import Spread
-from bench.live import Live
-from bench.machine import machine
-from bench.paced import Produced
-from bench.programs import pipeline
+from bench.harness.drain import DrainFailed, drain, servers
+from bench.harness.figures import Spread
+from bench.harness.goals import Goal, at_most
+from bench.harness.live import PATIENCE, Live
+from bench.harness.paced import Produced
+from bench.harness.question import Answer, answer, parser
+from bench.harness.topics import Topic
+from bench.subjects.programs import PIPELINE, pipeline
 from pipeline.local import Servers
 
-EXAMPLE = "example: python -m bench.latency --rate 500 --seconds 20 --load 0"
 SETTLING_SECONDS = 5.0
-"""The warm-up under load, when the broker has served the backlog."""
+"""The warm-up under load: the broker has served the backlog by then."""
 LINGER_SECONDS = 0.005
-"""The default of Kafka's own producer, since 4.0."""
+"""The default of Kafka's own producer since 4.0."""
 HELD = 0.99
-"""The share of a rate that must be committed in the time that it was produced in."""
+"""A rate is held if this share of it is committed while it is produced."""
 
 LIGHT_GOALS = {"p50": 8.0, "p99": 30.0}
 LOADED_GOALS = {"p99": 250.0}
-"""In milliseconds."""
+"""The highest values, in ms."""
 
 COMMITTED = """\
 select extract(epoch from last_seen)::float8 as due,
@@ -55,46 +56,50 @@ from pg_stat_io where object = 'wal'"""
 
 @attrs.frozen
 class Sample:
-    """One record. ``due`` and ``committed`` in seconds since the epoch, ``late`` in seconds."""
+    """One record. ``due`` and ``committed`` are seconds since the epoch, ``late`` is in seconds."""
 
     due: float
     committed: float
     late: float
-    """How long after it was due the producer had made it."""
+    """How long after it was due the producer made it."""
 
 
 @attrs.frozen
 class Measured:
-    """One run. Times in ms."""
+    """One run. Times are in ms, rates in records per second."""
 
     asked: float
-    """Records a second."""
     produced: float
-    """Records a second, by the producer's own account."""
+    """By the producer's own account."""
     held: float
-    """Records a second that were committed while the producer ran."""
+    """Committed while the producer ran."""
     producer_cpu: float
     """As a share of a core."""
     flush: float
-    """The mean flush of the WAL."""
+    """The mean time of a flush of the WAL."""
     visible: Spread
     before_kafka: Spread
 
 
 def committed_within(samples: list[Sample], start: float, end: float) -> float:
-    """How many of the records due in a time were committed in it, as a share."""
+    """Return which share of the records due in a time span was committed in it."""
     due = [sample for sample in samples if start <= sample.due < end]
     return sum(sample.committed <= end for sample in due) / len(due) if due else 0.0
 
 
-def measure(servers: Servers, rate: float, seconds: float, warm_up: float) -> Measured:
-    """Produce for so long beside an instance, and read what became of it after the warm-up."""
-    with Live(servers, PARTITIONS) as live:
+def measured(servers: Servers, rate: float, seconds: float, warm_up: float) -> Measured:
+    """Produce beside an instance, and read what became of the records due after the warm-up.
+
+    Raises:
+        DrainFailed: the producer failed, not all records were applied, or none was due after the
+            warm-up.
+    """
+    with Live.open(servers, pipeline) as live:
         live.instance()
         producer = live.producer(rate, seconds=warm_up + seconds, linger=LINGER_SECONDS)
         live.until(lambda: bool(live.query("select from sessions limit 1")), "a first row")
         (before,) = live.query(FLUSHES)
-        produced = live.produced(producer)
+        produced = live.produced(producer, warm_up + seconds + PATIENCE)
         count = "select count(*) from sessions"
         live.until(lambda: live.query(count)[0][0] == produced.records, "all rows")
         (after,) = live.query(FLUSHES)
@@ -102,13 +107,15 @@ def measure(servers: Servers, rate: float, seconds: float, warm_up: float) -> Me
     flushes = after["flushes"] - before["flushes"]
     flush = (after["milliseconds"] - before["milliseconds"]) / flushes if flushes else 0.0
     start = min(sample.committed for sample in samples) + warm_up
+    if not any(sample.due >= start for sample in samples):
+        raise DrainFailed("no record was due after the warm-up: more --seconds")
     return figures(samples, start, rate, produced, flush)
 
 
 def figures(
     samples: list[Sample], start: float, rate: float, produced: Produced, flush: float
 ) -> Measured:
-    """The figures of what was due from ``start`` on; ``flush`` in ms."""
+    """Compute the figures of the records due from ``start`` on; ``flush`` is in ms."""
     counted = [sample for sample in samples if sample.due >= start]
     share = committed_within(samples, start, produced.ended)
     return Measured(
@@ -123,90 +130,115 @@ def figures(
 
 
 def drain_rate(servers: Servers, records: int) -> float:
-    """How many of the same records a second one instance drains from a backlog."""
-    with Live(servers, PARTITIONS) as live:
+    """Measure how many of the same records per second one instance drains from a backlog.
+
+    Raises:
+        DrainFailed: it failed, or rows are wrong.
+    """
+    with Live.open(servers, pipeline) as live:
         produced = live.produced(live.producer(0, records=records))
         expected: dict[int, tuple[Any, ...]] = {n: (1, n) for n in range(produced.records)}
-        run = drain(servers, Topic(live.topic, records, expected), "pipeline", pipeline)
+        run = drain(servers, Topic(live.job.topic, records, expected), PIPELINE, pipeline)
     if run.wrong:
         raise DrainFailed(f"{run.wrong} rows differ from what was produced")
     return run.rate
 
 
-def show(measured: Measured, goals: Mapping[str, float]) -> bool:
-    """Print a run; whether the goals are met."""
+def show(found: Measured) -> None:
+    """Print a run."""
     print(f"  {'ms':<26}{'p50':>9}{'p90':>9}{'p99':>9}{'max':>9}")
     for name, spread in (
-        ("produced → visible", measured.visible),
-        ("of it before Kafka", measured.before_kafka),
+        ("produced → visible", found.visible),
+        ("of it before Kafka", found.before_kafka),
     ):
         shown = (spread.p50, spread.p90, spread.p99, spread.highest)
         print(f"  {name:<26}" + "".join(f"{figure:>9.1f}" for figure in shown))
     print(
-        f"  {measured.visible.count:,} records; a flush of {measured.flush:.1f} ms in each; the producer "
-        f"takes {measured.producer_cpu:.0%} of a core"
+        f"  {found.visible.count:,} records; a flush takes {found.flush:.1f} ms; the producer "
+        f"uses {found.producer_cpu:.0%} of a core",
+        flush=True,
     )
-    if not goals:
-        return True
-    found = {name: getattr(measured.visible, name) for name in goals}
-    met = all(found[name] <= goal for name, goal in goals.items())
-    wanted = ", ".join(f"{name} ≤ {goal:.0f} ms" for name, goal in goals.items())
-    print(f"  goal {wanted}: {'met' if met else 'MISSED'}", flush=True)
-    return met
 
 
-def light(servers: Servers, options: argparse.Namespace) -> bool:
-    """The first part."""
-    print(f"{options.rate:,.0f} records/s", flush=True)
-    measured = measure(servers, options.rate, options.seconds, options.warm_up)
-    return show(measured, LIGHT_GOALS)
+def goals(part: str, found: Measured, bounds: Mapping[str, float]) -> list[Goal]:
+    """Return the goals of a part, from the bounds in ms of its percentiles."""
+    return [
+        at_most(f"{part}: {name}, ms", getattr(found.visible, name), bound)
+        for name, bound in bounds.items()
+    ]
 
 
-def loaded(servers: Servers, options: argparse.Namespace) -> bool:
-    """The second part."""
+def loaded(servers: Servers, options: argparse.Namespace) -> dict[str, Measured | float]:
+    """Measure at a share of the drain rate; if it can't be held, at that share of what is held.
+
+    Raises:
+        DrainFailed: as `measured` and `drain_rate`.
+    """
     drained = drain_rate(servers, options.records)
     rate = drained * options.load
     print(
         f"{options.load:.0%} of the {drained:,.0f} records/s that one instance drains", flush=True
     )
-    measured = measure(servers, rate, options.seconds, SETTLING_SECONDS)
-    if measured.held >= HELD * rate:
-        return show(measured, LOADED_GOALS)
-    show(measured, {})
+    found = measured(servers, rate, options.seconds, SETTLING_SECONDS)
+    show(found)
+    if found.held >= HELD * rate:
+        return {"drained": drained, "loaded": found}
     print(
         f"  {rate:,.0f} records/s can't be held on this machine with the producer beside it: "
-        f"{measured.produced:,.0f} were produced, {measured.held:,.0f} committed meanwhile"
+        f"{found.produced:,.0f} were produced, {found.held:,.0f} committed meanwhile"
     )
-    rate = measured.held * options.load
+    rate = found.held * options.load
     print(f"{options.load:.0%} of that, {rate:,.0f} records/s", flush=True)
-    return show(measure(servers, rate, options.seconds, SETTLING_SECONDS), LOADED_GOALS)
+    second = measured(servers, rate, options.seconds, SETTLING_SECONDS)
+    show(second)
+    return {"drained": drained, "too much": found, "loaded": second}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; 1 with ``--gate`` where a goal is missed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.latency", description=__doc__, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--rate", type=float, default=500, help="light load, records/s; 0: none")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each part (default: 20)")
-    parser.add_argument("--warm-up", type=float, default=30.0, help="before it, s (default: 30)")
-    parser.add_argument("--load", type=float, default=0.8, help="share of the drain rate; 0: none")
-    parser.add_argument("--records", type=int, default=300_000, help="to find the drain rate")
-    parser.add_argument("--gate", action="store_true", help="exit 1 where a goal is missed")
-    options = parser.parse_args(arguments)
-    met = True
-    print(f"{machine()['cores']} cores, shared by Kafka, Postgres, producer and instance")
-    try:
-        with servers() as started:
-            if options.rate:
-                met = light(started, options) and met
-            if options.load:
-                met = loaded(started, options) and met
-    except DrainFailed as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    return int(options.gate and not met)
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure both parts.
+
+    Raises:
+        DrainFailed: as `measured` and `drain_rate`.
+    """
+    parts: dict[str, Measured | float] = {}
+    with servers() as started:
+        if options.rate:
+            print(f"{options.rate:,.0f} records/s", flush=True)
+            light = measured(started, options.rate, options.seconds, options.warm_up)
+            show(light)
+            parts["light"] = light
+        if options.load:
+            parts |= loaded(started, options)
+    reached = [
+        goal
+        for part, bounds in (("light", LIGHT_GOALS), ("loaded", LOADED_GOALS))
+        if isinstance(found := parts.get(part), Measured)
+        for goal in goals(part, found, bounds)
+    ]
+    figures = {
+        part: attrs.asdict(found) if isinstance(found, Measured) else found
+        for part, found in parts.items()
+    }
+    return Answer({"parts": figures}, reached)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("latency", __doc__, "--rate 500 --seconds 20 --load 0 --gate")
+    made.add_argument(
+        "--rate", type=float, default=500, help="light load, records/s; 0: none (default: 500)"
+    )
+    made.add_argument("--seconds", type=float, default=20.0, help="per part (default: 20)")
+    made.add_argument(
+        "--warm-up", type=float, default=30.0, help="s, before the light load (default: 30)"
+    )
+    made.add_argument(
+        "--load", type=float, default=0.8, help="share of the drain rate; 0: none (default: 0.8)"
+    )
+    made.add_argument(
+        "--records", type=int, default=300_000, help="to find the drain rate (default: 300,000)"
+    )
+    return answer(made.parse_args(arguments), measure)
 
 
 if __name__ == "__main__":

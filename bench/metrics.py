@@ -1,28 +1,32 @@
-"""What metrics cost: the same pipeline with and without them, in turn in one run.
+"""What do metrics cost? The same pipeline with and without them, in turn.
 
 not kept    every counter, gauge and histogram does nothing, and there is no [http]
 kept        no [http]
-scraped     [http] on, and /metrics read once a second
+scraped     [http] on, and /metrics read once per second
+
+The goal is on the share of the throughput that metrics cost when they are kept and scraped.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from threading import Event, Thread
-from urllib.request import urlopen
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from bench.drain import Drained, DrainFailed, Job, Topic, drain, filled, servers
-from bench.programs import HTTP, pipeline
-from bench.throughput import HEADER, line, rate
-from pipeline.local import Servers
+from bench.harness.drain import servers
+from bench.harness.experiment import Experiment, Variant
+from bench.harness.goals import at_most
+from bench.harness.question import Answer, add_load, answer, bound_of, parser
+from bench.harness.report import medians
+from bench.harness.scraping import scraping
+from bench.harness.topics import Load, Topics
+from bench.subjects.programs import pipeline
 from pipeline.local.ports import HOST, free_port
 
 NOT_KEPT, KEPT, SCRAPED = "not kept", "kept", "scraped"
 SCRAPE_SECONDS = 1.0
+COST = 0.02
 
 WITHOUT = """\
 import sys
@@ -37,92 +41,47 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def listening(job: Job, listen: str | None) -> list[list[str]]:
-    """The pipeline, its endpoint at an address or nowhere."""
-    commands = pipeline(job)
-    file = job.directory / "pipeline.toml"
-    http = "" if listen is None else f'[http]\nlisten = "{listen}"\n'
-    file.write_text(file.read_text().replace(HTTP, http))
-    return commands
+def variants(load: Load, listen: str) -> list[Variant]:
+    """Return the pipeline with its metrics off, kept, and scraped at ``listen``."""
+    scraped = partial(pipeline, http={"listen": listen})
+    return [
+        Variant(NOT_KEPT, partial(pipeline, http=None, entry=("-c", WITHOUT)), load),
+        Variant(KEPT, partial(pipeline, http=None), load),
+        Variant(SCRAPED, scraped, load, beside=partial(scraping, listen, SCRAPE_SECONDS)),
+    ]
 
 
-def without(job: Job) -> list[list[str]]:
-    """The pipeline with metrics that do nothing."""
-    ((python, _, _, *arguments),) = listening(job, None)
-    return [[python, "-c", WITHOUT, *arguments]]
-
-
-def drain_scraped(started: Servers, topic: Topic) -> Drained:
-    """Drain while the endpoint is read once a second.
+def measure(options: argparse.Namespace) -> Answer:
+    """Measure all variants in turn.
 
     Raises:
-        DrainFailed: as `drain`, or nothing could be read.
+        DrainFailed: a run failed, or its metrics could not be read.
     """
-    listen = f"{HOST}:{free_port()}"
-    with scraping(f"http://{listen}/metrics") as scrapes:
-        run = drain(started, topic, SCRAPED, lambda job: listening(job, listen))
-    if not scrapes or b"pipeline_records_applied_total{" not in scrapes[-1]:
-        raise DrainFailed("its metrics were never read")
-    return run
-
-
-@contextmanager
-def scraping(address: str) -> Iterator[list[bytes]]:
-    """Read an address once a second on a thread; gives what was read."""
-    answers: list[bytes] = []
-    ended = Event()
-
-    def scrape() -> None:
-        while not ended.wait(SCRAPE_SECONDS):
-            with suppress(OSError), urlopen(address, timeout=SCRAPE_SECONDS) as answer:
-                answers.append(answer.read())
-
-    thread = Thread(target=scrape)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        ended.set()
-        thread.join()
-
-
-VARIANTS: Mapping[str, Callable[[Servers, Topic], Drained]] = {
-    NOT_KEPT: lambda started, topic: drain(started, topic, NOT_KEPT, without),
-    KEPT: lambda started, topic: drain(started, topic, KEPT, lambda job: listening(job, None)),
-    SCRAPED: drain_scraped,
-}
-
-
-def main() -> int:
-    """Run, print medians and ratios; 1 where a row is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.metrics", description=__doc__)
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    runs: dict[str, list[Drained]] = {name: [] for name in VARIANTS}
+    load = Load(options.records, options.keys, options.seed)
+    experiment = Experiment(variants(load, f"{HOST}:{free_port()}"))
     with servers() as started:
-        topic = filled(started, options.records, options.keys, 1)
-        print(HEADER)
-        for _ in range(options.rounds):
-            for name, drained in VARIANTS.items():
-                runs[name].append(drained(started, topic))
-                print(line(runs[name][-1]), flush=True)
-    print("\n".join(summary(runs)))
-    return int(any(run.wrong for measured in runs.values() for run in measured))
+        experiment.measure(Topics(started), options.rounds)
+    rates, cpu = experiment.median("rate"), experiment.median("cpu")
+    costs = {"throughput": costs_of(rates), "cpu": {n: -cost for n, cost in costs_of(cpu).items()}}
+    shown = {
+        name: f"costs {costs['throughput'][name]:.1%} of the rate, {costs['cpu'][name]:+.1%} CPU"
+        for name in (KEPT, SCRAPED)
+    }
+    print(medians(rates, cpu, shown))
+    goal = at_most("share of the rate, scraped", costs["throughput"][SCRAPED], bound_of(options))
+    return Answer({"costs": costs, "runs": experiment.as_json()}, [goal], experiment.wrong)
 
 
-def summary(runs: Mapping[str, Sequence[Drained]]) -> Iterator[str]:
-    """The medians, and what share of the rate and how much CPU each variant costs."""
-    rates = {name: rate(measured) for name, measured in runs.items()}
-    cpu = {name: statistics.median(run.cpu for run in runs[name]) for name in runs}
-    yield "medians, and against metrics that are not kept"
-    for name in runs:
-        yield (
-            f"{name:<20} {rates[name]:>10,.0f} {cpu[name]:>8.2f}   "
-            f"rate {rates[name] / rates[NOT_KEPT] - 1:+.1%}, "
-            f"CPU a record {cpu[name] / cpu[NOT_KEPT] - 1:+.1%}"
-        )
+def costs_of(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each figure is under the one without metrics, as a share of that."""
+    return {name: 1 - figures[name] / figures[NOT_KEPT] for name in (KEPT, SCRAPED)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer the question; see `bench.harness.question.answer` for the exit code."""
+    made = parser("metrics", __doc__, "--records 250000 --rounds 3 --gate 0.05", bound=COST)
+    add_load(made, 500_000, 5)
+    return answer(made.parse_args(arguments), measure)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""How it is measured: servers, topics, rounds in turn, figures, goals, and files of results."""

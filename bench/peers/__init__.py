@@ -1,1 +1,0 @@
-"""Other ways to do the same job: each a small program, started and measured like ours."""
