@@ -49,7 +49,7 @@ class Path:
         if text in cls.BASES and text != "@header":
             return cls(text, text, ())
         raise ValueError(
-            f"{text!r} is no path: expected a path into the value (a.b), @key, @key.a.b, "
+            f"{text!r} is not a valid path: expected a path into the value (a.b), @key, @key.a.b, "
             "@header:NAME, @timestamp, @offset, @partition or @topic"
         )
 
@@ -57,7 +57,7 @@ class Path:
     def _steps(path: str, text: str) -> tuple[str, ...]:
         steps = tuple(path.split("."))
         if not all(steps):
-            raise ValueError(f"{text!r} is no path: a step between two dots is empty")
+            raise ValueError(f"{text!r} is not a valid path: a step between two dots is empty")
         return steps
 
     @property
