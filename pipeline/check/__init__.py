@@ -20,8 +20,8 @@ from pipeline.check.brokers import KafkaFacts, ask_kafka
 from pipeline.check.databases import ShardFacts, ask_shards
 from pipeline.check.rules import mistakes, warnings
 from pipeline.check.tenants import TenantFacts, ask_tenants, scattered_tenants
+from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
-from pipeline.config.reading import Mistake
 from pipeline.postgres.connections.bridge import open_bridge
 
 __all__ = ["Findings", "inspect"]

@@ -8,9 +8,8 @@ from kafka.record.util import crc32c_c
 
 from pipeline.check.brokers import KafkaFacts
 from pipeline.check.databases import ShardFacts
-from pipeline.config.kinds import describe
+from pipeline.config.mistakes import Mistake, describe
 from pipeline.config.model import Config
-from pipeline.config.reading import Mistake
 from pipeline.errors import PipelineError
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.schema import VERSION

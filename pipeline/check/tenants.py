@@ -16,8 +16,8 @@ from kafka.errors import KafkaError
 
 from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
 from pipeline.check.rules import shown
+from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
-from pipeline.config.reading import Mistake
 from pipeline.errors import PipelineError
 from pipeline.kafka.partitioner import default_partition
 from pipeline.operate.cluster import Cluster, open_cluster

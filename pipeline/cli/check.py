@@ -7,7 +7,7 @@ import sys
 from functools import partial
 
 from pipeline.cli.common import loaded
-from pipeline.config.reading import ConfigError
+from pipeline.config.mistakes import ConfigError
 
 EXAMPLE = """\
 exit codes:

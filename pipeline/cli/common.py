@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import trio
 
 from pipeline.config.load import load
+from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.config.reading import ConfigError
 from pipeline.errors import PipelineError
 
 

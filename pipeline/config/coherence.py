@@ -1,21 +1,19 @@
 """What must hold between the values of a configuration, beyond what each of them must be.
 
-A check runs only when the values that it looks at were read without a mistake (see `config.load`).
+The second of the checks of a configuration (docs/design/overview.md has all four). Each function here
+is one check and yields the mistakes that it finds; `CHECKS` lists them. A check runs only if the values
+that it looks at were read without a mistake (see `pipeline.config.load`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
-from kafka import KafkaConsumer
-
-from pipeline.config.kinds import describe, did_you_mean
-from pipeline.config.reading import Mistake, join
-
-if TYPE_CHECKING:
-    from pipeline.config.model import Config
+from pipeline.config.kafka_options import DEFAULTS
+from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
+from pipeline.config.model import Config
+from pipeline.records.path import Path
 
 
 def _check_target(config: Config) -> Iterator[Mistake]:
@@ -49,26 +47,25 @@ def _check_merges(config: Config) -> Iterator[Mistake]:
         if column.merge == "last":
             continue
         if sink.mode == "insert":
-            yield Mistake(key, f'"{column.merge}" can\'t be: mode "insert" merges nothing')
+            yield Mistake(key, f'"{column.merge}" has no effect with mode "insert": leave it out')
         elif column.name in sink.primary_key:
-            yield Mistake(key, f'"{column.merge}" can\'t be: a primary key has one value, "last"')
+            why = "has no effect on a primary key, which never changes: leave it out"
+            yield Mistake(key, f'"{column.merge}" {why}')
 
 
 def _check_tombstones(config: Config) -> Iterator[Mistake]:
-    """A tombstone has no value, so what it deletes and what orders it must be elsewhere."""
-    from pipeline.records.path import Path as RecordPath
-
+    """A tombstone has no value: what says which row it deletes, and its order, must be elsewhere."""
     if config.sink.tombstone != "delete":
         return
     needed = 'tombstone "delete" needs one of @key, @key.PATH, @header:NAME'
     for column in config.sink.columns:
         if column.name not in config.sink.primary_key or not column.source:
             continue
-        if RecordPath.parse(column.source).base not in ("@key", "@header"):
+        if Path.parse(column.source).base not in ("@key", "@header"):
             why = f"{describe(column.source)} does not say which row a record without a value means"
             yield Mistake(join("sink.columns", column.name), f"{why}: {needed}")
     for source in config.records.keys:
-        if RecordPath.parse(source).in_value:
+        if Path.parse(source).in_value:
             why = f"{describe(source)} does not keep a record without a value in order"
             yield Mistake("records.key", f"{why}: {needed}")
 
@@ -87,7 +84,7 @@ def _check_partitions(config: Config) -> Iterator[Mistake]:
         yield Mistake("shards", "missing: expected at least one [[shards]] with a name and a dsn")
     for shard in shards if len(shards) > 1 else ():
         if shard.partitions is None:
-            why = "missing: only a shard that is the only one may leave them out"
+            why = "missing: only a single shard may leave them out"
             yield Mistake(f"shards[{shard.name}].partitions", why)
     for one, other in combinations(shards, 2):
         if both := (one.partitions or frozenset()) & (other.partitions or frozenset()):
@@ -102,7 +99,7 @@ def _check_partitions(config: Config) -> Iterator[Mistake]:
 def _check_drain_deadline(config: Config) -> Iterator[Mistake]:
     """A drain happens between two polls; Kafka takes the partitions away if that takes too long."""
     option = "max_poll_interval_ms"
-    millis = config.kafka.options.get(option, KafkaConsumer.DEFAULT_CONFIG[option])
+    millis = config.kafka.options.get(option, DEFAULTS[option])
     if config.limits.drain_deadline * 1000 >= millis:
         yield Mistake(
             "limits.drain_deadline",
@@ -147,4 +144,4 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (_check_backoff, ("errors.backoff_initial", "errors.backoff_max")),
     (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),
 )
-"""Each check, with the keys (patterns of fnmatch) whose mistakes make it moot."""
+"""Each check, with the keys (patterns of fnmatch) whose mistakes make it pointless."""

@@ -1,33 +1,38 @@
-"""Kinds of values: what a person should write for each, and how it is read."""
+"""Kinds of values: what a person should write for each, and how it is read.
+
+The first of the checks of a configuration (docs/design/overview.md has all four): each value by itself.
+"""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from pipeline.config.mistakes import describe, did_you_mean, kind_of
 from pipeline.records.path import Path as RecordPath
 
 HIGHEST_PARTITION = 99_999
-"""Far above what a Kafka cluster holds; keeps a mistyped range from filling the memory."""
+"""Far more than a Kafka cluster holds; keeps a mistyped range from filling the memory."""
 
 
 class Unexpected(Exception):
-    """Raised by ``Kind.parse`` for a value that is not what the kind expects."""
+    """Raised by `Kind.parse` for a value that is not what the kind expects."""
 
 
 @frozen
 class Kind:
-    """A kind of value: what a person should write, and how it is read.
+    """A kind of value.
 
-    ``parse`` raises ``Unexpected`` where ``expects`` says all there is to say, and ``ValueError``
-    with a message of its own where it doesn't (or where the value is a secret and must not be
-    shown).
+    Attributes:
+        expects: what a person should write.
+        parse: turns what TOML gives into the value. It raises `Unexpected` if ``expects`` says all
+            there is to say; and `ValueError` with a message of its own if ``expects`` does not, or if
+            the value is a secret that must not be shown.
     """
 
     expects: str
@@ -35,12 +40,15 @@ class Kind:
 
 
 def by(kind: Kind, *, key: str | None = None) -> dict[str, Any]:
-    """Metadata of a field that is read as ``kind``; ``key`` is its name in the file if another."""
+    """Return the metadata of a field that is read as ``kind``.
+
+    ``key`` is the field's name in the file; None if it is the field's own.
+    """
     return {"kind": kind, "key": key}
 
 
 def choice(*options: str) -> Kind:
-    """One of a few words."""
+    """Make the kind of a value that is one of a few words."""
     expects = f"one of {', '.join(options)}" if len(options) > 1 else json.dumps(options[0])
 
     def parse(value: Any) -> str:
@@ -51,38 +59,6 @@ def choice(*options: str) -> Kind:
         )
 
     return Kind(expects, parse)
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` was probably meant to be."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A suggestion in brackets with a space before it, or nothing."""
-    suggestion = nearest(word, known)
-    return f' (did you mean "{suggestion}"?)' if suggestion else ""
-
-
-def kind_of(value: object) -> str:
-    """What sort of TOML value this is, without showing it."""
-    names: dict[type[Any], str] = {
-        bool: "a boolean",
-        str: "a string",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "a table",
-    }
-    return names.get(type(value), "a date or time")
-
-
-def describe(value: object) -> str:
-    """A value as it is shown in a message; long ones are cut."""
-    if not isinstance(value, str | int | float):
-        return kind_of(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:78]}…{text[-1]}"
 
 
 def _string(value: Any) -> str:
@@ -112,7 +88,11 @@ def _count(value: Any) -> int:
 
 
 def seconds(value: Any) -> float:
-    """A duration in seconds from ``"10s"``, ``"500ms"``, ``"2m"`` or a number of seconds."""
+    """Read a duration, in seconds, from ``"10s"``, ``"500ms"``, ``"2m"`` or a number of seconds.
+
+    Raises:
+        Unexpected: it is none of these.
+    """
     if isinstance(value, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m)", value.strip())
         if not match:
@@ -142,7 +122,7 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def _servers(value: Any) -> tuple[str, ...]:
-    """Addresses; a string may hold several with commas between, as elsewhere in Kafka."""
+    """Read addresses; one string may hold several with commas between, as elsewhere in Kafka."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     return _strings(value)
@@ -157,7 +137,7 @@ def _handler(value: Any) -> str:
 
 
 def _dsn(value: Any) -> str:
-    """A Postgres URL. No message shows the value: there may be a password in it."""
+    """Read a Postgres URL. No message shows the value: there may be a password in it."""
     advice = f"expected {DSN.expects} (percent-encode a password's special characters)"
     if not isinstance(value, str):
         raise ValueError(f"{advice}, not {kind_of(value)}")
@@ -172,7 +152,12 @@ def _dsn(value: Any) -> str:
 
 
 def parse_partitions(value: Any) -> frozenset[int]:
-    """Partition numbers from ``"0-2"``, ``"0,3-5"``, a list of numbers, or a number."""
+    """Read partition numbers from ``"0-2"``, ``"0,3-5"``, a list of numbers, or a number.
+
+    Raises:
+        Unexpected: it is none of these.
+        ValueError: a range is backwards, or a number too high; the message says so.
+    """
     if isinstance(value, str):
         return frozenset(n for part in value.split(",") for n in _range(part.strip()))
     numbers = value if isinstance(value, list) else [value]
@@ -201,36 +186,14 @@ def _listen(value: Any) -> tuple[str, int]:
 
 
 TEXT = Kind("a string", _string)
-
-
 TEXTS = Kind("a string or a list of strings", _strings)
-
-
 COUNT = Kind("a whole number above 0", _count)
-
-
 DURATION = Kind('a duration above 0, such as "10s", "500ms" or "2m"', _positive_seconds)
-
-
 PATH = Kind('a path such as "a.b", "@key" or "@header:NAME"', _path)
-
-
 PATHS = Kind('a path, or a list of paths, such as "a.b", "@key" or "@header:NAME"', _paths)
-
-
 COLUMN = Kind('a path, or a table with "from" and "merge"', _path)
-
-
 SERVERS = Kind('an address such as "127.0.0.1:9092", or a list of them', _servers)
-
-
 HANDLER = Kind('"package.module:function"', _handler)
-
-
 DSN = Kind("a URL such as postgresql://USER@HOST:5432/DATABASE", _dsn)
-
-
 PARTITIONS = Kind('partition numbers such as "0-2", "0,3-5", [0, 1, 2] or 4', parse_partitions)
-
-
 LISTEN = Kind('an address and a port such as "127.0.0.1:9187"', _listen)

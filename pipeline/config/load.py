@@ -1,8 +1,8 @@
 """Loading the configuration: TOML in, frozen classes out, or one error that names every mistake.
 
-``load`` reads each table by the fields of its class (see `pipeline.config.reading`), then runs the
-checks that need more than one value (`pipeline.config.coherence`). A check runs only when the values
-it looks at were read without a mistake, so that one slip is never reported twice.
+`load` reads each table by the fields of its class (`pipeline.config.reading`), then runs the checks
+that need more than one value (`pipeline.config.coherence`). A check runs only if the values that it
+looks at were read without a mistake, so that one slip is never told twice.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import fnmatch
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen
-from kafka import KafkaConsumer
 
 from pipeline.config.coherence import CHECKS
-from pipeline.config.kinds import COLUMN, LISTEN, Kind, by, describe, kind_of
+from pipeline.config.kafka_options import DEFAULTS, read_options
+from pipeline.config.kinds import COLUMN, LISTEN, by
+from pipeline.config.mistakes import ConfigError, describe, join
 from pipeline.config.model import (
     ColumnConfig,
     Config,
@@ -31,30 +31,8 @@ from pipeline.config.model import (
     ShardConfig,
     SinkConfig,
 )
-from pipeline.config.reading import ConfigError, Reading, fields_by_key, join, read_toml
-
-_WATERMARKS = "what it commits is what has been applied"
-
-
-_DECODED = "records are decoded as [records] says"
-
-
-OWNED_OPTIONS = {
-    "auto_commit_interval_ms": _WATERMARKS,
-    "client_id": "it is pipeline.name",
-    "consumer_timeout_ms": "it polls without end",
-    "default_offset_commit_callback": _WATERMARKS,
-    "enable_auto_commit": _WATERMARKS,
-    "key_deserializer": _DECODED,
-    "partition_assignment_strategy": "it is cooperative-sticky",
-    "ssl_context": "it is made from the other ssl options",
-    "value_deserializer": _DECODED,
-}
-"""Options of kafka-python's consumer that the pipeline sets itself, and why."""
-
-
-OBJECT_OPTIONS = {"kafka_client", "metric_reporters", "sasl_oauth_token_provider", "selector"}
-"""Options that are Python objects: no file can hold them."""
+from pipeline.config.reading import Reading, fields_by_key
+from pipeline.config.toml import read_toml
 
 
 @frozen
@@ -68,9 +46,12 @@ TABLES = ("pipeline", "kafka", "records", "sink", "shards", "limits", "errors", 
 
 
 def load(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration file; ``ConfigError`` carries every mistake found in it.
+    """Read a configuration file. Nothing is connected to.
 
-    ``${NAME}`` is taken from the environment of this process. Nothing is connected to.
+    ``${NAME}`` is taken from the environment of this process.
+
+    Raises:
+        ConfigError: the file can't be used; it carries every mistake that was found.
     """
     document = read_toml(Path(path))
     reading = Reading(os.environ)
@@ -102,50 +83,19 @@ def _read(reading: Reading, document: Mapping[str, Any], source: str) -> Config:
 
 
 def _read_kafka(reading: Reading, values: Mapping[str, Any], name: str) -> KafkaConfig:
-    """The table's own keys, and kafka-python's options: whatever is neither is a mistake."""
+    """Read the table's own keys, and kafka-python's options; what is neither is a mistake."""
     own = fields_by_key(KafkaConfig).keys()
-    others = [key for key in values if key not in own]
-    known = own | set(KafkaConsumer.DEFAULT_CONFIG)
-    reading.unknown(others, sorted(known), "kafka")
-    options = {}
-    for key in others:
-        place = join("kafka", key)
-        if key in OWNED_OPTIONS:
-            reading.wrong(place, f"the pipeline sets this itself ({OWNED_OPTIONS[key]})")
-        elif key in OBJECT_OPTIONS:
-            reading.wrong(place, "takes a Python object, which a file can't hold")
-        elif key in known:
-            default = KafkaConsumer.DEFAULT_CONFIG[key]
-            options[key] = reading.value(_option_kind(default), values[key], place, default)
-    given: dict[str, Any] = {"options": MappingProxyType(options)}
+    others = {key: value for key, value in values.items() if key not in own}
+    reading.unknown(others, sorted(own | DEFAULTS.keys()), "kafka")
+    given: dict[str, Any] = {"options": read_options(reading, others)}
     if "group_id" not in values:
         given["group_id"] = name
     table = {key: value for key, value in values.items() if key in own}
     return reading.build(KafkaConfig, table, "kafka", given)
 
 
-def _option_kind(default: Any) -> Kind:
-    """What an option takes, judged by its default. Messages don't show values: some are secret."""
-    by_type = {
-        bool: ("true or false", (bool,)),
-        int: ("a whole number", (int,)),
-        float: ("a number", (int, float)),
-        str: ("a string", (str,)),
-        list: ("a list", (list,)),
-    }
-    anything = ("a string, a number, a list, true or false", (str, int, float, list, bool))
-    expects, types = by_type.get(type(default), anything)
-
-    def parse(value: Any) -> Any:
-        if type(value) not in types:
-            raise ValueError(f"expected {expects}, not {kind_of(value)}")
-        return value
-
-    return Kind(expects, parse)
-
-
 def _read_sink(reading: Reading, values: Mapping[str, Any]) -> SinkConfig:
-    """The sink; settings that belong to the sort not chosen (table, handler) are mistakes."""
+    """Read the sink; settings of a table beside a handler, or the reverse, are mistakes."""
     columns = tuple(
         _read_column(reading, name, value, join("sink.columns", name))
         for name, value in reading.table(values, "columns", "sink.columns").items()
@@ -160,14 +110,14 @@ def _read_sink(reading: Reading, values: Mapping[str, Any]) -> SinkConfig:
 
 
 def _read_column(reading: Reading, name: str, value: Any, path: str) -> ColumnConfig:
-    """``column = "path"`` or ``column = { from = "path", merge = "max" }``."""
+    """Read ``column = "path"`` or ``column = { from = "path", merge = "max" }``."""
     if isinstance(value, dict):
         return reading.build(ColumnConfig, value, path, {"name": name})
     return ColumnConfig(name=name, source=reading.value(COLUMN, value, path))
 
 
 def _read_shards(reading: Reading, values: Any) -> tuple[ShardConfig, ...]:
-    """Each shard; in messages it goes by its name, or by its place (from 0) if it has none."""
+    """Read each shard; messages call it by its name, or by its place (from 0) if it has none."""
     if not isinstance(values, list):
         reading.wrong("shards", f"expected [[shards]], a list of tables, not {describe(values)}")
         return ()

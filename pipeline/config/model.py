@@ -1,7 +1,8 @@
 """The configuration, as frozen classes; next to each field how its value is read."""
 
+from __future__ import annotations
+
 import os
-import re
 import socket
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -23,6 +24,7 @@ from pipeline.config.kinds import (
     by,
     choice,
 )
+from pipeline.config.secrets import hide_password, hide_passwords
 
 Delivery = Literal["exactly-once", "at-least-once"]
 Merge = Literal["last", "first", "add", "max", "min", "coalesce", "jsonb"]
@@ -31,19 +33,13 @@ Tombstone = Literal["ignore", "delete"]
 Scope = Literal["key", "batch"]
 
 
-def hide_password(dsn: str) -> str:
-    """The DSN with ``***`` for its password, fit for logs."""
-    shown = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", dsn)
-    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", shown)
-
-
 def _default_owner() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 @frozen
 class PipelineConfig:
-    """``[pipeline]``. The owner is what the ledger shows as the holder of a partition."""
+    """``[pipeline]``. The owner is how the ledger names this instance."""
 
     name: str = field(metadata=by(TEXT))
     delivery: Delivery = field(default="exactly-once", metadata=by(choice(*get_args(Delivery))))
@@ -51,12 +47,8 @@ class PipelineConfig:
 
     @property
     def exactly_once(self) -> bool:
-        """Whether each shard's ledger says what is applied; otherwise Kafka's commit says it."""
+        """Whether each shard's ledger says what is applied; if not, Kafka's commit says it."""
         return self.delivery == "exactly-once"
-
-
-def _hide_secrets(options: Mapping[str, Any]) -> str:
-    return repr({k: "***" if "password" in k else v for k, v in options.items()})
 
 
 @frozen
@@ -66,7 +58,9 @@ class KafkaConfig:
     bootstrap_servers: tuple[str, ...] = field(metadata=by(SERVERS))
     topics: tuple[str, ...] = field(metadata=by(TEXTS))
     group_id: str = field(metadata=by(TEXT))
-    options: Mapping[str, Any] = field(factory=dict, repr=_hide_secrets)
+    options: Mapping[str, Any] = field(
+        factory=dict, repr=lambda options: repr(hide_passwords(options))
+    )
 
 
 @frozen
@@ -105,7 +99,7 @@ class SinkConfig:
 
 @frozen
 class ShardConfig:
-    """One of ``[[shards]]``: a database, and the partitions that write to it (``None``: all)."""
+    """One of ``[[shards]]``: a database, and the partitions that write to it (None: all)."""
 
     name: str = field(metadata=by(TEXT))
     dsn: str = field(metadata=by(DSN), repr=lambda dsn: repr(hide_password(dsn)))
@@ -160,7 +154,11 @@ class Config:
     source: str = ""
 
     def shard_for(self, partition: int) -> ShardConfig:
-        """The shard that a partition writes to; ``LookupError`` where there is none."""
+        """Return the shard that a partition writes to.
+
+        Raises:
+            LookupError: no shard covers the partition; the message says what to do.
+        """
         for shard in self.shards:
             if shard.partitions is None or partition in shard.partitions:
                 return shard

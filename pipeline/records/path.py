@@ -14,12 +14,12 @@ from pipeline.records.record import Record, offset_of
 from pipeline.records.rows import Row
 
 Getter = Callable[[Record], Any]
-"""A value of a record; None where it has none."""
+"""A function from a record to one of its values; None if the record does not have it."""
 
 
 @attrs.frozen
 class Path:
-    """Where a value is in a record.
+    """The place of a value in a record.
 
     ``a.b`` is a path into the value; ``@key`` the message key as text and ``@key.a.b`` a path into
     a JSON one; ``@header:NAME`` the last header of that name; ``@timestamp``, ``@offset``,
@@ -37,7 +37,7 @@ class Path:
         """Read a path.
 
         Raises:
-            ValueError: it is none; the message says what is.
+            ValueError: the text is not a path; the message says what a path is.
         """
         if not text.startswith("@"):
             return cls(text, "value", cls._steps(text, text))
@@ -49,7 +49,7 @@ class Path:
         if text in cls.BASES and text != "@header":
             return cls(text, text, ())
         raise ValueError(
-            f"{text!r} is no path: expected a path into the value (a.b), @key, @key.a.b, "
+            f"{text!r} is not a valid path: expected a path into the value (a.b), @key, @key.a.b, "
             "@header:NAME, @timestamp, @offset, @partition or @topic"
         )
 
@@ -57,21 +57,21 @@ class Path:
     def _steps(path: str, text: str) -> tuple[str, ...]:
         steps = tuple(path.split("."))
         if not all(steps):
-            raise ValueError(f"{text!r} is no path: a step between two dots is empty")
+            raise ValueError(f"{text!r} is not a valid path: a step between two dots is empty")
         return steps
 
     @property
     def is_text(self) -> bool:
-        """Whether the value found is text whatever was meant (the key, a header)."""
+        """Whether the value found is always text, whatever the producer meant (a key, a header)."""
         return self.base == "@header" or (self.base == "@key" and not self.steps)
 
     @property
     def in_value(self) -> bool:
-        """Whether it reads the message's value, which a tombstone does not have."""
+        """Whether the path leads into the message's value, which a tombstone does not have."""
         return self.base == "value"
 
     def getter(self) -> Getter:
-        """A function from a record to the value here; None where any step is missing."""
+        """Return a function from a record to the value; it gives None if any step is missing."""
         return _GETTERS[self.base](self.steps)
 
 

@@ -7,7 +7,10 @@ from itertools import pairwise
 
 
 def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
-    """Offsets in any order, each once, as sorted half-open ranges that do not touch."""
+    """Return offsets as sorted half-open ranges that do not touch.
+
+    ``offsets`` come in any order, each of them once.
+    """
     ascending = sorted(offsets)
     if not ascending:
         return []

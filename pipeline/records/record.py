@@ -1,7 +1,7 @@
 """Records, and how values and ordering keys are found in them.
 
 A `Record` wraps what the Kafka decoder yields and adds what the pipeline needs of it: the decoded
-document and the ordering key. It is made once a record, so it is small (a compiled struct, which the
+document and the ordering key. There is one per message, so it is small (a compiled struct, which the
 cycle collector need not look at), and what is rarely needed (headers, the raw value) stays in the
 decoder's own object.
 """
@@ -46,7 +46,7 @@ Spans = Mapping[TopicPartition, tuple[int, int]]
 """A span of offsets, half-open, in each partition."""
 
 FirstRecords = dict[TopicPartition, RawRecord | None]
-"""The first record in each span; None where the span holds none (compacted, transactions' markers)."""
+"""The first record in each span; None if the span holds none (compacted, transactions' markers)."""
 
 
 class RawBatch(Protocol):
@@ -56,14 +56,14 @@ class RawBatch(Protocol):
     """
 
     def __len__(self) -> int:
-        """How many records there are, or a few more where some lie before the start."""
+        """Return how many records there are, or a few more if some lie before the start."""
 
     @property
     def size(self) -> int:
-        """Bytes that it takes as it is."""
+        """The bytes that the batch takes while it is not decoded."""
 
     def records(self) -> Sequence[RawRecord]:
-        """Decode them. Called once.
+        """Decode the records. May be called once.
 
         Raises:
             PipelineError: the bytes can't be read.
@@ -77,10 +77,11 @@ class Record(msgspec.Struct, eq=False, gc=False):
         source: the partition that it came from.
         offset: its place there.
         raw: the decoder's object, which holds key, value, headers and timestamp.
-        document: the value, decoded: a `Row` where the store reads only some fields of it. None for
-            a tombstone and where decoding failed.
-        ordering: what orders it. One key: that key's value. Several: a tuple of (place, value).
-        disposition: what is to become of it; None: it is to be applied.
+        document: the value, decoded. A `Row` if the store reads only some fields of it; None for a
+            tombstone, and if it could not be decoded.
+        ordering: what orders the record. With one key: that key's value. With several: a tuple of
+            (place, value).
+        disposition: what is to become of the record; None: it is to be applied.
     """
 
     source: TopicPartition
@@ -92,27 +93,32 @@ class Record(msgspec.Struct, eq=False, gc=False):
 
     @property
     def topic(self) -> str:
+        """The name of the topic that the record came from."""
         return self.source.topic
 
     @property
     def partition(self) -> int:
+        """The number of the partition that the record came from."""
         return self.source.partition
 
     @property
     def key(self) -> bytes | None:
+        """The message key as it was sent."""
         return self.raw.key
 
     @property
     def value(self) -> bytes | None:
+        """The message's value as it was sent; None for a tombstone."""
         return self.raw.value
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """The names and values of the message's headers, in order."""
         return self.raw.headers
 
     @property
     def timestamp(self) -> int:
-        """Milliseconds since the epoch; by the producer's clock or the broker's, as the topic says."""
+        """Milliseconds since the epoch, by the producer's clock or the broker's, as the topic says."""
         return self.raw.timestamp
 
     def __str__(self) -> str:

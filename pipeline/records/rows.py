@@ -1,9 +1,8 @@
 """JSON objects of which only some fields are read.
 
 A declared sink reads a few fields of a value, and knows which before the first record comes. To decode
-all of it would make a dictionary a record, with every name and every value in it. So a decoder is
-compiled for the fields that are read (by msgspec); what else the value holds is looked at only as far
-as JSON's grammar asks, and nothing is made of it.
+the whole value would make a dictionary per record, with every name and every value in it. So msgspec
+compiles a decoder for the fields that are read; the rest of the value is only skipped over.
 
 Fields that go into a JSON column as they are need not even be decoded: they stay text, with every
 digit that was produced.
@@ -21,7 +20,7 @@ import msgspec
 
 @attrs.frozen
 class Shape:
-    """What is read of a JSON object.
+    """The fields that are read of a JSON object.
 
     Attributes:
         fields: names, each once. A `Row` holds their values in this order.
@@ -32,26 +31,26 @@ class Shape:
     texts: frozenset[str] = frozenset()
 
     def including(self, fields: Iterable[str]) -> Shape:
-        """The same with more fields behind, all of which are decoded."""
+        """Return the same shape with more fields at its end, all of which are decoded."""
         more = tuple(dict.fromkeys(fields))
         rest = tuple(field for field in more if field not in self.fields)
         return Shape(self.fields + rest, self.texts.difference(more))
 
 
 class Row(msgspec.Struct, gc=False):
-    """The fields of one object; None where one is missing. `msgspec.structs.astuple` gives all."""
+    """The fields of one object; None for one that is missing. `msgspec.structs.astuple` gives all."""
 
     attributes: ClassVar[Mapping[str, str]]
-    """By the names of fields, which may be any text, those of attributes."""
+    """Field → attribute: the name of a field may be any text, that of an attribute may not."""
 
     def get(self, field: str) -> Any:
-        """The value of a field of the shape."""
+        """Return the value of a field of the shape."""
         return getattr(self, self.attributes[field])
 
 
 @cache
 def row_type(shape: Shape) -> type[Row]:
-    """The class of rows of a shape."""
+    """Return the class of a shape's rows."""
     attributes = {field: f"field_{place}" for place, field in enumerate(shape.fields)}
     made = msgspec.defstruct(
         "Row",
@@ -69,9 +68,9 @@ def row_type(shape: Shape) -> type[Row]:
 
 
 def row_parser(shape: Shape) -> Callable[[bytes], Row]:
-    """A function from JSON to a row.
+    """Return a function from JSON to a row.
 
-    It raises ValueError where the value is no JSON object, and RecursionError where it nests too deep.
-    Whole numbers keep all their digits, whatever their size.
+    The function raises ValueError if the value is not a JSON object, and RecursionError if it nests
+    too deep. Whole numbers keep all their digits, whatever their size.
     """
     return msgspec.json.Decoder(row_type(shape)).decode

@@ -1,8 +1,9 @@
 """Ctrl-C as a cancellation, for commands that run in Trio.
 
-Python raises KeyboardInterrupt wherever the program happens to be. Amid asyncpg's compiled parser that
-leaves a half-read message, and the next bytes from the server end the process with a segmentation
-fault (seen in one of ten interruptions of a busy demo). Cancelled, every task ends at an await.
+Python raises KeyboardInterrupt wherever the program happens to be. In the middle of asyncpg's compiled
+parser that leaves a half-read message, and the next bytes from the server end the process with a
+segmentation fault (seen in one of ten interruptions of a busy demo). A cancelled task ends at an
+await.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ T = TypeVar("T")
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run an async function in Trio; the first Ctrl-C cancels it, a second one interrupts at once.
 
-    Where SIGINT is ignored (a job in the background) or handled already, it stays so.
+    If SIGINT is ignored (a job in the background) or handled already, it stays so.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; ``work`` has ended.
+        KeyboardInterrupt: Ctrl-C was pressed; ``work`` has ended.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return trio.run(work)
@@ -39,7 +40,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _until_interrupted(work: Callable[[], Awaitable[T]]) -> list[T]:
-    """The result; nothing where it was cancelled."""
+    """Return the result in a list; an empty one if Ctrl-C cancelled the work."""
     results: list[T] = []
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The signals that end a program: SIGTERM, from whoever supervises it, and SIGINT, from a terminal.
+"""The signals that end a program: SIGTERM, from its supervisor, and SIGINT, from a terminal.
 
 A signal that comes before anything can carry it out would kill the process at once, with an exit code
 that reads as a crash. So they are held back from the first line on (`held`), wait in the kernel, and
@@ -16,9 +16,10 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the signals back. Those that still wait at the end are dropped: it has ended by itself.
+    """Hold the signals back while the block runs.
 
-    Children that are started meanwhile have them held back too.
+    Signals that still wait at its end are dropped: the program has ended by itself. Processes that
+    are started in the block hold them back too.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
@@ -31,7 +32,10 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def received() -> Iterator[AsyncIterator[int]]:
-    """The signals as they come, those that were held back first. In Trio, on the main thread."""
+    """Receive the signals as they come, those that were held back first.
+
+    To be used in Trio, on the main thread.
+    """
     import trio  # only here: `held` must not come later than it has to
 
     with trio.open_signal_receiver(*STOP) as signals:

@@ -46,7 +46,7 @@ def test_a_table_that_does_not_fit(job: Job, account_dsn: str) -> None:
     job.write_config({"db0": (account_dsn, "")})
     instance = job.start()
     assert instance.wait() == 1
-    assert "no column seen (did you mean seem?)" in instance.output
+    assert 'no column seen (did you mean "seem"?)' in instance.output
 
 
 def test_a_permission_that_is_missing(

@@ -81,7 +81,7 @@ def test_what_a_message_does_not_have() -> None:
      "@offset.x", "@timestamp.a", "@nothing"],
 )  # fmt: skip
 def test_what_is_no_path(text: str) -> None:
-    with pytest.raises(ValueError, match="is no path: "):
+    with pytest.raises(ValueError, match="is not a valid path: "):
         Path.parse(text)
 
 

@@ -15,8 +15,7 @@ from pipeline.records.record import RawRecord, Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape, row_parser, row_type
 
 Decoder = Callable[[TopicPartition, Sequence[RawRecord]], list[Record]]
-"""Raw records of one partition, in offset order → records, one each, in the same order."""
-
+"""Raw records of one partition, in offset order → one record for each, in the same order."""
 
 Parse = Callable[[bytes], Any]
 """JSON → what `Record.document` holds. Raises ValueError, or RecursionError."""
@@ -26,11 +25,13 @@ PLAIN = frozenset({str, int, float, bool})
 
 
 def json_decoder(keys: Sequence[Path], shape: Shape | None = None) -> Decoder:
-    """A decoder of JSON values, ordered by the values at ``keys``; of whole values without a shape.
+    """Make a decoder of JSON values, ordered by the values at ``keys``.
 
-    It raises nothing: a record that can't be decoded, or has no ordering key, carries its reason in
-    `Record.disposition`. Such a record is filed under its message key, so that it keeps its place among
-    its like.
+    Without a shape, whole values are decoded.
+
+    The decoder raises nothing: a record that can't be decoded, or has no ordering key, carries the
+    reason in `Record.disposition`. Such a record is filed under its message key, so that it keeps its
+    place among records of that key.
     """
     if shape is not None:
         shape = shape.including(path.steps[0] for path in keys if path.in_value)
@@ -47,7 +48,7 @@ def json_decoder(keys: Sequence[Path], shape: Shape | None = None) -> Decoder:
 
 
 class _FieldDecoder:
-    """The usual case, one key that is a field of the value: without a loop or a call in Python."""
+    """Decode the usual case, one key that is a field of the value, without a loop in Python."""
 
     def __init__(self, parse: Parse, key_of: Callable[[Any], Hashable], general: Decoder) -> None:
         self._parse = parse
@@ -67,7 +68,7 @@ class _FieldDecoder:
 
 
 class _PathsDecoder:
-    """Any paths, and any values: each record decoded, then asked for its ordering."""
+    """Decode records with any keys: each value by itself, then its ordering."""
 
     def __init__(self, parse: Parse, ordering: Callable[[Record], Hashable], wanted: str) -> None:
         self._parse = parse
@@ -102,7 +103,10 @@ def _several_orderings(paths: Sequence[Path]) -> Callable[[Record], Hashable]:
 
 
 def _misfit(source: TopicPartition, raw: RawRecord, wanted: str, problem: Exception) -> Record:
-    """A record that has no ordering key: a tombstone, which is in order, or a defect, which is not."""
+    """Make the record of a message without an ordering key.
+
+    A tombstone is to be applied all the same; anything else is a dead letter.
+    """
     ordering = (("@key", raw.key),)
     if raw.value is None:
         return Record(source, raw.offset, raw, None, ordering)
