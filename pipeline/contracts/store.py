@@ -122,7 +122,7 @@ class Store(Protocol):
     async def open(self, claim: Claim) -> PartitionStore:
         """Become the owner of a partition: fence the former one, and learn what is applied.
 
-        TracebackFreeLoop for the former owner's running transactions, and for a shard that is away.
+        Waits for the former owner's running transactions, and for a shard that is away.
         """
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
