@@ -61,6 +61,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "is_paused": "whether the partition in line is paused",
     },
     "kafka.coordinator.consumer:ConsumerCoordinator": {
+        "ensure_active_group": "joining within a poll; put out of use",
         "ensure_active_group_async": "joining the group",
         "fetch_committed_offsets": "committed offsets and their metadata, of many partitions at once",
         "need_rejoin": "whether there is a reason to join",

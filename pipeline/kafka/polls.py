@@ -11,7 +11,9 @@ sees the assignment as it was before a rebalance or as it is after, and a partit
 in none that comes later. A partition that is new has no position yet, and is not fetched.
 
 Otherwise a poll is kafka-python's own, step by step, and each step is preceded by a look at whether the
-group is to be joined. If a join ends in an error, the next poll raises it.
+group is to be joined. A reason to join may come between that look and the step, which then would join by
+itself and wait for it, drain and all. So the step's own join is put out of use: it says that its time is
+over, and the next look starts the join. If a join ends in an error, the next poll raises it.
 
 New metadata is a reason to join that kafka-python's leader forgets as soon as it assigns, before it has
 its own assignment. If the answer comes while nobody waits for it, between two polls, or if its
@@ -52,6 +54,7 @@ class Polls:
         self._consumer = consumer
         self._fetch_wait_ms: int = consumer.config["fetch_max_wait_ms"]
         self._join: Future | None = None  # while the group is being joined
+        consumer._coordinator.ensure_active_group = _no_time_to_join  # type: ignore[method-assign]
 
     def carry_out(self, command: Callable[[], None]) -> None:
         """Run what changes positions or pauses on the I/O loop, where no step of a join interferes."""
@@ -127,6 +130,12 @@ class Polls:
             future.add_both(wake)
         with suppress(KafkaTimeoutError):
             await self._consumer._manager.wait_for(one_is_done, timeout_ms)
+
+
+def _no_time_to_join(timeout_ms: float | None = None) -> bool:
+    """In the place of `ConsumerCoordinator.ensure_active_group`: the group was not joined in time."""
+    del timeout_ms
+    return False
 
 
 async def _outcome(future: Future) -> Any:

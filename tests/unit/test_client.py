@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -27,6 +28,7 @@ def client_of(consumer: Any) -> KafkaClient:
 class Stand:
     """What every stand-in for a consumer has."""
 
+    _coordinator: Any = SimpleNamespace()
     config: ClassVar = {
         "auto_offset_reset": "earliest",
         "max_poll_records": 1,
