@@ -12,7 +12,7 @@ from itertools import combinations
 
 from pipeline.config.kafka_options import DEFAULTS
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
-from pipeline.config.model import Config
+from pipeline.config.model import COMMIT_SECONDS, Config
 from pipeline.records.path import Path
 
 
@@ -97,14 +97,17 @@ def _check_partitions(config: Config) -> Iterator[Mistake]:
 
 
 def _check_drain_deadline(config: Config) -> Iterator[Mistake]:
-    """A drain happens between two polls; Kafka takes the partitions away if that takes too long."""
+    """A hand-over holds up the rebalance: the drain, then a commit.
+
+    Kafka takes the partitions away from a member that takes longer than `max_poll_interval_ms`.
+    """
     option = "max_poll_interval_ms"
-    millis = config.kafka.options.get(option, DEFAULTS[option])
-    if config.limits.drain_deadline * 1000 >= millis:
+    allowed = config.kafka.options.get(option, DEFAULTS[option]) / 1000 - COMMIT_SECONDS
+    if config.limits.drain_deadline >= allowed:
         yield Mistake(
             "limits.drain_deadline",
-            f"{config.limits.drain_deadline:g}s is too long: expected less than "
-            f"kafka.{option} ({millis / 1000:g}s)",
+            f"{config.limits.drain_deadline:g}s is too long: expected less than {allowed:g}s, which is "
+            f"kafka.{option} without the {COMMIT_SECONDS:g}s that the commit after it may take",
         )
 
 

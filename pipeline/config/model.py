@@ -107,6 +107,10 @@ class ShardConfig:
     connections: int = field(default=3, metadata=by(COUNT))
 
 
+COMMIT_SECONDS = 5.0
+"""How long Kafka may take to answer a commit of offsets; a hand-over waits for one after its drain."""
+
+
 @frozen
 class LimitsConfig:
     """``[limits]``: counts of records or of bytes, and durations in seconds."""

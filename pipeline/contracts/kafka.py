@@ -72,40 +72,68 @@ class Consumer(Protocol):
     events: trio.MemoryReceiveChannel[AssignmentEvent]
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
-        """What has been fetched, in offset order in each partition; empty where nothing came.
+        """What has been fetched, in offset order per partition; empty if nothing came. A checkpoint.
 
         Partitions that stay are polled on while a rebalance waits for an event. Of a partition that
         was revoked or lost nothing comes after its event.
         """
 
     def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
-        """Fetch an assigned partition from ``offset`` on; None: from wherever Kafka has it."""
+        """Fetch an assigned partition from ``offset`` on; None: from where the reset policy says.
 
-    def pause(self, source: TopicPartition) -> None: ...
+        Not a checkpoint; carried out before the next poll.
+        """
 
-    def resume(self, source: TopicPartition) -> None: ...
+    def pause(self, source: TopicPartition) -> None:
+        """Fetch no more of a partition; what was fetched is kept for `resume`. Not a checkpoint.
+
+        Carried out before the next poll. Has no effect on a partition that has gone meanwhile.
+        """
+
+    def resume(self, source: TopicPartition) -> None:
+        """Fetch a paused partition again. Not a checkpoint; carried out as `pause` is."""
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> bool:
-        """Commit offsets with metadata; False where the group would not take it just now."""
+        """Commit offsets, each with a text; False if the group does not take them now.
+
+        A checkpoint, bounded by `pipeline.config.model.COMMIT_SECONDS`. After False, and after a
+        cancelled commit, Kafka may have any of the offsets or none.
+        """
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        """Where partitions stand; those that no broker leads just now are left out."""
+        """Log bounds and committed offset of each partition. A checkpoint.
+
+        Asks again until Kafka answers. Partitions without a leader are left out.
+        """
 
     async def ends(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset after each log's last record; those that can't be had now are left out."""
+        """The offset after each log's last record; unreadable partitions are left out.
+
+        A checkpoint; a single, short attempt.
+        """
 
     async def try_positions(
         self, sources: Iterable[TopicPartition]
     ) -> dict[TopicPartition, Position]:
-        """As `positions`, without its patience: those that can't be had now are left out."""
+        """Like `positions`, but a single, short attempt: unreadable partitions are left out."""
 
     async def first_records(self, spans: Spans) -> FirstRecords:
-        """The first record in each span; those that can't be read now are left out.
+        """The first record in each span; unreadable partitions are left out.
 
         Nothing that is fetched or paused is disturbed. A checkpoint; cancelled, it returns at once.
         """
 
-    async def topic_id(self, topic: str) -> UUID: ...
+    async def topic_id(self, topic: str) -> UUID:
+        """The topic's UUID: a topic that is deleted and made again gets another. A checkpoint.
+
+        Asks again until Kafka answers.
+
+        Raises:
+            PipelineError: there is no such topic, or this user may not describe it.
+        """
 
     async def close(self) -> None:
-        """Leave the group: what is assigned is revoked first, as an event. No poll works then."""
+        """Leave the group: what is assigned is revoked first, as an event. A checkpoint.
+
+        No poll works afterwards.
+        """

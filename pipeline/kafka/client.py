@@ -31,7 +31,7 @@ from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
-from pipeline.config.model import KafkaConfig
+from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
 from pipeline.contracts.kafka import AssignmentEvent, Change, Position
 from pipeline.errors import PipelineError
 from pipeline.kafka.blocking_calls import BlockingCalls
@@ -46,7 +46,7 @@ from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartitio
 
 log = logging.getLogger(__name__)
 
-COMMIT_MS = 5000
+COMMIT_MS = int(COMMIT_SECONDS * 1000)
 CLOSE_MS = 5000
 
 IDLE_POLL_SECONDS = 0.5

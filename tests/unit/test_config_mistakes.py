@@ -163,9 +163,11 @@ MISTAKES = [
      "partitions 2, 3, 4, 5, 6, … can have one shard only, not both a and b"),
     # Values that do not go together.
     (limits('drain_deadline = "5m"'), "limits.drain_deadline",
-     "300s is too long: expected less than kafka.max_poll_interval_ms (300s)"),
-    (document(kafka="max_poll_interval_ms = 8000"), "limits.drain_deadline",
-     "10s is too long: expected less than kafka.max_poll_interval_ms (8s)"),
+     "300s is too long: expected less than 295s, which is kafka.max_poll_interval_ms without"
+     " the 5s that the commit after it may take"),
+    (document(kafka="max_poll_interval_ms = 14000"), "limits.drain_deadline",
+     "10s is too long: expected less than 9s, which is kafka.max_poll_interval_ms without"
+     " the 5s that the commit after it may take"),
     (limits("max_buffered = 10\nmax_batch = 11"), "limits.max_batch",
      "11 is too many: expected at most limits.max_buffered (10)"),
     (document(more="[errors]\nbackoff_initial = 11"), "errors.backoff_initial",
