@@ -117,7 +117,7 @@ async def transaction(dsn: str, *, commit: bool = False) -> AsyncIterator[Transa
                 of_statement = error
                 begun.set()
 
-        nursery.start_soon(serve)
+        nursery.start_soon(serve)  # noqa: ASYNC113 (begun is waited for)
         await begun.wait()
         if of_statement is None:
             try:
@@ -138,7 +138,7 @@ async def _serve(dsn: str, tx: Transaction, begun: trio.Event, commit: bool) -> 
     try:
         await connections.lease(partial(_transact, tx=tx, begun=begun, commit=commit))
     finally:
-        await connections.close()
+        await connections.close()  # noqa: ASYNC102 (on asyncio)
 
 
 class _Unwanted(Exception):

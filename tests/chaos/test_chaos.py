@@ -11,7 +11,7 @@ from tests.chaos.faults import FAULTS, SESSION_TIMEOUT, lasting
 from tests.chaos.stage import Stage
 from tests.support import accounts
 
-pytestmark = [pytest.mark.real, pytest.mark.chaos]
+pytestmark = [pytest.mark.real, pytest.mark.chaos, pytest.mark.slow]
 
 KEYS = 200
 PER_SECOND = 800

@@ -48,6 +48,7 @@ def test_two_instances_share_the_partitions(job: Job, account_dsn: str) -> None:
     assert [first.stop(), second.stop()] == [0, 0]
 
 
+@pytest.mark.slow
 def test_instances_join_and_leave_during_load(job: Job, account_dsn: str) -> None:
     job.write_config({"db0": (account_dsn, "")})
     first = job.start()
