@@ -207,13 +207,6 @@ async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:
         await close()
 
 
-def session(config: Config) -> Session:
-    """The settings of every connection to Postgres."""
-    return Session(
-        config.pipeline.name, config.limits.statement_timeout, config.limits.lock_timeout
-    )
-
-
 def make_store(
     config: Config, metrics: Metrics, dead_letters: DeadLetters, nursery: trio.Nursery
 ) -> StoreRouter:
@@ -222,7 +215,7 @@ def make_store(
     handled = config.sink.handler is not None
     stores = {}
     for shard_config in config.shards:
-        shard = Shard(shard_config, session(config), metrics, waits, handled=handled)
+        shard = Shard(shard_config, Session.of(config), metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.local.process import descendants
+from pipeline.local.processes import descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

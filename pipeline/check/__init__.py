@@ -1,14 +1,18 @@
-"""What `pipeline check` looks at, before anything runs: all of Kafka and Postgres that it needs.
+"""`pipeline check`: ask Kafka and Postgres, before anything runs, all that running will need.
 
 ::
 
-    brokers     topics and their partitions, as Kafka tells them
-    tenants     the newest records, and whose they are
-    databases   each shard: reachable, what it allows, the sink's table, the ledger
+    brokers     topics and their partitions, as Kafka has them
+    tenants     whose the newest records are, and in which partition
+    databases   for each shard: is it there, what it allows, the sink's table, the ledger
     rules       configuration and facts → mistakes and warnings
     plan        what will be done, for a person, in 80 columns
 
 Nothing is changed anywhere: no topic, no schema, no group is made. Every wait is bounded.
+
+This is the last of four validators. `pipeline.config.kinds` judges each value by itself,
+`pipeline.config.coherence` the values against each other, and `pipeline.postgres.sink.validate` the
+sink against its table. The rules here judge the configuration against the world as it is.
 """
 
 from __future__ import annotations
@@ -29,21 +33,21 @@ __all__ = ["Findings", "inspect"]
 
 @attrs.frozen
 class Findings:
-    """What was found: facts, mistakes (it can't run so) and warnings (it can, but think)."""
+    """What was found: facts, mistakes (it can't run as configured), warnings (it can, but read them)."""
 
     kafka: KafkaFacts
     shards: tuple[ShardFacts, ...]
     mistakes: tuple[Mistake, ...]
     warnings: tuple[Mistake, ...]
     tenants: TenantFacts | None = None
-    """None where the configuration names no tenant."""
+    """None if the configuration names no tenant."""
 
 
 async def inspect(config: Config) -> Findings:
     """Connect to everything at the same time, and judge what is found.
 
-    A checkpoint; takes no longer than the slowest server, some seconds at most. What can't be
-    reached is a mistake on the list, never an exception.
+    A checkpoint. It takes as long as the slowest server, some seconds at most. A server that can't
+    be reached is a mistake on the list, never an exception. Cancelled, it closes its connections.
     """
     kafka: list[KafkaFacts] = []
     tenants: list[TenantFacts | None] = []

@@ -1,4 +1,4 @@
-"""Kafka's part of the facts: which topics there are, and how many partitions they have."""
+"""The facts about Kafka: which topics exist, and how many partitions they have."""
 
 from __future__ import annotations
 
@@ -12,35 +12,39 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from pipeline.config.model import Config
+from pipeline.errors import one_line
 from pipeline.kafka.options import connection_options
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0
 
 ABSENT = "does not exist: create it"
-"""What is told of a topic that Kafka has not."""
+"""The problem of a topic that does not exist."""
 
 
 @attrs.frozen
 class KafkaFacts:
-    """Attributes:
-    topics: topic → how many partitions, or what is wrong with it (``ABSENT``, or not allowed).
-    problem: why nothing is known of any topic; None where Kafka answered.
+    """What Kafka answered.
+
+    Attributes:
+        topics: topic → its number of partitions, or what is wrong with it (`ABSENT`, for example).
+        problem: why nothing is known of any topic; None if Kafka answered.
     """
 
     topics: Mapping[str, int | str]
     problem: str | None = None
 
     def partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; None where that is not known."""
+        """Return the number of partitions of a topic; None if it is not known."""
         count = self.topics.get(topic)
         return count if isinstance(count, int) else None
 
 
 async def ask_kafka(config: Config) -> KafkaFacts:
-    """Ask for the configured topics. A checkpoint; at most `CONNECT_SECONDS` and `ANSWER_SECONDS`.
+    """Ask for the configured topics, for `CONNECT_SECONDS` and `ANSWER_SECONDS` at most.
 
-    The thread is left behind when the time is over: kafka-python's own deadlines end it.
+    A checkpoint. If the time is over, or it is cancelled, the thread that asks is left behind:
+    kafka-python's own deadlines end it.
     """
     with trio.move_on_after(CONNECT_SECONDS + ANSWER_SECONDS):
         try:
@@ -52,10 +56,9 @@ async def ask_kafka(config: Config) -> KafkaFacts:
 
 
 def _problem(error: Exception) -> str:
-    name, text = type(error).__name__, str(error)
-    if name in ("NoBrokersAvailable", "KafkaTimeoutError"):
+    if type(error).__name__ in ("NoBrokersAvailable", "KafkaTimeoutError"):
         return f"no broker answers within {CONNECT_SECONDS:.0f} s"
-    return text if name in text else f"{name}: {text}"
+    return one_line(error)
 
 
 def _topics(config: Config) -> dict[str, int | str]:
@@ -64,10 +67,10 @@ def _topics(config: Config) -> dict[str, int | str]:
         wanted.append(config.errors.dead_letter_topic)
     admin = KafkaAdminClient(**_options(config))
     try:
-        told = admin.describe_topics(wanted)
+        described = admin.describe_topics(wanted)
     finally:
         admin.close()
-    return {topic["name"]: _count(topic) for topic in told}
+    return {topic["name"]: _count(topic) for topic in described}
 
 
 def _count(topic: Mapping[str, Any]) -> int | str:
@@ -80,7 +83,7 @@ def _count(topic: Mapping[str, Any]) -> int | str:
 
 
 def _options(config: Config) -> dict[str, Any]:
-    """The connection's options as configured; the deadlines are the check's own."""
+    """Return the configured options of the connection, with deadlines of the check's own."""
     name, known = f"{config.pipeline.name}-check", KafkaAdminClient.DEFAULT_CONFIG
     return {
         **connection_options(config.kafka, name, known),

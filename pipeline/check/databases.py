@@ -1,4 +1,4 @@
-"""Postgres's part of the facts, a shard at a time: what it is, what it allows, what it holds."""
+"""The facts about Postgres, for each shard: what it is, what it allows, what it holds."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ select p from unnest($2::text[]) p where not (
 
 @attrs.frozen
 class LedgerFacts:
-    """The schema ``pipeline``. ``version``: None where there is none, or it can't be read.
+    """The schema ``pipeline``.
 
-    ``forbidden``: those of its tables that exist, but may not be used as the pipeline must.
+    Attributes:
+        version: the schema's version; None if there is none, or if it can't be read.
+        forbidden: the tables that exist, but lack a privilege that the pipeline needs.
     """
 
     version: int | None
@@ -55,15 +57,16 @@ class LedgerFacts:
 
 @attrs.frozen
 class ShardFacts:
-    """What is known of a shard. With a ``problem`` (it could not be asked), nothing else is.
+    """What is known of a shard. If there is a ``problem``, nothing else is known.
 
     Attributes:
-        version: as in server_version_num: 180001.
-        connections: how many the server allows to those who are not superusers.
-        in_use: how many of them are, but for this pipeline's own.
-        table: the sink's table, None where there is none (or the sink is a handler).
-        table_problem: why the table could not be looked at.
-        missing: the privileges on the table that the sink needs and the role has not.
+        problem: why the shard could not be asked.
+        version: the server's, as in server_version_num: 180001.
+        connections: how many the server allows to users who are not superusers.
+        in_use: how many of these are in use, without this pipeline's own.
+        table: the sink's table; None if it does not exist, or if the sink is a handler.
+        table_problem: why the table could not be read.
+        missing: the privileges on the table that the sink needs and the role lacks.
     """
 
     config: ShardConfig
@@ -88,7 +91,7 @@ class ShardFacts:
 
 
 async def ask_shards(config: Config) -> list[ShardFacts]:
-    """Ask every shard at the same time; within the bridge. A checkpoint, bounded."""
+    """Ask every shard at the same time, within the bridge. A checkpoint; every wait is bounded."""
     return await cross(_ask_all, config)
 
 
@@ -138,7 +141,7 @@ async def _ledger(connection: Connection) -> LedgerFacts:
 
 
 async def _table(connection: Connection, config: Config) -> dict[str, Any]:
-    """The table's facts; what Postgres says of it where it can't be read."""
+    """Return the table's facts, or what Postgres says if the table can't be read."""
     sink = config.sink
     if sink.table is None:
         return {}

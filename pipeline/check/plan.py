@@ -1,4 +1,4 @@
-"""The plan: what a configuration will do, for a person, within 80 columns."""
+"""The plan: what the pipeline will do with a configuration, for a person, within 80 columns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from pipeline.check.databases import ShardFacts
 from pipeline.check.rules import counted, room, shown
 from pipeline.check.tenants import TenantFacts
 from pipeline.config.model import Config
+from pipeline.operate.console import COLUMNS, table
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.merges import MERGES
 
-WIDTH = 80
+WIDTH = COLUMNS
 INDENT = "  "
-GAP = 2
-NARROWEST = 6
 
 
 def plan(config: Config, findings: Findings) -> str:
-    """The whole plan. Only for findings without mistakes: all facts must be known."""
+    """Return the whole plan. The findings must hold no mistakes, so that all facts are known."""
     sections = (
         ("Kafka", _kafka(config)),
         ("Partitions", _partitions(config, findings)),
@@ -37,23 +36,15 @@ def plan(config: Config, findings: Findings) -> str:
     return "\n".join(lines)
 
 
-def table(rows: Sequence[Sequence[str]], width: int = WIDTH - len(INDENT)) -> list[str]:
-    """Rows of cells as aligned lines; the widest columns are cut short until a line fits."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    while sum(widths) + GAP * (len(widths) - 1) > width and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    return [(INDENT + (" " * GAP).join(map(_cell, row, widths))).rstrip() for row in rows]
-
-
 def paragraph(text: str, indent: str = INDENT) -> list[str]:
-    """Text as lines that fit."""
+    """Wrap text into lines that fit."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
 
 
-def _cell(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [INDENT + line for line in table(rows, columns=WIDTH - len(INDENT))]
 
 
 def _kafka(config: Config) -> Iterator[str]:
@@ -71,7 +62,7 @@ def _partitions(config: Config, findings: Findings) -> list[str]:
             if own:
                 where = f"{shard.server}/{shard.database}"
                 rows.append((topic, shown(own), shard.config.name, where, _version(shard)))
-    return table(rows)
+    return _table(rows)
 
 
 def _version(shard: ShardFacts) -> str:
@@ -81,17 +72,21 @@ def _version(shard: ShardFacts) -> str:
 def _tenants(config: Config, facts: TenantFacts) -> Iterator[str]:
     yield from paragraph(
         f"by {config.records.tenant}; the producer must place a tenant's records in one partition, "
-        "the consumer takes them as they are"
+        "the consumer does not move them"
     )
     known, alone = len(facts.places), len(facts.places) - len(facts.scattered())
     if not known:
-        yield from paragraph("no record tells yet whether it does")
+        yield from paragraph("no record shows yet whether it does")
         return
     default = "where Kafka's default partitioner puts its tenant"
-    elsewhere = f"{facts.elsewhere} not {default}" if facts.elsewhere else f"each {default}"
+    elsewhere = (
+        f"{facts.elsewhere} of the records are not {default}"
+        if facts.elsewhere
+        else f"each record is {default}"
+    )
     yield from paragraph(
-        f"of {known} tenants in the {facts.records} newest records {alone} are in one partition; "
-        f"of the records, {elsewhere}"
+        f"in the {facts.records} newest records, {alone} of {known} tenants are in one partition; "
+        f"{elsewhere}"
     )
 
 
@@ -112,20 +107,22 @@ def _sink(config: Config, shard: ShardFacts) -> Iterator[str]:
         rows.append(
             (column.name, found.type, column.source, "-" if sink.mode == "insert" else merge)
         )
-    yield from table(rows)
+    yield from _table(rows)
 
 
 def _order(config: Config) -> Iterator[str]:
     keys = config.records.keys
     if len(keys) == 1:
-        yield from paragraph(f"by {keys[0]}: its records in order, others at the same time")
+        yield from paragraph(
+            f"by {keys[0]}: records of one key in order, different keys at the same time"
+        )
     else:
-        yield from paragraph(f"by each of {', '.join(keys)}: records that share one, in order")
+        yield from paragraph(f"by {' and '.join(keys)}: records that share any key in order")
 
 
 def _connections(findings: Findings) -> list[str]:
     rooms = room(findings.shards)
-    rows = [("shard", "an instance opens", "server allows", "in use", "enough for")]
+    rows = [("shard", "per instance", "server allows", "in use", "enough for")]
     for shard in findings.shards:
         rows.append(
             (
@@ -136,7 +133,7 @@ def _connections(findings: Findings) -> list[str]:
                 counted(rooms[shard.server]),
             )
         )
-    return table(rows)
+    return _table(rows)
 
 
 def _delivery(config: Config, findings: Findings) -> Iterator[str]:
@@ -146,10 +143,10 @@ def _delivery(config: Config, findings: Findings) -> Iterator[str]:
             + (" (columns with merge add then count twice)" if _adds(config) else "")
         )
         return
-    yield from paragraph("exactly-once, by a ledger in schema pipeline of each shard:")
+    yield from paragraph("exactly-once, with a ledger in the schema pipeline of each shard:")
     for shard in findings.shards:
         version = shard.ledger.version if shard.ledger else None
-        state = "is there" if version == VERSION else "will be created by the first run"
+        state = "exists" if version == VERSION else "will be created by the first run"
         if version is not None and version < VERSION:
             state = f"will be upgraded from version {version}"
         yield from paragraph(f"{shard.config.name}: {state}", INDENT * 2)

@@ -1,4 +1,4 @@
-"""From a configuration and what was found, the mistakes and the warnings: pure functions."""
+"""Pure functions from a configuration and the facts to mistakes and warnings."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pipeline.check.brokers import KafkaFacts
 from pipeline.check.databases import ShardFacts
 from pipeline.config.mistakes import Mistake, describe
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.ranges import ranges_of
 
 OLDEST_SERVER = 140_000
-"""The ledger keeps offsets as multiranges, which Postgres has since version 14."""
+"""The ledger keeps offsets as multiranges, which Postgres has had since version 14."""
 
 
 def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
-    """Everything that keeps the pipeline from running as configured."""
+    """Yield everything that keeps the pipeline from running as configured."""
     yield from _handler(config)
     yield from _topics(config, kafka)
     for shard in shards:
@@ -30,7 +30,7 @@ def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
 
 
 def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
-    """Everything that a person should know before it runs."""
+    """Yield everything that a person should know before the pipeline runs."""
     yield from _order(config)
     yield from _partition_counts(config, kafka)
     yield from _idle_partitions(config, kafka)
@@ -44,7 +44,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
 
 
 def shown(partitions: Collection[int]) -> str:
-    """Partition numbers as the configuration writes them: ``0-2,5``."""
+    """Return partition numbers as the configuration writes them: ``0-2,5``."""
     return ",".join(
         str(start) if end == start + 1 else f"{start}-{end - 1}"
         for start, end in ranges_of(partitions)
@@ -52,7 +52,7 @@ def shown(partitions: Collection[int]) -> str:
 
 
 def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
-    """Server → how many instances its free connections suffice for."""
+    """Return server → the number of instances that its free connections suffice for."""
     servers: dict[str, list[ShardFacts]] = {}
     for shard in shards:
         if shard.problem is None:
@@ -64,7 +64,7 @@ def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
 
 
 def counted(instances: int) -> str:
-    """``1 instance``, ``2 instances``."""
+    """Return ``1 instance``, ``2 instances``, and so on."""
     return f"{instances} instance{'' if instances == 1 else 's'}"
 
 
@@ -78,7 +78,7 @@ def _handler(config: Config) -> Iterator[Mistake]:
     except Exception as error:  # a user's module may raise anything when it is imported
         yield Mistake(
             "sink.handler",
-            f"{describe(config.sink.handler)} can't be imported: {type(error).__name__}: {error}",
+            f"{describe(config.sink.handler)} can't be imported: {one_line(error)}",
         )
 
 
@@ -102,7 +102,7 @@ def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
 
 
 def _topic(key: str, topic: str, kafka: KafkaFacts) -> Iterator[Mistake]:
-    found = kafka.topics.get(topic, "can't be used: Kafka does not tell of it")
+    found = kafka.topics.get(topic, "can't be used: Kafka does not describe it")
     if isinstance(found, str):
         yield Mistake(key, f"topic {describe(topic)} {found}")
 
@@ -117,7 +117,7 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         yield Mistake(key, f"{shard.server} can't be used: {shard.problem}")
         return
     if shard.standby:
-        yield Mistake(key, f"{shard.server} is a standby, which can't be written: name the primary")
+        yield Mistake(key, f"{shard.server} is a standby, which takes no writes: name the primary")
     if config.pipeline.exactly_once:
         for problem in _ledger(shard):
             yield Mistake(key, problem)
@@ -135,7 +135,7 @@ def _ledger(shard: ShardFacts) -> Iterator[str]:
             f"schema pipeline to {shard.role}"
         )
     if ledger.version is not None and ledger.version > VERSION:
-        yield f"the ledger is of a later pipeline (version {ledger.version}): upgrade this one"
+        yield f"the ledger was made by a later pipeline (version {ledger.version}): upgrade this one"
     behind = ledger.version is None or ledger.version < VERSION
     if behind and not ledger.forbidden and not shard.may_create:
         yield (
@@ -145,7 +145,7 @@ def _ledger(shard: ShardFacts) -> Iterator[str]:
 
 
 def _table(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
-    """What is wrong with the sink's table, each once, with the shards where it is."""
+    """Yield what is wrong with the sink's table, each once, with the shards that have it."""
     where: dict[str, list[str]] = {}
     asked = [shard for shard in shards if shard.problem is None]
     for shard in asked if config.sink.table is not None else ():
@@ -158,7 +158,7 @@ def _table(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
 
 def _table_problems(config: Config, shard: ShardFacts) -> Iterator[str]:
     if shard.table_problem is not None:
-        yield f"table {config.sink.table} can't be looked at: {shard.table_problem}"
+        yield f"table {config.sink.table} can't be read: {shard.table_problem}"
         return
     yield from mistakes_of(config.sink, shard.table)
     if shard.missing:
@@ -170,9 +170,9 @@ def _table_problems(config: Config, shard: ShardFacts) -> Iterator[str]:
 
 
 def _order(config: Config) -> Iterator[Mistake]:
-    """Records of one row stay in order if some ordering key is one of the primary key's columns.
+    """Warn if no ordering key is a column of the primary key: records of a row may get out of order.
 
-    It may be coarser than the row (a tenant's id), never anything that the row does not fix.
+    The key may be coarser than the row (a tenant's id), but the row must determine it.
     """
     sink = config.sink
     sources = {column.source for column in sink.columns if column.name in sink.primary_key}
@@ -180,18 +180,18 @@ def _order(config: Config) -> Iterator[Mistake]:
         keys, row = ", ".join(config.records.keys), ", ".join(sorted(sources))
         yield Mistake(
             "records.key",
-            f"{keys} is none of what identifies a row ({row}): unless all records of a row have "
-            f"the same {keys}, they may be applied at once and out of order",
+            f"{keys} is not part of the row's primary key ({row}): records of one row may be applied "
+            f"out of order, unless all records of a row have the same {keys}",
         )
 
 
 def _partition_counts(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
     counts = {topic: kafka.partitions(topic) for topic in config.kafka.topics}
     if len({count for count in counts.values() if count is not None}) > 1:
-        told = ", ".join(f"{topic} has {count}" for topic, count in counts.items() if count)
+        each = ", ".join(f"{topic} has {count}" for topic, count in counts.items() if count)
         yield Mistake(
             "kafka.topics",
-            f"the topics have different partition counts ({told}): a tenant's records may go to "
+            f"the topics have different partition counts ({each}): a tenant's records may go to "
             "one shard from one topic and to another shard from another",
         )
 
@@ -223,7 +223,7 @@ def _connections(shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
 
 
 def _types(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
-    """Columns whose type is not the same on every shard."""
+    """Warn of columns whose type is not the same on every shard."""
     for column in config.sink.columns:
         types = {
             shard.config.name: shard.table.columns[column.name].type
@@ -231,5 +231,5 @@ def _types(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
             if shard.table is not None and column.name in shard.table.columns
         }
         if len(set(types.values())) > 1:
-            told = ", ".join(f"{type} on {name}" for name, type in types.items())
-            yield Mistake(f"sink.columns.{column.name}", f"is not of one type everywhere: {told}")
+            each = ", ".join(f"{type} on {name}" for name, type in types.items())
+            yield Mistake(f"sink.columns.{column.name}", f"has different types: {each}")

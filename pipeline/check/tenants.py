@@ -1,7 +1,7 @@
 """Where tenants are: the newest records of each partition, and whose they are.
 
-The consumer takes a record's shard from its partition, and its partition is the producer's choice. So
-that a tenant's records are in one partition can only be seen on the topics themselves.
+A record's partition decides its shard, and the producer chooses the partition. So whether each
+tenant's records are in one partition can only be seen on the topics themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.records.path import Path
 from pipeline.records.record import RawRecord, Record, TopicPartition
 
 NEWEST = 20
-"""Records looked at in each partition: offsets below its end, some of which may hold none."""
+"""How many offsets below its end are read of each partition; some of them may hold no record."""
 SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 
 Tenant = tuple[str, str]
@@ -35,14 +35,14 @@ Tenant = tuple[str, str]
 
 @attrs.define
 class TenantFacts:
-    """What the newest records say.
+    """What the newest records show.
 
     Attributes:
-        records: how many were looked at.
-        without: how many of them have no tenant where the configuration looks for it.
-        places: tenant → the partitions of its topic that hold records of it.
-        elsewhere: how many are not where Kafka's default partitioner puts their tenant.
-        problem: why they could not be read.
+        records: how many were read.
+        without: how many of them have no tenant at the configured path.
+        places: tenant → the partitions of its topic that hold its records.
+        elsewhere: how many are not where Kafka's default partitioner would put their tenant.
+        problem: why the records could not be read.
     """
 
     records: int = 0
@@ -52,11 +52,11 @@ class TenantFacts:
     problem: str | None = None
 
     def scattered(self) -> dict[Tenant, set[int]]:
-        """The tenants that are in several partitions."""
+        """Return the tenants that have records in several partitions."""
         return {tenant: found for tenant, found in self.places.items() if len(found) > 1}
 
     def count(self, source: TopicPartition, tenant: str | None, partitions: int) -> None:
-        """Take one record into account; its topic has so many partitions."""
+        """Count one record, whose topic has ``partitions`` partitions."""
         self.records += 1
         if tenant is None:
             self.without += 1
@@ -66,9 +66,9 @@ class TenantFacts:
 
 
 async def ask_tenants(config: Config) -> TenantFacts | None:
-    """Look at the newest records; None where the configuration names no tenant.
+    """Read the newest records, for `SECONDS` at most; None if the configuration names no tenant.
 
-    A checkpoint; at most `SECONDS`. The thread is left behind when the time is over.
+    A checkpoint. If the time is over, or it is cancelled, the thread that reads is left behind.
     """
     if config.records.tenant is None:
         return None
@@ -81,15 +81,17 @@ async def ask_tenants(config: Config) -> TenantFacts | None:
 
 
 def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
-    """What a person should know of where tenants are. A sample can show what is wrong, not that all is
-    well."""
+    """Yield what a person should know about where tenants are.
+
+    The newest records are a sample: they can show that something is wrong, not that all is well.
+    """
     if facts.problem is not None:
         yield Mistake("records.tenant", f"the newest records can't be read: {facts.problem}")
     if facts.without:
         yield Mistake(
             "records.tenant",
             f"{facts.without} of the {facts.records} newest records have no "
-            f"{config.records.tenant}: nobody can tell which partition they belong to",
+            f"{config.records.tenant}: it is unknown which partition they belong to",
         )
     scattered = facts.scattered()
     if scattered:

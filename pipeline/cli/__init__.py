@@ -1,4 +1,9 @@
-"""The command line: a module a command, imported only when its command is called."""
+"""The command line: parsers and printing.
+
+Each command is a module ``pipeline.cli.NAME`` with ``configure(parser)`` and ``main(args) -> int``.
+It is imported only when its command is called. What a command does is elsewhere: in `pipeline.service`,
+`pipeline.check`, `pipeline.operate`, `pipeline.demo` and `pipeline.local`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from pipeline import __version__
+from pipeline.cli.parsers import add_command
 from pipeline.errors import PipelineError
 from pipeline.runtime.signals import held
 
@@ -25,9 +31,9 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 a mistake in what was given.
+    """Run one command and return its exit code.
 
-    Each command is ``pipeline.cli.NAME`` with ``configure(parser)`` and ``main(args) -> int``.
+    The codes are 0 if it is done, 1 if it failed, and 2 if there is a mistake in what was given.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with held() if argv[:1] == ["run"] else nullcontext():
@@ -44,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser of the command line; of ``command`` alone it knows the options."""
+    """Return the parser of the command line. It knows the options of ``command`` only."""
     parser = argparse.ArgumentParser(
         prog="pipeline",
         description="Kafka to Postgres, in order by key, at the pace that Postgres can bear.",
@@ -53,12 +59,7 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        sub = add_command(commands, name, summary)
         if name == command:
             import_module(f"pipeline.cli.{name}").configure(sub)
     return parser

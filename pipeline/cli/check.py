@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
+from typing import TextIO
 
-from pipeline.cli.common import loaded
-from pipeline.config.mistakes import ConfigError
+from pipeline.cli.common import with_config
+from pipeline.config.mistakes import ConfigError, Mistake
+from pipeline.config.model import Config
 
 EXAMPLE = """\
 exit codes:
-  0  it can run so: the plan has been printed, and warnings if there are any
-  2  mistakes: all of them, one line each (file, key, what is wrong)
+  0  it can run as configured; prints the plan, and warnings if there are any
+  2  mistakes; prints all of them, one line each (file, key, what is wrong)
 
 Nothing is changed: no topic, no schema, no consumer group.
 
 example:
   pipeline check --config sessions.toml
-  pipeline check --ddl | psql "$DSN"     # the ledger, for who may create it
+  pipeline check --ddl | psql "$DSN"     # as a user who may create the ledger
 """
 
 
@@ -41,26 +44,29 @@ def main(args: argparse.Namespace) -> int:
     if args.config is None:
         print("pipeline check: give --config FILE, or --ddl", file=sys.stderr)
         return 2
-    config = loaded(args.config)
-    if config is None:
-        return 2
+    return with_config(args.config, _check)
 
-    import logging
 
+def _check(config: Config) -> int:
     from pipeline.check import inspect
-    from pipeline.check.plan import paragraph, plan
+    from pipeline.check.plan import plan
     from pipeline.runtime import interrupt
 
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to tell is in the findings
     findings = interrupt.run(partial(inspect, config))
-    if findings.mistakes:
-        print(ConfigError(config.source, findings.mistakes), file=sys.stderr)
-    else:
+    if not findings.mistakes:
         print(plan(config, findings))
-    if findings.warnings:
-        print("\nWarnings", file=sys.stderr if findings.mistakes else sys.stdout)
-    for warning in findings.warnings:
+        _print_warnings(findings.warnings, sys.stdout)
+        return 0
+    print(ConfigError(config.source, findings.mistakes), file=sys.stderr)
+    _print_warnings(findings.warnings, sys.stderr)
+    return 2
+
+
+def _print_warnings(warnings: Sequence[Mistake], stream: TextIO) -> None:
+    from pipeline.check.plan import paragraph
+
+    if warnings:
+        print("\nWarnings", file=stream)
+    for warning in warnings:
         text = f"{warning.key}: {warning.message}" if warning.key else warning.message
-        lines = "\n".join(paragraph(text))
-        print(lines, file=sys.stderr if findings.mistakes else sys.stdout)
-    return 2 if findings.mistakes else 0
+        print("\n".join(paragraph(text)), file=stream)

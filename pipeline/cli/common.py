@@ -1,10 +1,10 @@
-"""What the commands share: the configuration, errors as messages, the running of Trio."""
+"""What the commands share: loading the configuration, exit codes, errors as messages."""
 
 from __future__ import annotations
 
-import argparse
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -14,30 +14,36 @@ from pipeline.config.model import Config
 from pipeline.errors import PipelineError
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """The option that nearly every command has."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration (TOML)")
+def with_config(path: str, work: Callable[[Config], int]) -> int:
+    """Load a configuration, do a command's work with it, and return the exit code.
 
-
-def loaded(path: str) -> Config | None:
-    """The configuration; None, with its mistakes on standard error, where it has any."""
+    The code is the one that ``work`` returns; 2, with the mistakes on standard error, if the
+    configuration has any; 1, with a message on standard error, if ``work`` raises an error that
+    explains itself. kafka-python logs nothing meanwhile: the message says what matters.
+    """
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
-        return load(path)
+        return work(load(path))
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return None
+        return 2
+    except (PipelineError, BaseExceptionGroup) as error:
+        if not known(error):
+            raise
+        report(error)
+        return 1
 
 
 def messages(error: BaseException) -> Iterator[str]:
-    """The causes in an exception, each told once; an exception group is flattened."""
-    told = set()
+    """Yield a message for each cause in an exception, each once; groups are flattened."""
+    seen = set()
     for cause in _causes(error):
         if isinstance(cause, PipelineError):
             message, alike = str(cause), cause.cause
         else:
             message = alike = f"{type(cause).__name__}: {cause}"
-        if alike not in told:
-            told.add(alike)
+        if alike not in seen:
+            seen.add(alike)
             yield message
 
 
@@ -50,34 +56,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def known(error: BaseException) -> bool:
-    """Whether an exception holds nothing but errors that explain themselves."""
+    """Return whether an exception consists of errors that explain themselves."""
     if isinstance(error, BaseExceptionGroup):
         return all(known(cause) for cause in error.exceptions)
     return isinstance(error, PipelineError | trio.Cancelled | KeyboardInterrupt)
 
 
 def report(error: BaseException) -> None:
-    """Print what ended a program, for a person."""
+    """Print what ended the program on standard error, one line per cause."""
     for message in messages(error):
         print(f"pipeline: {message}", file=sys.stderr)
-
-
-def run_service(config: Config, log_level: str) -> int:
-    """Run the consumer; its exit code."""
-    # Imported here: the other commands need not wait for what only this one needs.
-    import logging
-
-    from pipeline.observe.logging import configure_logging
-    from pipeline.runtime.collector import spare_the_collector
-    from pipeline.service import run
-
-    configure_logging(log_level.upper())
-    spare_the_collector()
-    try:
-        trio.run(run, config)
-    except (Exception, BaseExceptionGroup) as error:  # the program's end: told, never swallowed
-        if not known(error):
-            logging.getLogger("pipeline").exception("an error that the pipeline does not know")
-        report(error)
-        return 1
-    return 0

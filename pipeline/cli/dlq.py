@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
-from pipeline.cli.common import add_config, loaded, report
+from pipeline.cli.common import with_config
+from pipeline.cli.parsers import above_zero, add_command, add_config
 from pipeline.config.model import Config
+from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.errors import PipelineError
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, find
 from pipeline.operate.exclusion import alone
 from pipeline.operate.moments import EXPECTED, parse_moment
-from pipeline.operate.replay import CHUNK, drop, replay, units_of
-from pipeline.operate.views import described, lines_of
+from pipeline.operate.replay import CHUNK, OnProgress, drop, replay, units_of
+from pipeline.operate.views import dead_letter_details, dead_letter_lines
 
 EXAMPLES = {
     "list": """\
@@ -34,11 +36,11 @@ example:
   pipeline dlq show 2:17 --config sessions.toml   # offset 17 of partition 2
 """,
     "replay": f"""\
-Sends dead letters back to the topic and partition that they came from, as they
-were, each partition's in the order that they had there. They apply after
-whatever has come since. What was sent is marked on the dead letter topic, so
-that the command can be repeated; interrupted, the next one sends at most
-{CHUNK} of them again. While one is at work, another one stops at once.
+Sends dead letters back, unchanged, to the topic and partition that they came
+from, in the order that they had there. They are applied after whatever has come
+since. What was sent is marked on the dead letter topic, so the command can be
+repeated. If it is interrupted, the next replay sends at most {CHUNK} of them a
+second time. Only one replay or drop runs at a time; another ends at once.
 
 example:
   pipeline dlq replay --config sessions.toml
@@ -46,8 +48,8 @@ example:
   pipeline dlq replay --config sessions.toml --error 23503 --until 2026-05-01
 """,
     "drop": """\
-Dropped dead letters stay on their topic until its retention removes them; list
-and replay pass them over. To get them back: pipeline dlq replay --again.
+Dropped dead letters stay on their topic until its retention removes them, but
+list and replay leave them out. To send them after all: replay --again.
 
 example:
   pipeline dlq drop 17 --config sessions.toml --yes
@@ -56,7 +58,7 @@ example:
 }
 
 SUMMARIES = {
-    "list": "list the dead letters that wait",
+    "list": "list the dead letters that wait for a decision",
     "show": "show everything about one dead letter",
     "replay": "send dead letters back to where they came from",
     "drop": "mark dead letters as dropped",
@@ -67,20 +69,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the four commands."""
     commands = parser.add_subparsers(dest="action", metavar="list|show|replay|drop", required=True)
     for name, summary in SUMMARIES.items():
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=EXAMPLES[name],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        sub = add_command(commands, name, summary, EXAMPLES[name])
         add_config(sub)
         _add_places(sub, name)
         if name != "show":
             _add_filters(sub)
     parser.epilog = (
         "example:\n  pipeline dlq list --config sessions.toml\n\n"
-        "each explains itself: pipeline dlq replay --help"
+        "each command explains itself: pipeline dlq replay --help"
     )
 
 
@@ -91,13 +87,13 @@ def _add_places(parser: argparse.ArgumentParser, action: str) -> None:
     if action != "list":
         parser.add_argument(
             "offsets", nargs="*", type=place, metavar="OFFSET",
-            help="only these, as list shows them",
+            help="only these: offsets as list shows them",
         )  # fmt: skip
     if action == "list":
-        parser.add_argument("--all", action="store_true", help="those replayed or dropped too")
+        parser.add_argument("--all", action="store_true", help="also those replayed or dropped")
     if action == "replay":
         parser.add_argument(
-            "--again", action="store_true", help="those replayed or dropped before too"
+            "--again", action="store_true", help="also those replayed or dropped before"
         )
     if action == "drop":
         parser.add_argument("--yes", action="store_true", help="don't ask")
@@ -109,14 +105,14 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key", help="the message key")
     parser.add_argument(
-        "--since", type=moment, metavar="TIME", help=f"given up from then on: {EXPECTED}"
+        "--since", type=moment, metavar="TIME", help=f"set aside from then on: {EXPECTED}"
     )
-    parser.add_argument("--until", type=moment, metavar="TIME", help="given up before then")
-    parser.add_argument("--limit", type=count, metavar="N", help="only the first so many")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="set aside before then")
+    parser.add_argument("--limit", type=above_zero, metavar="N", help="only the first N")
 
 
 def place(text: str) -> tuple[int | None, int]:
-    """An offset, or PARTITION:OFFSET."""
+    """Return the partition (None: any) and the offset of ``OFFSET`` or ``PARTITION:OFFSET``."""
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r}: expected OFFSET or PARTITION:OFFSET")
@@ -124,44 +120,32 @@ def place(text: str) -> tuple[int | None, int]:
 
 
 def moment(text: str) -> datetime:
-    """A time or an age."""
+    """Return the moment of a time or an age."""
     try:
         return parse_moment(text, datetime.now(UTC))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
-    return int(text)
-
-
 def main(args: argparse.Namespace) -> int:
-    """Run one of the four; 1 where Kafka fails, another is at work, or what is asked for is not there."""
-    config = loaded(args.config)
-    if config is None:
-        return 2
+    """Run one of the four commands and return the exit code.
+
+    The code is 1 if Kafka fails, another command is at work, or what is asked for does not exist.
+    """
+    return with_config(args.config, partial(_run, args=args))
+
+
+def _run(config: Config, *, args: argparse.Namespace) -> int:
     topic = config.errors.dead_letter_topic
     if topic is None:
-        print(
-            f"pipeline dlq: {args.config} names no [errors] dead_letter_topic, so nothing is set "
-            "aside: a record that can't be applied stops the pipeline",
-            file=sys.stderr,
-        )
-        return 2
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is in our message
+        message = "not set, so no record is set aside: one that can't be applied stops the pipeline"
+        raise ConfigError(config.source, [Mistake("errors.dead_letter_topic", message)])
     actions = {"list": _list, "show": _show, "replay": _replay, "drop": _drop}
-    try:
-        return actions[args.action](config, topic, args)
-    except PipelineError as error:
-        report(error)
-        return 1
+    return actions[args.action](config, topic, args)
 
 
 def meant(args: argparse.Namespace) -> Filter:
-    """The filter that the options are."""
+    """Return the filter that the options describe."""
     return Filter(
         error=args.error, key=args.key, since=args.since, until=args.until,
         offsets=tuple(getattr(args, "offsets", ())),
@@ -176,13 +160,15 @@ def _list(config: Config, topic: str, args: argparse.Namespace) -> int:
     letters = sorted(letters, key=lambda letter: (letter.place, letter.offset))
     shown = letters[: args.limit]
     if shown:
-        print("\n".join(lines_of(shown, found, several=several)))
+        print("\n".join(dead_letter_lines(shown, found, several=several)))
     left = f" ({len(shown)} shown)" if len(shown) < len(letters) else ""
     print(f"{_counted(len(letters))} on {topic}{left}")
     if not args.all and (handled := len(found.letters) - len(found.waiting())):
         print(f"{handled} replayed or dropped: --all shows them too")
     if found.foreign:
-        print(f"{found.foreign} records there are none of group {config.kafka.group_id}")
+        print(
+            f"{found.foreign} other records there: not dead letters of group {config.kafka.group_id}"
+        )
     return 0
 
 
@@ -194,17 +180,19 @@ def _show(config: Config, topic: str, args: argparse.Namespace) -> int:
     with open_cluster(config) as cluster:
         found = find(cluster, topic, Filter(offsets=tuple(args.offsets)))
     if not found.letters:
-        raise PipelineError(f"there is no dead letter of group {config.kafka.group_id} there")
+        raise PipelineError(
+            f"there is no dead letter of group {config.kafka.group_id} at that offset"
+        )
     if len(found.letters) > 1:
         which = ", ".join(f"{x.place.partition}:{x.offset}" for x in found.letters)
         raise PipelineError(f"several partitions have this offset: name one of {which}")
     (letter,) = found.letters
-    print("\n".join(described(letter, found.state(letter))))
+    print("\n".join(dead_letter_details(letter, found.state(letter))))
     return 0
 
 
 def _selected(found: Found, args: argparse.Namespace, *, again: bool) -> list[DeadLetter]:
-    """The first ``--limit`` records meant, with every dead letter that stands for them."""
+    """Return the first ``--limit`` records meant, with every dead letter that stands for them."""
     units = units_of(found.letters if again else found.waiting())[: args.limit]
     return [letter for unit in units for letter in unit.letters]
 
@@ -214,12 +202,12 @@ def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
         found = find(cluster, topic, meant(args))
         letters = _selected(found, args, again=args.again)
         total = len(units_of(letters))
-        with progress("replayed", total) as told:
-            done = replay(cluster, letters, told, check)
+        with progress("replayed", total) as on_progress:
+            done = replay(cluster, letters, on_progress, check)
     print(f"replayed {_counted(done)}")
     passed = len(found.letters) - len(found.waiting())
     if passed and not args.again:
-        print(f"passed over {passed} that were replayed or dropped before; --again sends them too")
+        print(f"left out {passed} that were replayed or dropped before; --again sends them too")
     return 0
 
 
@@ -228,20 +216,20 @@ def _drop(config: Config, topic: str, args: argparse.Namespace) -> int:
         found = find(cluster, topic, meant(args))
         letters = _selected(found, args, again=False)
         if not letters:
-            print(f"no dead letter on {topic} is meant: nothing was dropped")
+            print(f"no dead letter on {topic} matches: nothing was dropped")
             return 0
         if not confirmed(f"Drop {_counted(len(letters))} from {topic}?", args.yes):
             print("nothing was dropped")
             return 1
-        with progress("dropped", len(letters)) as told:
-            done = drop(cluster, letters, told, check)
+        with progress("dropped", len(letters)) as on_progress:
+            done = drop(cluster, letters, on_progress, check)
     print(f"dropped {_counted(done)}")
     return 0
 
 
 @contextmanager
-def progress(verb: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on a terminal, and a line for each step elsewhere; nothing for a single step."""
+def progress(verb: str, total: int) -> Iterator[OnProgress]:
+    """Show a bar on a terminal, and a line per step elsewhere; nothing if there is only one step."""
     if total <= CHUNK:
         yield lambda _: None
     elif not sys.stdout.isatty():

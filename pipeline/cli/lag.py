@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-from collections.abc import Sequence
+from functools import partial
 
-from pipeline.cli.common import add_config, loaded, report
-from pipeline.errors import PipelineError
+from pipeline.cli.common import with_config
+from pipeline.cli.parsers import add_config
+from pipeline.config.model import Config
 from pipeline.kafka.reader import FETCH_BYTES
+from pipeline.operate import lag
 from pipeline.operate.cluster import open_cluster
-from pipeline.operate.console import cut_middle, duration, table, width
-from pipeline.operate.lag import PartitionLag, as_json, measure, totals
+from pipeline.operate.views import lag_lines
 
 EPILOG = """\
 Message lag counts what is not applied: the end of the log minus the group's
-watermark. Time lag is the age of the oldest record not applied. Both hold while
-no instance runs, too; while one does, they are up to a second old, the time
-between two commits.
+watermark. Time lag is the age of the oldest record that is not applied. Both
+are measured from Kafka alone, so no instance needs to run. While one runs, they
+are up to a second old, the time between two commits.
 
 with --json, on one line:
   {"group": "...",
    "partitions": [{"topic": "...", "partition": 0,
                    "start": 0,              first offset in the log
                    "end": 120,              the offset after the last record
-                   "committed": 100,        the watermark; null: none was set
+                   "committed": 100,        the watermark; null: none committed
                    "message_lag": 20,
                    "time_lag_seconds": 1.5  0: nothing waits; null: not readable
                   }, ...],
@@ -50,35 +50,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measure once and print."""
-    config = loaded(args.config)
-    if config is None:
-        return 2
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is in our message
-    try:
-        with open_cluster(config, max_partition_fetch_bytes=FETCH_BYTES) as cluster:
-            lags = measure(cluster, config)
-    except PipelineError as error:
-        report(error)
-        return 1
-    if args.json:
-        print(json.dumps(as_json(config.kafka.group_id, lags)))
+    """Measure once, print, and return the exit code."""
+    return with_config(args.config, partial(_measure, as_json=args.json))
+
+
+def _measure(config: Config, *, as_json: bool) -> int:
+    with open_cluster(config, max_partition_fetch_bytes=FETCH_BYTES) as cluster:
+        lags = lag.measure(cluster, config)
+    group = config.kafka.group_id
+    if as_json:
+        print(json.dumps(lag.as_json(group, lags)))
     else:
-        print("\n".join(lines_of(config.kafka.group_id, lags)))
+        print("\n".join(lag_lines(group, lags)))
     return 0
-
-
-def lines_of(group: str, lags: Sequence[PartitionLag]) -> list[str]:
-    """The table, with its totals."""
-    rows = [["partition", "committed", "end", "message lag", "time lag"]]
-    for lag in lags:
-        committed = "-" if lag.committed is None else str(lag.committed)
-        name = cut_middle(str(lag.source), 30)
-        rows.append([name, committed, str(lag.end), str(lag.message_lag), _age(lag.time_lag)])
-    messages, age = totals(lags)
-    rows.append(["total", "", "", str(messages), _age(age)])
-    return [f"group {group}", *table(rows, right=(1, 2, 3, 4), columns=width())]
-
-
-def _age(seconds: float | None) -> str:
-    return "?" if seconds is None else "0" if seconds == 0 else duration(seconds)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 
-from pipeline.cli.common import add_config, loaded, run_service
+import trio
+
+from pipeline.cli.common import known, report
+from pipeline.cli.parsers import add_config
+from pipeline.config.load import load
+from pipeline.config.model import Config
+from pipeline.config.mistakes import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +36,29 @@ example:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Consume until stopped."""
-    config = loaded(args.config)
-    if config is None:
+    """Consume until stopped, and return the exit code."""
+    try:
+        config = load(args.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
         return 2
     return run_service(config, args.log_level)
+
+
+def run_service(config: Config, log_level: str) -> int:
+    """Run the consumer and return its exit code."""
+    # Imported here: what is wrong with a configuration is printed without waiting for these.
+    from pipeline.observe.logging import configure_logging
+    from pipeline.runtime.collector import spare_the_collector
+    from pipeline.service import run
+
+    configure_logging(log_level.upper())
+    spare_the_collector()
+    try:
+        trio.run(run, config)
+    except (Exception, BaseExceptionGroup) as error:  # the program's end: told, never swallowed
+        if not known(error):
+            logging.getLogger("pipeline").exception("an error that the pipeline does not know")
+        report(error)
+        return 1
+    return 0

@@ -6,6 +6,8 @@ import logging
 
 import trio
 
+from pipeline.errors import one_line
+
 log = logging.getLogger(__name__)
 
 
@@ -22,10 +24,9 @@ class Reachability:
         """Take note that a request was not answered."""
         if self._lost_at is None:
             self._lost_at = trio.current_time()
-            name, text = type(error).__name__, str(error)
             log.error(
                 "Kafka does not answer: what was read is still applied, the rest waits (%s)",
-                text if name in text else f"{name}: {text}",
+                one_line(error),
             )
 
     def answered(self) -> None:

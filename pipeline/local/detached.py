@@ -1,8 +1,8 @@
 """Servers that outlive the command that started them: ``pipeline local up``, ``down``, ``status``.
 
-The state file tells ports, pids and logs. It is written when the servers serve, and nothing
-depends on it being true: whether a pid in it still is that server, and what has to be ended,
-is decided by the processes that are there (:mod:`pipeline.local.members`).
+The state file holds ports, pids and logs. It is written when the servers serve, and nothing depends
+on it being true: the processes that exist decide whether a pid in it still is that server, and what
+has to be ended (:mod:`pipeline.local.members`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pipeline.local.servers import DSN_VARIABLE, start_all
 
 
 @attrs.frozen
-class Entry:
-    """A server as the state file tells it. ``pid`` is None for a Postgres that isn't ours."""
+class ServerEntry:
+    """A server as the state file has it. ``pid`` is None for a Postgres that was not started here."""
 
     name: str
     address: str
@@ -38,16 +38,16 @@ class Entry:
 
 
 class Detached:
-    """The servers of this user, in one directory; commands at the same time wait for each other."""
+    """The servers of this user, in one directory. Commands that run at once wait for each other."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or state_directory() / "local"
         self._state = self.directory / "state.json"
 
-    def up(self) -> tuple[list[Entry], bool]:
-        """Start what isn't up; return the servers and whether they were up already.
+    def up(self) -> tuple[list[ServerEntry], bool]:
+        """Start the servers unless they are up; return them, and whether they were up already.
 
-        Raises LocalError where one doesn't start; then none is left running, and the logs stay.
+        Raises LocalError if one doesn't start; then none is left running, and the logs stay.
         """
         with self._alone():
             known = self.entries()
@@ -59,7 +59,7 @@ class Detached:
             return started, False
 
     def down(self, *, keep_data: bool = False) -> bool:
-        """End every server here and remove their data; return whether there was anything."""
+        """End every server here and remove their data; return whether there was anything to end."""
         with self._alone():
             anything = bool(members(self.directory)) or self._state.exists()
             end_members(self.directory)
@@ -72,31 +72,31 @@ class Detached:
                 shutil.rmtree(self.directory)
             return anything
 
-    def entries(self) -> list[Entry]:
-        """The servers of the state file; none where there is no such file or it can't be read."""
+    def entries(self) -> list[ServerEntry]:
+        """Return the servers of the state file; none if there is no file or it can't be read."""
         try:
-            return [Entry(**entry) for entry in json.loads(self._state.read_text())]
+            return [ServerEntry(**entry) for entry in json.loads(self._state.read_text())]
         except (OSError, ValueError, TypeError):
             return []
 
-    def alive(self, entry: Entry) -> bool:
-        """Whether the server's process is there (a Postgres that isn't ours is taken to be)."""
+    def alive(self, entry: ServerEntry) -> bool:
+        """Return whether the server's process exists; one that was not started here is taken to."""
         return entry.pid is None or entry.pid in members(self.directory)
 
-    def _start(self) -> list[Entry]:
+    def _start(self) -> list[ServerEntry]:
         kafka = Kafka(self.directory / "kafka", tied=False)
         given = os.environ.get(DSN_VARIABLE)
         postgres = None if given else Postgres(self.directory / "postgres", tied=False)
         start_all([kafka] if postgres is None else [kafka, postgres])
         assert kafka.process is not None
         entries = [
-            Entry("Kafka", kafka.bootstrap, kafka.port, kafka.process.pid, str(kafka.log)),
+            ServerEntry("Kafka", kafka.bootstrap, kafka.port, kafka.process.pid, str(kafka.log)),
         ]
         if postgres is None:
-            return [*entries, Entry("Postgres", given or "")]
+            return [*entries, ServerEntry("Postgres", given or "")]
         assert postgres.process is not None
         pid, log = postgres.process.pid, str(postgres.log)
-        return [*entries, Entry("Postgres", postgres.dsn, postgres.port, pid, log)]
+        return [*entries, ServerEntry("Postgres", postgres.dsn, postgres.port, pid, log)]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

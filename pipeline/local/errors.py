@@ -1,4 +1,4 @@
-"""What goes wrong with servers on this machine, told so that a person knows what to do next."""
+"""What can go wrong with servers on this machine, in words that say what to do next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class LocalError(Exception):
 
 
 def last_lines(log: Path, count: int = 20) -> str:
-    """Name the log and give its last ``count`` lines, to stand at the end of an error message."""
+    """Return the log's name and its last ``count`` lines, for the end of an error message."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as problem:

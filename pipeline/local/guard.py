@@ -53,13 +53,7 @@ class Guard:
         os.set_blocking(self.woken, False)
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (
-            signal.SIGCHLD,
-            signal.SIGTERM,
-            signal.SIGQUIT,
-            signal.SIGINT,
-            signal.SIGHUP,
-        ):
+        for number in HANDLED:
             # The last two are noted and left unheeded. Not SIG_IGN: the server would inherit that.
             signal.signal(number, lambda number, _: self.asked.add(number))
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -17,13 +17,13 @@ HERE = Path(__file__).parent
 
 
 def kafka_jars() -> Path:
-    """The directory with Kafka's jars; fetched (7 s, 43 MB) where it isn't there yet.
+    """Return the directory with Kafka's jars; fetch it (7 s, 43 MB) if it isn't there yet.
 
     It is built beside its place and moved there whole, so an install that was cut off leaves
     nothing that looks complete, and two at once don't harm each other: the second to finish
     finds the place taken and uses what is there.
 
-    Raises LocalError where Maven is missing or fails.
+    Raises LocalError if Maven is missing or fails.
     """
     place = cache_directory() / f"kafka-{VERSION}"
     if place.is_dir():

@@ -1,4 +1,4 @@
-"""Java and Maven, which Apache Kafka needs: found, or told how to get them."""
+"""Java and Maven, which Apache Kafka needs: find them, or say how to get them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ GET_MAVEN = "apt-get update && apt-get install --yes maven"
 
 
 def find_java() -> Path:
-    """The ``java`` to run: of $JAVA_HOME, else of $PATH.
+    """Return the ``java`` to run: the one in $JAVA_HOME, or else in $PATH.
 
-    Raises LocalError, with the command to type, where there is none or it is older than 17.
+    Raises LocalError, with the command to type, if there is none or it is older than 17.
     """
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=str(Path(home, "bin"))) if home else None
@@ -40,22 +40,22 @@ def find_java() -> Path:
 
 
 def java_version(java: Path) -> int:
-    """The major version that ``java -version`` tells ("1.8.0" is 8).
+    """Return the major version that ``java -version`` prints ("1.8.0" is 8).
 
-    Raises LocalError where it tells none.
+    Raises LocalError if it prints none.
     """
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)
+        printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as problem:
         raise LocalError(f"{java} doesn't run ({problem}). Type:\n{GET_JAVA}") from problem
-    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+    match = re.search(r'version "(?:1\.)?(\d+)', printed.stderr)
     if match is None:
-        raise LocalError(f"{java} -version tells no version: {told.stderr.strip()!r}")
+        raise LocalError(f"{java} -version prints no version: {printed.stderr.strip()!r}")
     return int(match[1])
 
 
 def find_maven() -> Path:
-    """The ``mvn`` to run. Raises LocalError, with the command to type, where there is none."""
+    """Return the ``mvn`` to run. Raises LocalError, with the command to type, if there is none."""
     found = shutil.which("mvn")
     if found is None:
         raise LocalError(f"Maven fetches Kafka, and there is no mvn here. Type:\n{GET_MAVEN}")

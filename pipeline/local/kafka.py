@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from pipeline.local.errors import LocalError, last_lines
 from pipeline.local.jars import HERE, kafka_jars
 from pipeline.local.java import find_java
 from pipeline.local.ports import HOST, answers, free_port
 from pipeline.local.process import Program
-from pipeline.local.server import Server
-
-Settings = Mapping[str, str | int | bool]
+from pipeline.local.server import Server, Settings
 
 SETTINGS: Settings = {
     "process.roles": "broker,controller",
@@ -47,31 +44,32 @@ JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-Djava.awt.headless=true"]
 
 
 class Kafka(Server):
-    """A broker on 127.0.0.1. ``settings`` go over :data:`SETTINGS`, under the names of Kafka's.
+    """A broker on 127.0.0.1.
 
     What it acknowledged survives kill(SIGKILL), as the page cache does; it doesn't fsync.
     """
 
     name = "Kafka"
+    defaults = SETTINGS
     jvm: Sequence[str] = JVM
 
-    def __init__(
-        self,
-        directory: Path,
-        settings: Settings | None = None,
-        *,
-        tied: bool = True,
-        remove: bool = False,
-    ) -> None:
-        super().__init__(directory, tied=tied, remove=remove)
-        self.controller_port = free_port()
-        self.bootstrap = f"{HOST}:{self.port}"
-        self.cluster_id = uuid4().hex[:22]  # as long as Kafka's own, which may begin with a dash
-        self._properties = directory / "server.properties"
-        self._settings = dict(settings or {})
+    @cached_property
+    def controller_port(self) -> int:
+        """The controller's port, which it keeps as the broker keeps `port`."""
+        return free_port()
+
+    @cached_property
+    def cluster_id(self) -> str:
+        """As long as Kafka's own, which may begin with a dash."""
+        return uuid4().hex[:22]
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's ``host:port``."""
+        return f"{HOST}:{self.port}"
 
     def prepare(self) -> Program:
-        """Fetch Kafka where it isn't in the cache, and format the storage where it is new."""
+        """Fetch Kafka unless it is in the cache, and format the storage if it is new."""
         java = find_java()
         jars = kafka_jars()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -90,7 +88,7 @@ class Kafka(Server):
         )
 
     def ready(self) -> bool:
-        """Whether the broker is registered and answers clients."""
+        """Return whether the broker is registered and answers clients."""
         if not answers(self.port):
             return False
         try:
@@ -101,7 +99,7 @@ class Kafka(Server):
 
     @contextmanager
     def admin(self) -> Iterator[KafkaAdminClient]:
-        """An admin client, closed at the end."""
+        """Open an admin client; it is closed at the end."""
         client = KafkaAdminClient(bootstrap_servers=self.bootstrap, client_id="pipeline-local")
         try:
             yield client
@@ -120,13 +118,13 @@ class Kafka(Server):
             admin.create_topics({topic: options}, wait_for_metadata=True)
 
     def delete_topic(self, topic: str) -> None:
-        """Delete a topic. Raises kafka.errors.UnknownTopicOrPartitionError where there is none."""
+        """Delete a topic. Raises kafka.errors.UnknownTopicOrPartitionError if there is none."""
         with self.admin() as admin:
             admin.delete_topics([topic])
 
     @property
-    def _data(self) -> Path:
-        return self.directory / "data"
+    def _properties(self) -> Path:
+        return self.directory / "server.properties"
 
     def _write_properties(self) -> None:
         places = {
@@ -135,18 +133,13 @@ class Kafka(Server):
             "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
             "log.dirs": str(self._data),
         }
-        lines = [f"{k}={_text(v)}\n" for k, v in {**SETTINGS, **places, **self._settings}.items()]
+        lines = [f"{k}={_text(v)}\n" for k, v in {**places, **self._settings}.items()]
         self._properties.write_text("".join(lines))
 
     def _format(self, base: list[str]) -> None:
         command = [*base, "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", self.cluster_id, "--config", str(self._properties)]
-        with self.log.open("ab") as log:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-            )
-        if done.returncode:
-            raise LocalError(f"Kafka's storage can't be formatted: {last_lines(self.log)}")
+        self._run(command, "Kafka's storage can't be formatted")
 
 
 def _text(value: str | int | bool) -> str:

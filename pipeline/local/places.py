@@ -9,12 +9,12 @@ from pipeline.local.errors import LocalError
 
 
 def cache_directory() -> Path:
-    """What may be deleted and is fetched again: ``$XDG_CACHE_HOME/pipeline`` or the like."""
+    """Return where to keep what can be fetched again: ``$XDG_CACHE_HOME/pipeline`` or the like."""
     return _home("XDG_CACHE_HOME", Path(".cache")) / "pipeline"
 
 
 def state_directory() -> Path:
-    """The data of servers that outlive a command: ``$XDG_STATE_HOME/pipeline`` or the like.
+    """Return where servers that outlive a command keep data: ``$XDG_STATE_HOME/pipeline`` or so.
 
     For root it is ``/var/lib/pipeline``: Postgres doesn't run as root, and no other user may
     enter root's home.
@@ -35,5 +35,5 @@ def _home(variable: str, fallback: Path) -> Path:
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether a user who owns nothing here can enter ``path`` (every directory above it too)."""
+    """Return whether any user can enter ``path``, and so every directory above it."""
     return all(above.stat().st_mode & 0o001 for above in (path, *path.parents))

@@ -11,13 +11,13 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Choose a port that nobody listens on.
+    """Choose a port that nobody listens on, at random.
 
     It lies below the range from which the kernel takes the ports of outgoing connections. A port
     inside that range could be taken by any client while its server is down; worse, a client that
     keeps trying to reach the dead server can be given that very port and connect to itself.
 
-    Raises OSError where no port is free.
+    Raises OSError if no port is free.
     """
     highest = first_ephemeral_port() - 1
     for _ in range(1000):
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server may bind this port now."""
+    """Return whether a server may bind this port now."""
     with socket.socket() as probe:
         try:
             probe.bind((HOST, port))
@@ -38,7 +38,7 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections on this port now."""
+    """Return whether a server accepts connections on this port now."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -47,7 +47,7 @@ def answers(port: int) -> bool:
 
 
 def first_ephemeral_port() -> int:
-    """The lowest port that the kernel gives to outgoing connections; 32768 where it doesn't say."""
+    """Return the lowest port that the kernel gives to outgoing connections; 32768 if it is unknown."""
     try:
         low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError, IndexError):

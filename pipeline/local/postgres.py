@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.local.binaries import installed, postgres_user, runnable
-from pipeline.local.errors import LocalError, last_lines
+from pipeline.local.errors import LocalError
 from pipeline.local.places import open_to_others
 from pipeline.local.ports import HOST, answers
 from pipeline.local.process import Program
-from pipeline.local.server import Server
-
-Settings = Mapping[str, str | int | bool]
+from pipeline.local.server import Server, Settings
 
 SETTINGS: Settings = {
     "listen_addresses": HOST,
@@ -36,12 +33,13 @@ READY = "ready"
 
 
 class Postgres(Server):
-    """A PostgreSQL server. ``settings`` go over :data:`SETTINGS`, under Postgres's names.
+    """A PostgreSQL server on 127.0.0.1.
 
     ``install`` is a directory whose ``bin`` has PostgreSQL's programs; the wheel's if none is given.
     """
 
     name = "Postgres"
+    defaults = SETTINGS
 
     def __init__(
         self,
@@ -52,11 +50,13 @@ class Postgres(Server):
         tied: bool = True,
         remove: bool = False,
     ) -> None:
-        super().__init__(directory, tied=tied, remove=remove)
-        self.dsn = f"postgresql://postgres@{HOST}:{self.port}/postgres"
-        self._data = directory / "data"
-        self._settings = dict(settings or {})
+        super().__init__(directory, settings, tied=tied, remove=remove)
         self._install = install
+
+    @property
+    def dsn(self) -> str:
+        """The server's DSN: database ``postgres``, as its superuser."""
+        return f"postgresql://postgres@{HOST}:{self.port}/postgres"
 
     def prepare(self) -> Program:
         """Create the cluster if there is none (1 s)."""
@@ -68,7 +68,7 @@ class Postgres(Server):
         if not (self._data / "PG_VERSION").exists():
             self._create(install / "bin" / "initdb", user)
         argv = [str(install / "bin" / "postgres"), "-D", str(self._data), "-p", str(self.port)]
-        for key, value in {**SETTINGS, **self._settings}.items():
+        for key, value in self._settings.items():
             argv += ["-c", f"{key}={value}"]
         return Program(
             name=self.name,
@@ -81,7 +81,7 @@ class Postgres(Server):
         )
 
     def ready(self) -> bool:
-        """Whether the server says so in its pid file (the line that pg_ctl reads), and listens."""
+        """Return whether the server listens and its pid file says so, in the line that pg_ctl reads."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -102,24 +102,11 @@ class Postgres(Server):
     def _create(self, initdb: Path, user: int | None) -> None:
         command = [str(initdb), "-D", str(self._data), "--username=postgres", "--auth=trust"]
         command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        with self.log.open("ab") as log:
-            done = subprocess.run(
-                command,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
-                check=False,
-            )
-        if done.returncode:
-            raise LocalError(f"initdb failed: {last_lines(self.log)}")
+        self._run(command, "initdb failed", user)
 
 
 def psql(dsn: str, statement: str) -> str:
-    """Run SQL and return what psql prints: a row a line, columns divided by "|".
+    """Run SQL and return what psql prints: one line per row, columns separated by "|".
 
     Raises LocalError with what Postgres said.
     """
@@ -132,13 +119,13 @@ def psql(dsn: str, statement: str) -> str:
 
 
 def create_database(dsn: str, name: str) -> str:
-    """Create a database on a server and return its DSN. Raises LocalError where it exists."""
+    """Create a database on a server and return its DSN. Raises LocalError if it exists."""
     psql(dsn, f"create database {_quoted(name)}")
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
 def drop_database(dsn: str, name: str) -> None:
-    """Drop a database and whoever is connected to it; nothing happens where there is none."""
+    """Drop a database and whoever is connected to it; nothing happens if there is none."""
     psql(dsn, f"drop database if exists {_quoted(name)} with (force)")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -17,8 +16,9 @@ import attrs
 
 from pipeline.local import guard
 from pipeline.local.errors import LocalError, last_lines
+from pipeline.local.processes import descendants, send_signal
 
-MOMENT = 0.02
+CHECK_SECONDS = 0.02
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ class Program:
     """What to run and how to end it."""
 
     name: str
-    """As a person calls it: "Kafka"."""
+    """What a person calls it: "Kafka"."""
     argv: list[str]
     directory: Path
     """Its working directory, and where its data and log are."""
@@ -36,7 +36,7 @@ class Program:
     end_signal: int
     """Ends it at once; its data must survive that."""
     user: int | None = None
-    """Run as this user and group id; None: as the caller."""
+    """The user and group id to run as; None: the caller's."""
     grace: float = 20.0
     """Seconds between a signal and SIGKILL."""
 
@@ -44,10 +44,10 @@ class Program:
 class Process:
     """A running program under a guard (see :mod:`pipeline.local.guard`).
 
-    ``tied``: it ends when this process ends, in whatever way. ``remove``: and its directory goes
-    with it then.
+    With ``tied`` the program ends when this process ends, in whatever way; with ``remove`` too, its
+    directory is removed then.
 
-    Raises LocalError where the program can't be started.
+    Raises LocalError if the program can't be started.
     """
 
     def __init__(self, program: Program, *, tied: bool, remove: bool) -> None:
@@ -88,17 +88,17 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether the server, or anything that it started, is still there."""
+        """Whether the program, or anything that it started, is still there."""
         return self._guard.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait for the server to be ready.
+        """Wait until ``ready`` returns true.
 
-        Raises LocalError, with the end of the log, when it exits first or ``seconds`` pass.
+        Raises LocalError, with the end of the log, if the program exits first or ``seconds`` pass.
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            if self._exits_within(MOMENT):
+            if self._exits_within(CHECK_SECONDS):
                 how = f"exited with {self._guard.returncode} while starting"
                 raise LocalError(f"{self.program.name} {how}: {last_lines(self.program.log)}")
             if time.monotonic() > deadline:
@@ -106,22 +106,22 @@ class Process:
                 raise LocalError(f"{self.program.name} {how}: {last_lines(self.program.log)}")
 
     def stop(self) -> None:
-        """Ask the server to stop, wait until it has; kill it if it doesn't."""
+        """Ask the program to stop and wait until it has; kill it if it doesn't."""
         self._finish(signal.SIGTERM)
 
     def end(self) -> None:
-        """End the server at once and wait until it and all it started are gone."""
+        """End the program at once and wait until it and all that it started are gone."""
         self._finish(signal.SIGQUIT)
 
     def kill(self, number: int) -> None:
-        """Send a signal to the server and all it started; with SIGKILL, wait until all are gone.
+        """Send a signal to the program and all that it started; with SIGKILL, wait until all are gone.
 
-        SIGSTOP freezes it and SIGCONT lets it go on.
+        SIGSTOP freezes the program and SIGCONT lets it go on.
         """
         reached: set[int] = set()
         while new := [pid for pid in descendants(self.guard_pid) if pid not in reached]:
             for pid in new:
-                _signal(pid, number)
+                send_signal(pid, number)
             reached.update(new)
         if number == signal.SIGKILL:
             self._collect()
@@ -129,8 +129,8 @@ class Process:
     def _finish(self, number: int) -> None:
         if self.running:
             for pid in reversed(descendants(self.guard_pid)):
-                _signal(pid, signal.SIGCONT)
-            _signal(self.guard_pid, number)
+                send_signal(pid, signal.SIGCONT)
+            send_signal(self.guard_pid, number)
         self._collect()
 
     def _collect(self) -> None:
@@ -138,7 +138,7 @@ class Process:
             self._guard.wait(self.program.grace + 10)
         except subprocess.TimeoutExpired:
             for pid in (*descendants(self.guard_pid), self.guard_pid):
-                _signal(pid, signal.SIGKILL)
+                send_signal(pid, signal.SIGKILL)
             self._guard.wait()
         if self._lifeline is not None:
             os.close(self._lifeline)
@@ -163,19 +163,3 @@ def _start_guard(
         pass_fds=keep,
         start_new_session=True,
     )
-
-
-def descendants(ancestor: int) -> list[int]:
-    """The children of a process and theirs, parents first."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in guard.parents().items():
-        children.setdefault(parent, []).append(pid)
-    found = list(children.get(ancestor, ()))
-    for pid in found:  # grows while it is walked
-        found += children.get(pid, ())
-    return found
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

@@ -5,59 +5,53 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from pipeline.local import kafka as kafka_module
-from pipeline.local import postgres as postgres_module
 from pipeline.local.errors import LocalError
 from pipeline.local.kafka import Kafka
 from pipeline.local.members import end_members
 from pipeline.local.postgres import Postgres, create_database, drop_database
-from pipeline.local.server import Server
+from pipeline.local.server import Server, Settings
 
 DSN_VARIABLE = "PIPELINE_LOCAL_DSN"
-"""Names a Postgres to use instead of one of our own; the user there must be a superuser."""
+"""Names a Postgres to use instead of starting one; its user must be a superuser."""
 
 
 class Servers:
-    """What :meth:`start` started. Leaving the block, or :meth:`close`, ends it."""
+    """What :meth:`start` started, for as long as its ``with`` block lasts."""
 
     def __init__(
-        self,
-        directory: Path,
-        kafka: Kafka | None,
-        postgres: Postgres | None,
-        dsn: str,
-        remove: bool,
+        self, directory: Path, kafka: Kafka | None, postgres: Postgres | None, dsn: str
     ) -> None:
         self.directory = directory
         self._kafka = kafka
         self._postgres = postgres
         self._dsn = dsn
-        self._remove = remove
 
     @classmethod
+    @contextmanager
     def start(
         cls,
         directory: Path | str | None = None,
         *,
         kafka: bool = True,
         postgres: bool = True,
-        kafka_settings: kafka_module.Settings | None = None,
-        postgres_settings: postgres_module.Settings | None = None,
+        kafka_settings: Settings | None = None,
+        postgres_settings: Settings | None = None,
         keep: bool = False,
-    ) -> Self:
-        """Start the servers at the same time and return when all of them serve (about 5 s).
+    ) -> Iterator[Self]:
+        """Start the servers at the same time; all of them serve (after about 5 s) in the block.
 
-        They end with this process, also when it is killed. Data and logs are in ``directory`` and
-        stay there; without one, in a temporary directory that is removed at the end unless
-        ``keep``. Where the variable PIPELINE_LOCAL_DSN is set, that Postgres is used.
+        They end with the block, and with this process, also if it is killed. Data and logs are in
+        ``directory`` and stay there; without one, they are in a temporary directory that is removed
+        at the end unless ``keep`` is true. If the variable PIPELINE_LOCAL_DSN is set, the Postgres
+        that it names is used.
 
-        Raises LocalError where one doesn't start; then none is left running, and the logs stay.
+        Raises LocalError if one doesn't start; then none is left running, and the logs stay.
         """
         remove = directory is None and not keep
         place = _directory(directory)
@@ -66,43 +60,26 @@ class Servers:
         p = None
         if postgres and not given:
             p = Postgres(place / "postgres", postgres_settings, remove=remove)
-        start_all([server for server in (k, p) if server is not None])
-        return cls(place, k, p, given or (p.dsn if p else ""), remove)
-
-    def close(self) -> None:
-        """End the servers; wait until no process of theirs is left."""
-        running = [server for server in (self._kafka, self._postgres) if server is not None]
-        if running:
-            with ThreadPoolExecutor(len(running)) as pool:
-                list(pool.map(Server.close if self._remove else Server.stop, running))
-        end_members(self.directory)
-        if self._remove:
-            shutil.rmtree(self.directory)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        running = [server for server in (k, p) if server is not None]
+        start_all(running)
+        try:
+            yield cls(place, k, p, given or (p.dsn if p else ""))
+        finally:
+            _end_all(running, place, remove=remove)
 
     @property
     def kafka(self) -> Kafka:
-        """Kafka, to stop, start and kill. Raises LocalError where none was asked for."""
+        """Kafka, to stop, start and kill. Raises LocalError if none was asked for."""
         if self._kafka is None:
             raise LocalError("no Kafka here: it was started with kafka=False")
         return self._kafka
 
     @property
     def postgres(self) -> Postgres:
-        """Postgres, to stop, start and kill. Raises LocalError where it isn't ours."""
+        """Postgres, to stop, start and kill. Raises LocalError if none was started here."""
         if self._postgres is None:
             raise LocalError(
-                f"no Postgres of our own here: {DSN_VARIABLE} names another, or postgres=False"
+                f"no Postgres was started here: {DSN_VARIABLE} names another, or postgres=False"
             )
         return self._postgres
 
@@ -122,11 +99,11 @@ class Servers:
         return self._dsn or self.postgres.dsn
 
     def create_database(self, name: str) -> str:
-        """Create a database and return its DSN. Raises LocalError where it exists."""
+        """Create a database and return its DSN. Raises LocalError if it exists."""
         return create_database(self.dsn, name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database and end whoever is connected to it."""
         drop_database(self.dsn, name)
 
     def create_topic(
@@ -141,7 +118,7 @@ class Servers:
 
 
 def start_all(servers: Sequence[Server]) -> None:
-    """Start servers at the same time; where one fails, or at Ctrl-C, end them all and raise."""
+    """Start servers at the same time; if one fails, and at Ctrl-C, end them all and raise."""
     with ThreadPoolExecutor(max(1, len(servers))) as pool:
         starting = [pool.submit(server.start) for server in servers]
         try:
@@ -151,6 +128,16 @@ def start_all(servers: Sequence[Server]) -> None:
             for server in servers:
                 server.close()
             raise
+
+
+def _end_all(servers: Sequence[Server], directory: Path, *, remove: bool) -> None:
+    """End the servers and wait until no process of theirs is left; remove their data if asked."""
+    if servers:
+        with ThreadPoolExecutor(len(servers)) as pool:
+            list(pool.map(Server.close if remove else Server.stop, servers))
+    end_members(directory)
+    if remove:
+        shutil.rmtree(directory)
 
 
 def _directory(given: Path | str | None) -> Path:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     """Return True as soon as the condition holds, False when ``seconds`` passed without it.
 
-    For conditions that nothing announces (a process of somebody else's is gone, a port answers):
-    they are looked at a hundred times a second.
+    For conditions that nothing announces (another program's process is gone, a port answers): the
+    condition is checked a hundred times per second.
     """
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,4 @@
-"""What the operating commands print and ask."""
+"""What the operating commands need of a terminal: tables, widths, and a question with yes or no."""
 
 from __future__ import annotations
 
@@ -7,46 +7,57 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from pipeline.errors import PipelineError
 
 COLUMNS = 80
-"""The width where standard output is no terminal, and the least that a table needs."""
+"""The width if standard output is not a terminal, and the least that a table is given."""
 
 
 def width() -> int:
-    """Columns to print in: the terminal's, at least `COLUMNS`; `COLUMNS` elsewhere."""
+    """Return the columns to print in: the terminal's, at least `COLUMNS`; else `COLUMNS`."""
     return max(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
 
 
 def table(
     rows: Sequence[Sequence[str]], right: Sequence[int] = (), columns: int = COLUMNS
 ) -> list[str]:
-    """Lines of a table, the first row its head; the last column is cut where the width ends.
+    """Lay out rows of cells as aligned lines of plain text, one line per row.
 
-    ``right`` names the columns that are aligned to the right.
+    If a line would be longer than ``columns``, the widest columns are cut until it fits. The same
+    rows give the same lines on a terminal and in a pipe: no colours, no borders.
+
+    Args:
+        rows: cells, the same number in each row; the first row is the head.
+        right: the numbers of the columns that are aligned to the right.
+        columns: how long a line may be, in characters.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
-    widths[-1] = min(widths[-1], max(left, 8))
-    lines = []
+    laid_out = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for place in range(len(rows[0])):
+        laid_out.add_column(justify="right" if place in right else "left")
     for row in rows:
-        cells = [*row[:-1], cut(row[-1], widths[-1])]
-        padded = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return lines
+        laid_out.add_row(*(_cell(text) for text in row))
+    console = Console(width=columns, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(laid_out)
+    return [line.rstrip() for line in capture.get().split("\n")[: len(rows)]]
+
+
+def _cell(text: str) -> Text:
+    return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
 
 
 def cut(text: str, width: int) -> str:
-    """Text on one line, cut at the end to a width."""
+    """Return text on one line, cut at its end to ``width`` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def cut_middle(text: str, width: int) -> str:
-    """Text cut in its middle: both ends of a name tell something."""
+    """Return text cut in its middle to ``width`` characters: both ends of a name say something."""
     if len(text) <= width:
         return text
     tail = (width - 1) * 2 // 3
@@ -54,7 +65,7 @@ def cut_middle(text: str, width: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the two largest units: ``1.2s``, ``3m 20s``, ``5h 12m``, ``2d 3h``."""
+    """Return a duration in its two largest units: ``1.2s``, ``3m 20s``, ``5h 12m``, ``2d 3h``."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     whole = timedelta(seconds=round(seconds))
@@ -67,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def confirmed(question: str, yes: bool) -> bool:
-    """Ask on the terminal; True at once where ``yes``.
+    """Ask on the terminal and return whether the answer was yes; don't ask if ``yes`` is true.
 
     Raises:
         PipelineError: there is no terminal to ask on.

@@ -1,4 +1,4 @@
-"""The ledgers of all shards, read and reset partition by partition, while nothing runs."""
+"""Read and reset the ledgers of all shards, partition by partition, while no instance runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Reset:
-    """What a partition's ledger is to hold afterwards, and the epochs that it was read with."""
+    """What the ledger is to hold of a partition, and the epochs that it had when it was read."""
 
     claim: Claim
     epochs: tuple[tuple[int, int], ...]
@@ -37,7 +37,9 @@ class Reset:
 
 
 async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, LedgerEntry]:
-    """What the ledgers hold, each partition's in the shard that it writes to.
+    """Return what the ledgers hold of each claimed partition; each is read in the shard it writes to.
+
+    A checkpoint. Cancelled, it closes its connections.
 
     Raises:
         PipelineError: a shard does not answer.
@@ -49,21 +51,29 @@ async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, 
     return found
 
 
-async def reset(config: Config, resets: Iterable[Reset], done: Callable[[str], object]) -> None:
-    """Carry out resets, one transaction a shard; ``done`` is told each shard's name after it.
+async def reset(
+    config: Config, resets: Iterable[Reset], on_progress: Callable[[str], object]
+) -> None:
+    """Carry out resets, one transaction per shard.
 
     In the transaction the epochs are compared and raised first, which locks the rows: whatever a
     former owner still sends comes too late.
 
+    A checkpoint. Cancelled, the transaction of the current shard is in doubt, those of the shards
+    before it are committed, and the shards after it are as they were.
+
+    Args:
+        on_progress: called with each shard's name after its transaction.
+
     Raises:
-        PipelineError: a shard does not answer, or a partition was taken over since it was read;
-            then nothing was changed in that shard and those after it.
+        PipelineError: a shard does not answer, or a partition was taken over since it was read.
+            Nothing was changed then in that shard, nor in those after it.
     """
     async with open_bridge():
         for shard, share in _by_shard(config, resets, lambda reset: reset.claim).items():
             await _on(config, shard, migrate)
             await _on(config, shard, partial(_reset, resets=share))
-            done(shard.name)
+            on_progress(shard.name)
 
 
 def _by_shard(
@@ -76,16 +86,13 @@ def _by_shard(
 
 
 async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run work on a connection of its own."""
-    session = Session(
-        config.pipeline.name, config.limits.statement_timeout, config.limits.lock_timeout
-    )
-    connections = Connections(shard.dsn, session)
+    """Run work on a new connection to a shard."""
+    connections = Connections(shard.dsn, Session.of(config))
     try:
         return await cross(connections.lease, work)
     except PipelineError:
         raise
-    except Exception as error:  # whatever it is, a person must see to it
+    except Exception as error:  # whatever it is, an operator has to act
         raise PipelineError(f"shard {shard.name} can't be used: {explain(error)}") from error
     finally:
         await cross(connections.close)  # noqa: ASYNC102 (cancelled: the command ends)

@@ -1,4 +1,4 @@
-"""Moments as an operator writes them."""
+"""Times and ages as an operator writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EXPECTED = (
-    "a time such as 2026-05-01T12:00 (UTC unless it says otherwise, as in 12:00+02:00), "
+    "a time such as 2026-05-01T12:00 (UTC unless it names another zone, as in 12:00+02:00), "
     "or an age such as 90s, 15m, 2h or 3d"
 )
 
@@ -14,10 +14,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """A moment from ISO 8601, or from an age before ``now``.
+    """Return the moment that an ISO 8601 time, or an age before ``now``, stands for.
 
     Raises:
-        ValueError: it is neither; the message says what is expected.
+        ValueError: the text is neither; the message says what is expected.
     """
     if match := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip()):
         try:
@@ -27,5 +27,5 @@ def parse_moment(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ValueError(f"{text!r} is no moment: expected {EXPECTED}") from None
+        raise ValueError(f"{text!r} is not a valid time: expected {EXPECTED}") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,9 +1,9 @@
 """Replaying and dropping dead letters.
 
-A chunk of dead letters is sent, acknowledged by all replicas, and then marked as replayed, on the dead
-letter topic itself. An interruption between the two, whatever it is, leaves at most one chunk
-(`CHUNK`) that was sent and is not marked: the next replay sends it again. It never leaves one that is
-marked and was not sent.
+A chunk of dead letters is sent, acknowledged by all replicas, and only then marked as replayed, on the
+dead letter topic itself. An interruption between the two, whatever its cause, leaves at most one chunk
+(`CHUNK`) that was sent and is not marked; the next replay sends it again. It never leaves a dead letter
+that is marked and was not sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import attrs
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
 from pipeline.kafka.nulls import PutNullsBack, sendable
 from pipeline.kafka.producer import make_producer
 from pipeline.operate.cluster import Cluster
@@ -28,8 +28,8 @@ CHUNK = 100
 SEND_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 
-Told = Callable[[int], object]
-"""Called with how many dead letters are done so far, after each chunk."""
+OnProgress = Callable[[int], object]
+"""Called after each chunk, with the number of records that are done so far."""
 
 
 @attrs.frozen
@@ -44,23 +44,24 @@ class Unit:
 
 
 def units_of(letters: Sequence[DeadLetter]) -> list[Unit]:
-    """Dead letters, each record once, in the order given."""
+    """Group dead letters so that each record is there once; keep the order given."""
     together: dict[Any, list[DeadLetter]] = {}
     for letter in letters:
         together.setdefault(letter.record, []).append(letter)
     return [Unit(tuple(same)) for same in together.values()]
 
 
-def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Check) -> int:
+def replay(
+    cluster: Cluster, letters: Sequence[DeadLetter], on_progress: OnProgress, check: Check
+) -> int:
     """Send dead letters back to the partitions that they came from, in the order given.
 
-    Returns how many records were sent. ``letters`` are as `find` sorts them; ``check`` is called before
-    each chunk.
+    Returns how many records were sent. Blocks. ``letters`` are in the order of `find`; ``check`` is
+    called before each chunk.
 
     Raises:
-        PipelineError: a source has gone (nothing was sent), or a send failed (what was sent before
-            it is marked, what comes after it was not sent or is sent again by the next replay), or
-            ``check`` raised it.
+        PipelineError: a source partition does not exist (then nothing was sent); a send failed (what
+            was sent before it is marked, the rest is for the next replay); or ``check`` raised it.
     """
     _check_sources(cluster, letters)
     units = units_of(letters)
@@ -73,15 +74,19 @@ def replay(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: C
             _mark(producer, cluster.kafka.group_id, REPLAYED, [x for u in sent for x in u.letters])
             if failure is not None:
                 raise failure
-            told(done)
+            on_progress(done)
     return done
 
 
-def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Check) -> int:
+def drop(
+    cluster: Cluster, letters: Sequence[DeadLetter], on_progress: OnProgress, check: Check
+) -> int:
     """Mark dead letters as dropped: they stay on their topic, and are no longer listed or replayed.
 
+    Returns how many were marked. Blocks. ``check`` is called before each chunk.
+
     Raises:
-        PipelineError: a marker could not be written, or ``check`` raised it, before a chunk.
+        PipelineError: a marker could not be written, or ``check`` raised it.
     """
     done = 0
     with _producer(cluster) as producer:
@@ -90,7 +95,7 @@ def drop(cluster: Cluster, letters: Sequence[DeadLetter], told: Told, check: Che
             chunk = letters[start : start + CHUNK]
             _mark(producer, cluster.kafka.group_id, DROPPED, chunk)
             done += len(chunk)
-            told(done)
+            on_progress(done)
     return done
 
 
@@ -115,7 +120,7 @@ def _check_sources(cluster: Cluster, letters: Sequence[DeadLetter]) -> None:
 
 
 def _send(producer: Any, units: Sequence[Unit]) -> tuple[list[Unit], PipelineError | None]:
-    """Send a chunk; what was acknowledged, and what went wrong."""
+    """Send a chunk; return what was acknowledged, and what went wrong."""
     futures: list[tuple[Unit, Any]] = []
     failure: PipelineError | None = None
     for unit in units:
@@ -150,13 +155,13 @@ def _start(producer: Any, letter: DeadLetter) -> Any:
 
 def _failed(letter: DeadLetter, error: BaseException) -> PipelineError:
     return PipelineError(
-        f"dead letter {letter} could not be sent to {letter.source}: {type(error).__name__}: {error}. "
-        "What was sent before is marked as replayed; to go on, replay again"
+        f"dead letter {letter} could not be sent to {letter.source}: {one_line(error)}. "
+        "What was sent before it is marked as replayed; to go on, replay again"
     )
 
 
 def _mark(producer: Any, group: str, what: str, letters: Sequence[DeadLetter]) -> None:
-    """Write a marker to each partition that holds any of these, and wait until it is safe there."""
+    """Write a marker to each partition that holds any of these; wait until all replicas have it."""
     by_place = defaultdict(list)
     for letter in letters:
         by_place[letter.place].append(letter)

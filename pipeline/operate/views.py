@@ -1,4 +1,4 @@
-"""Dead letters as text, for a terminal."""
+"""What the operating commands found, as lines of text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,73 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from pipeline.operate.console import cut, cut_middle, table, width
+from pipeline.config.model import Config
+from pipeline.operate.console import cut, cut_middle, duration, table, width
 from pipeline.operate.deadletters import DeadLetter, Found
+from pipeline.operate.lag import PartitionLag, totals
+from pipeline.operate.rewind import PartitionMove
+
+# Lag
 
 
-def lines_of(letters: Sequence[DeadLetter], found: Found, *, several: bool) -> list[str]:
-    """The table; offsets carry their partition where the topic has several."""
+def lag_lines(group: str, lags: Sequence[PartitionLag]) -> list[str]:
+    """Return a table with one line per partition, and a line with the totals."""
+    rows = [["partition", "committed", "end", "message lag", "time lag"]]
+    for lag in lags:
+        committed = "-" if lag.committed is None else str(lag.committed)
+        name = cut_middle(str(lag.source), 30)
+        rows.append([name, committed, str(lag.end), str(lag.message_lag), _age(lag.time_lag)])
+    messages, age = totals(lags)
+    rows.append(["total", "", "", str(messages), _age(age)])
+    return [f"group {group}", *table(rows, right=(1, 2, 3, 4), columns=width())]
+
+
+def _age(seconds: float | None) -> str:
+    return "?" if seconds is None else "0" if seconds == 0 else duration(seconds)
+
+
+# Rewinding
+
+
+def rewind_lines(config: Config, moves: Sequence[PartitionMove]) -> Iterator[str]:
+    """Yield what will change, one line per partition, and what follows from it."""
+    rows = [["partition", "from", "to", "applied again", "skipped", "shard"]]
+    for move in moves:
+        rows.append(
+            [cut_middle(str(move.source), 28), str(move.begin), str(move.to), str(move.again),
+             str(move.skipped), move.shard]
+        )  # fmt: skip
+    yield f"group {config.kafka.group_id}"
+    yield from table(rows, right=(1, 2, 3, 4), columns=width())
+    again, skipped = sum(move.again for move in moves), sum(move.skipped for move in moves)
+    yield f"in all: up to {again} records applied again, up to {skipped} skipped for good"
+    if again:
+        yield from _consequences(config)
+    if skipped:
+        yield "skipped records are never applied, unless you rewind again"
+
+
+def _consequences(config: Config) -> Iterator[str]:
+    sink = config.sink
+    if sink.handler is not None:
+        yield f"handler {sink.handler} is called again for them"
+        return
+    added = [column.name for column in sink.columns if column.merge == "add"]
+    if added:
+        plural = "columns" if len(added) > 1 else "column"
+        yield f"they count again in the {plural} merged with add: {', '.join(added)}"
+    if sink.mode == "insert":
+        yield f"they are inserted again into {sink.table}, unless a unique index forbids it"
+    last = [column.name for column in sink.columns if column.merge == "last"]
+    if last and sink.mode != "insert":
+        yield "columns merged with last show older values until the replay has caught up"
+
+
+# Dead letters
+
+
+def dead_letter_lines(letters: Sequence[DeadLetter], found: Found, *, several: bool) -> list[str]:
+    """Return a table of dead letters; offsets carry their partition if the topic has several."""
     rows = [["offset", "when (UTC)", "source", "state", "key", "reason"]]
     for letter in letters:
         state = found.state(letter)
@@ -26,12 +87,8 @@ def lines_of(letters: Sequence[DeadLetter], found: Found, *, several: bool) -> l
     return table(rows, right=(0,), columns=width())
 
 
-def _text(data: bytes | None) -> str:
-    return "-" if data is None else data.decode("utf-8", "backslashreplace")
-
-
-def described(letter: DeadLetter, state: str | None) -> Iterator[str]:
-    """Everything about a dead letter; its value indented where it is JSON."""
+def dead_letter_details(letter: DeadLetter, state: str | None) -> Iterator[str]:
+    """Yield everything about one dead letter; its value is indented if it is JSON."""
     made = datetime.fromtimestamp(max(0, letter.timestamp) / 1000, UTC)
     yield f"dead letter  {letter} ({state or 'waiting'})"
     yield f"source       {letter.source}@{letter.source_offset}"
@@ -50,10 +107,14 @@ def described(letter: DeadLetter, state: str | None) -> Iterator[str]:
 
 
 def pretty(value: bytes | None) -> str:
-    """A value for reading: JSON indented, other text as it is."""
+    """Return a value for reading: JSON indented, other text as it is."""
     if value is None:
         return "  (null: a tombstone)"
     try:
         return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
     except ValueError:
         return _text(value)
+
+
+def _text(data: bytes | None) -> str:
+    return "-" if data is None else data.decode("utf-8", "backslashreplace")

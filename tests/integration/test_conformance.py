@@ -23,7 +23,7 @@ from pipeline.config.load import load
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.bridge import Connection, open_bridge
+from pipeline.postgres.connections.bridge import Connection, Session, open_bridge
 from pipeline.postgres.connections.errors import Verdict, judge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
@@ -32,7 +32,7 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape, row_parser
-from pipeline.service import make_database, session
+from pipeline.service import make_database
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
 from tests.support.records import record
@@ -119,7 +119,7 @@ async def real(dsn: str, directory: Path) -> AsyncIterator[Subject]:
     config = load(path)
     asleep = "select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep'"
     async with open_bridge(), trio.open_nursery() as nursery:
-        shard = Shard(config.shards[0], session(config), Metrics())
+        shard = Shard(config.shards[0], Session.of(config), Metrics())
         nursery.start_soon(shard.serve)
         yield Subject(
             await make_database(config, shard, BatchSizer(100, bounded=False)),
@@ -367,7 +367,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
     epochs: list[list[int]] = []
     async with real(dsn, tmp_path) as subject:
         config = load(tmp_path / "pipeline.toml")
-        shard = Shard(config.shards[0], session(config), Metrics())
+        shard = Shard(config.shards[0], Session.of(config), Metrics())
         taken, go_on = trio.Event(), trio.Event()
 
         async def first(connection: Connection) -> None:

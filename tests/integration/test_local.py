@@ -242,8 +242,11 @@ def alive(pid: int) -> bool:
 
 
 def test_failed_start_shows_the_log_and_leaves_no_process(place: Path) -> None:
-    with pytest.raises(LocalError, match="Postgres exited with 1") as failed:
-        Servers.start(place, kafka=False, postgres_settings={"max_connections": "many"})
+    with (
+        pytest.raises(LocalError, match="Postgres exited with 1") as failed,
+        Servers.start(place, kafka=False, postgres_settings={"max_connections": "many"}),
+    ):
+        pytest.fail("it has started")
     assert 'invalid value for parameter "max_connections": "many"' in str(failed.value)
     assert str(place / "postgres" / "postgres.log") in str(failed.value)
     assert members(place) == []
@@ -251,8 +254,11 @@ def test_failed_start_shows_the_log_and_leaves_no_process(place: Path) -> None:
 
 def test_kafka_mistake_ends_postgres_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DSN_VARIABLE, raising=False)
-    with pytest.raises(LocalError, match=r"kafka\.log") as failed:
-        Servers.start(place, kafka_settings={"num.io.threads": 0})
+    with (
+        pytest.raises(LocalError, match=r"kafka\.log") as failed,
+        Servers.start(place, kafka_settings={"num.io.threads": 0}),
+    ):
+        pytest.fail("it has started")
     assert "num.io.threads" in str(failed.value)
     assert members(place) == []
 
@@ -260,8 +266,11 @@ def test_kafka_mistake_ends_postgres_too(place: Path, monkeypatch: pytest.Monkey
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's Postgres runs as another user")
 def test_directory_that_postgres_cannot_enter(place: Path) -> None:
     place.chmod(0o700)
-    with pytest.raises(LocalError, match="choose a directory"):
-        Servers.start(place / "postgres-is-locked-out", kafka=False)
+    with (
+        pytest.raises(LocalError, match="choose a directory"),
+        Servers.start(place / "postgres-is-locked-out", kafka=False),
+    ):
+        pytest.fail("it has started")
 
 
 def test_no_java_no_maven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -276,11 +285,11 @@ def test_no_java_no_maven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "told", ['openjdk version "11.0.2" 2019-01-15', 'java version "1.8.0_301"']
+    "printed", ['openjdk version "11.0.2" 2019-01-15', 'java version "1.8.0_301"']
 )
-def test_old_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str) -> None:
+def test_old_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str) -> None:
     java = tmp_path / "java"
-    java.write_text(f"#!/bin/sh\necho '{told}' >&2\n")
+    java.write_text(f"#!/bin/sh\necho '{printed}' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("JAVA_HOME", raising=False)

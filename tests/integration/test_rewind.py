@@ -236,7 +236,7 @@ def test_a_time_is_the_first_record_from_then_on(idle: Job, capsys: Output) -> N
         ("5", ["--partition", "7"], 1, "there is no partition 7"),
         ("5", ["--topic", "other"], 1, "other is not among the configured topics"),
         ("committed", [], 1, "the group has committed no offset there"),
-        ("yesterday", [], 2, "'yesterday' is no moment"),
+        ("yesterday", [], 2, "'yesterday' is not a valid time"),
         ("earliest", [], 1, "to confirm, pass --yes"),
     ],
 )

@@ -33,7 +33,7 @@ def test_a_moment_is_a_time_or_an_age(text: str, moment: datetime) -> None:
 
 
 @given(st.one_of(st.text(), st.from_regex(r"\A\d+[smhd]\Z")))
-def test_what_is_no_moment_is_explained(text: str) -> None:
+def test_a_text_that_is_no_moment_is_explained(text: str) -> None:
     try:
         assert parse_moment(text, NOW).tzinfo is not None
     except ValueError as error:
@@ -52,6 +52,32 @@ def test_a_table_fits(rows: list[tuple[str, str, str]]) -> None:
     lines = console.table(rows, right=(0,))
     assert len(lines) == len(rows)
     assert all(len(line) <= 80 and "\n" not in line for line in lines)
+
+
+@given(st.lists(st.lists(st.text("abc", max_size=60), min_size=4, max_size=4), min_size=1))
+def test_a_table_cuts_any_column_and_loses_no_row(rows: list[list[str]]) -> None:
+    lines = console.table(rows, columns=78)
+    assert len(lines) == len(rows)
+    assert max(map(len, lines)) <= 78
+
+
+def test_a_table_is_plain_text_also_where_the_terminal_has_colours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("COLUMNS", "20")
+    rows = [("partition", "lag", "note"), ("[b]s-0[/b]", "1200", "a\nb"), ("s-10", "7", "")]
+    assert console.table(rows, right=(1,)) == [
+        "partition    lag  note",
+        "[b]s-0[/b]  1200  a b",
+        "s-10           7",
+    ]
+
+
+def test_the_widest_column_of_a_table_is_cut() -> None:
+    rows = [("key", "reason"), ("a-1", "x" * 100)]
+    assert console.table(rows, columns=20) == ["key  reason", "a-1  " + "x" * 14 + "…"]
 
 
 @given(st.text("abc", max_size=60), st.integers(5, 30))

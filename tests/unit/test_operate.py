@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cli import main
-from pipeline.cli.rewind import summary
 from pipeline.config.load import load
 from pipeline.config.model import Config
 from pipeline.contracts.commit_metadata import encode, unfold
@@ -23,8 +22,8 @@ from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
-from pipeline.operate.rewind import Change, commits_of, parse_target, plan, resets_of
-from pipeline.operate.views import pretty
+from pipeline.operate.rewind import PartitionMove, commits_of, parse_target, plan, resets_of
+from pipeline.operate.views import pretty, rewind_lines
 from pipeline.postgres.ledger.reading import LedgerEntry
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.ranges import ranges_of
@@ -85,10 +84,10 @@ def planned(
     committed: Committed | None,
     end: int = 100,
     start: int = 0,
-) -> Change:
+) -> PartitionMove:
     given_by: Mapping[TopicPartition, Committed] = {} if committed is None else {SOURCE: committed}
-    (change,) = plan(config, {SOURCE: to}, given_by, {SOURCE: (start, end)}, {SOURCE: entry})
-    return change
+    (move,) = plan(config, {SOURCE: to}, given_by, {SOURCE: (start, end)}, {SOURCE: entry})
+    return move
 
 
 def test_it_begins_where_an_instance_would(exactly_once: Config) -> None:
@@ -131,12 +130,12 @@ def test_without_a_ledger_what_stays_applied_travels_in_the_commit(tmp_path: Pat
 
 
 def test_the_summary_names_what_follows(tmp_path: Path) -> None:
-    back = Change(SOURCE, "db0", 50, 40, 10, 0, (), ())
-    ahead = Change(SOURCE, "db0", 50, 60, 0, 10, (), ())
-    text = "\n".join(summary(config(tmp_path), [back]))
+    back = PartitionMove(SOURCE, "db0", 50, 40, 10, 0, (), ())
+    ahead = PartitionMove(SOURCE, "db0", 50, 60, 0, 10, (), ())
+    text = "\n".join(rewind_lines(config(tmp_path), [back]))
     assert "they count again in the column merged with add: visits" in text
     assert "skipped records" not in text
-    text = "\n".join(summary(config(tmp_path), [ahead]))
+    text = "\n".join(rewind_lines(config(tmp_path), [ahead]))
     assert "skipped records are never applied" in text
     assert "count again" not in text
 

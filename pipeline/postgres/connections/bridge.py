@@ -25,12 +25,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 import asyncpg
 import attrs
 import trio_asyncio
 
+from pipeline.config.model import Config
 from pipeline.postgres.connections.loop import take_larger_steps
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,12 @@ class Session:
     statement_timeout: float = 30.0
     lock_timeout: float = 10.0
     connect_timeout: float = 10.0
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the settings that a configuration asks for."""
+        limits = config.limits
+        return cls(config.pipeline.name, limits.statement_timeout, limits.lock_timeout)
 
     def server_settings(self) -> dict[str, str]:
         return {

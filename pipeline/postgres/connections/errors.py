@@ -18,6 +18,7 @@ import asyncpg
 import attrs
 import trio
 
+from pipeline.errors import one_line
 from pipeline.records.record import Record
 
 
@@ -185,10 +186,11 @@ def explain(error: BaseException) -> str:
     """One line: what Postgres said, its SQLSTATE, its detail and its hint."""
     if isinstance(error, HandlerFailed):
         return str(error)
+    sqlstate = sqlstate_of(error)
+    if not sqlstate:
+        return one_line(error)
     # asyncpg puts detail and hint on lines of their own; `message` is what comes before them.
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     text = " ".join(text.split("\n"))
-    if sqlstate := sqlstate_of(error):
-        more = (getattr(error, "detail", None), getattr(error, "hint", None))
-        return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
-    return text if type(error).__name__ in text else f"{type(error).__name__}: {text}"
+    more = (getattr(error, "detail", None), getattr(error, "hint", None))
+    return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
