@@ -1,17 +1,17 @@
-"""How the demo is seen: a live table on a terminal, elsewhere a line now and then."""
+"""How the demo is shown: a live table on a terminal, a line every two seconds elsewhere."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.demo.progress import PartitionProgress, Progress
+from pipeline.demo.progress import DemoProgress, PartitionProgress
 from pipeline.demo.stage import SHARDS
 
 PLAIN_SECONDS = 2.0
@@ -19,39 +19,28 @@ WIDTH = 80
 
 
 class Display:
-    """Shows progress, and says what happens. Times in the lines are seconds since the beginning."""
+    """Shows progress, and says what happens. Each line has the seconds since the beginning."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
         self._start = time.monotonic()
         self._live: Live | None = None
         self._shown = float("-inf")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.freeze()
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._start
 
     def say(self, what: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         lines = Text(what).wrap(self.console, min(self.console.width, WIDTH) - 7)
         for number, line in enumerate(lines):
             line.rstrip()
             head = f"{self.elapsed:4.0f} s" if number == 0 else " " * 6
             self.console.print(Text(head, style="bold") + Text(" ") + line, soft_wrap=True)
 
-    def show(self, progress: Progress) -> None:
-        """The state now: the live table's next picture, or a line if the last is old enough."""
+    def show(self, progress: DemoProgress) -> None:
+        """Show progress: in the live table, or as a line if the last one is old enough."""
         if self.console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self.console, auto_refresh=False, transient=False)
@@ -62,22 +51,32 @@ class Display:
             self.say(line(progress))
 
     def freeze(self) -> None:
-        """Leave the last picture where it is; what is said next stands below."""
+        """Leave the table as it is; what is said next is printed below it."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
 
-def line(progress: Progress) -> str:
-    """Progress in one line that fits beside the time."""
+@contextmanager
+def open_display() -> Iterator[Display]:
+    """Open the display; at the end of the block the terminal is as it was."""
+    display = Display()
+    try:
+        yield display
+    finally:
+        display.freeze()
+
+
+def line(progress: DemoProgress) -> str:
+    """Return progress as one line that fits beside the time."""
     return (
         f"sent {progress.sent:,}, applied {progress.applied:,} ({progress.rate:,.0f}/s), "
         f"lag {progress.message_lag:,}, {progress.time_lag:.1f} s"
     )
 
 
-def picture(progress: Progress) -> Group:
-    """Progress as a table, a line a partition, with a sum for each shard."""
+def picture(progress: DemoProgress) -> Group:
+    """Return progress as a table: one line per partition, and a sum for each shard."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("shard")
     table.add_column("partition")

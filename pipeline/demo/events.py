@@ -1,4 +1,4 @@
-"""Session events as a busy app's users make them, and the rows that they must amount to."""
+"""Session events as the users of a busy app make them, and the rows that they must amount to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TENANTS = 64
 USERS = 20_000
 HOT_TENANT = 5
 HOT_SHARE = 0.1
-"""The share of all events that one user makes: a stuck client that reports without end."""
+"""The share of all events that one user makes, as a stuck client would."""
 
 PARTITIONS = 6
 TAGS = {
@@ -33,7 +33,7 @@ CLOCK_ERROR_SECONDS = 30.0
 
 @attrs.frozen
 class Event:
-    """A session of one user. ``number`` counts all events from 0; ``tags`` are what it changes."""
+    """A session of one user. ``number`` counts all events from 0; ``tags`` are those it changes."""
 
     number: int
     id: int
@@ -42,7 +42,7 @@ class Event:
     tags: dict[str, Any]
 
     def value(self) -> bytes:
-        """The message's value."""
+        """Return the message's value."""
         return orjson.dumps(
             {
                 "id": self.id,
@@ -56,8 +56,8 @@ class Event:
 
 
 @attrs.define
-class Row:
-    """A row of ``public.subscriptions`` but for its id."""
+class Subscription:
+    """A row of ``public.subscriptions``, without its id."""
 
     app_id: str
     session_count: int
@@ -67,7 +67,7 @@ class Row:
 
 
 def events(seed: int) -> Iterator[Event]:
-    """Events without end. Tenant number n is n times smaller than the largest, as Zipf has it."""
+    """Yield events without end. Tenant n has 1/n of the users of the largest: Zipf's law."""
     choose = random.Random(seed)
     weights = [1 / rank for rank in range(1, TENANTS + 1)]
     whole = sum(weights)
@@ -99,13 +99,13 @@ class Model:
     """The rows that the events amount to, applied one at a time, in the order they were made."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, Subscription] = {}
 
     def apply(self, event: Event) -> None:
-        """What one event does to its row."""
+        """Change the row of an event."""
         row = self.rows.get(event.id)
         if row is None:
-            self.rows[event.id] = Row(
+            self.rows[event.id] = Subscription(
                 event.tenant, 1, event.last_seen, dict(event.tags), event.number
             )
             return

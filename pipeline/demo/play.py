@@ -16,10 +16,10 @@ import trio
 from pipeline.demo.display import Display
 from pipeline.demo.events import PARTITIONS, events
 from pipeline.demo.producer import Producer
-from pipeline.demo.progress import Meter, Progress
+from pipeline.demo.progress import DemoProgress, Meter
 from pipeline.demo.reading import Ledgers, read_offsets
-from pipeline.demo.stage import SESSION_TIMEOUT_SECONDS, TOPIC, Stage
-from pipeline.demo.verdict import Verdict, compare
+from pipeline.demo.stage import SESSION_TIMEOUT_SECONDS, TOPIC, DemoStage
+from pipeline.demo.verdict import DemoVerdict, compare
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.bridge import open_bridge
 
@@ -31,7 +31,11 @@ CATCH_UP_SECONDS = 40.0
 
 @attrs.frozen
 class Settings:
-    """How long events are produced, and how many a second; what is killed when is a share of it."""
+    """How long events are produced (seconds), and how many per second.
+
+    ``killed_at`` and ``back_after`` are shares of that time: when an instance is killed, and how long
+    after that it is started again.
+    """
 
     seconds: float = 20.0
     rate: int = 5000
@@ -42,7 +46,7 @@ class Settings:
 class Story:
     """One run of the demo, from the first event to the verdict."""
 
-    def __init__(self, stage: Stage, settings: Settings, display: Display) -> None:
+    def __init__(self, stage: DemoStage, settings: Settings, display: Display) -> None:
         self._stage = stage
         self._settings = settings
         self._display = display
@@ -54,8 +58,10 @@ class Story:
         self._survivor, self._victim = stage.instances
         self._produced = trio.Event()
 
-    async def tell(self) -> Verdict:
-        """The whole story; within the bridge. Cancelled, it leaves processes to the stage.
+    async def run(self) -> DemoVerdict:
+        """Run the whole story, within the bridge.
+
+        A checkpoint. Cancelled, it leaves processes running, for the stage to end.
 
         Raises:
             PipelineError: something did not happen in time, or an instance ended by itself.
@@ -68,7 +74,7 @@ class Story:
         await self._stop()
         rows = self._producer.model.rows
         found = await compare(self._ledgers.databases, rows)
-        return Verdict(self._producer.sent, len(rows), killed, rescued, found)
+        return DemoVerdict(self._producer.sent, len(rows), killed, rescued, found)
 
     async def _start(self) -> None:
         for instance in self._stage.instances:
@@ -83,7 +89,7 @@ class Story:
     async def _kill_and_restart(self) -> tuple[str, int]:
         settings, victim = self._settings, self._victim
         self._display.say(
-            f"{settings.rate:,} events a second for {settings.seconds:.0f} s: {PARTITIONS} "
+            f"{settings.rate:,} events per second for {settings.seconds:.0f} s: {PARTITIONS} "
             "partitions, 64 tenants, one hot key"
         )
         await self._for(settings.seconds * settings.killed_at)
@@ -108,7 +114,7 @@ class Story:
         return f"instance {victim.name} once (SIGKILL), back at work after {stood:.1f} s", rescued
 
     async def _rescued(self, partitions: list[int]) -> int:
-        """Records that are in the databases but beyond the offsets that Kafka knows of."""
+        """Return how many records are applied, but beyond the offsets committed to Kafka."""
         offsets = await read_offsets(self._stage.servers.bootstrap)
         applied = await self._ledgers.read()
         return sum(max(0, applied[p].count - offsets.committed[p]) for p in partitions)
@@ -119,7 +125,9 @@ class Story:
         deadline = trio.current_time() + CATCH_UP_SECONDS
         while not (offsets := await read_offsets(self._stage.servers.bootstrap)).caught_up:
             if trio.current_time() > deadline:
-                raise PipelineError(f"lag 0 was not reached in {CATCH_UP_SECONDS:.0f} s: {offsets}")
+                raise PipelineError(
+                    f"lag 0 was not reached within {CATCH_UP_SECONDS:.0f} s: {offsets}"
+                )
             await self._read()
             await trio.sleep(READING_SECONDS)
         sent = {number: len(sent_at) for number, sent_at in enumerate(self._producer.sent_at)}
@@ -128,7 +136,7 @@ class Story:
         await self._read()
 
     async def _stop(self) -> None:
-        """Stop both, so that nothing is written any more while rows are compared."""
+        """Stop both instances, so that nothing is written while rows are compared."""
         self._display.freeze()
         self._display.say("lag 0; both instances are stopped, every row is compared")
         async with trio.open_nursery() as nursery:
@@ -141,8 +149,8 @@ class Story:
 
     # Readings
 
-    async def _read(self) -> Progress:
-        """Read the ledgers and show where things are; an instance that died by itself is an error."""
+    async def _read(self) -> DemoProgress:
+        """Read the ledgers and show progress; raise if an instance has ended by itself."""
         for instance in self._stage.instances:
             instance.check()
         progress = self._meter.measure(await self._ledgers.read())
@@ -156,36 +164,36 @@ class Story:
             await trio.sleep(min(READING_SECONDS, left))
 
     async def _until(
-        self, condition: Callable[[Progress], bool], seconds: float, what: str
+        self, condition: Callable[[DemoProgress], bool], seconds: float, what: str
     ) -> None:
         deadline = trio.current_time() + seconds
         while not condition(await self._read()):
             if trio.current_time() > deadline:
-                raise PipelineError(f"not reached in {seconds:.0f} s: {what}")
+                raise PipelineError(f"not reached within {seconds:.0f} s: {what}")
             await trio.sleep(READING_SECONDS)
 
-    def _shared(self, progress: Progress) -> bool:
-        """Whether every partition has an owner, and both instances own some."""
+    def _shared(self, progress: DemoProgress) -> bool:
+        """Return whether every partition has an owner, and both instances own some."""
         owned = [progress.owned_by(instance.name) for instance in self._stage.instances]
         return all(owned) and sum(map(len, owned)) == PARTITIONS
 
-    def _all_move(self, partitions: list[int]) -> Callable[[Progress], bool]:
-        """Whether records of these partitions that came after this call have been applied."""
+    def _all_move(self, partitions: list[int]) -> Callable[[DemoProgress], bool]:
+        """Return a condition: whether all that these partitions hold at this call is applied."""
         reached = {number: len(self._producer.sent_at[number]) for number in partitions}
 
-        def moved(progress: Progress) -> bool:
+        def moved(progress: DemoProgress) -> bool:
             applied = {partition.number: partition.applied for partition in progress.partitions}
             return all(applied[number] >= count for number, count in reached.items())
 
         return moved
 
 
-async def play(stage: Stage, settings: Settings, display: Display) -> Verdict:
-    """Play the story on a stage; see `Story.tell`."""
+async def play(stage: DemoStage, settings: Settings, display: Display) -> DemoVerdict:
+    """Play the story on a stage; see `Story.run`."""
     async with open_bridge():
         story = Story(stage, settings, display)
         try:
-            return await story.tell()
+            return await story.run()
         finally:
             # Shielded: a cancelled story must not leave connections to be found broken.
             with trio.CancelScope(shield=True):

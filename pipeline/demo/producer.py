@@ -1,4 +1,4 @@
-"""The events' way to Kafka: a thread that sends so many a second, and remembers what it sent."""
+"""A thread that sends events to Kafka at a given rate, and remembers what it sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLUSH_SECONDS = 20.0
 
 
 class Producer:
-    """Sends events at a rate for a time, and keeps the model of what they amount to.
+    """Sends events for ``seconds``, ``rate`` per second, and keeps the model of what they amount to.
 
     Attributes:
         model: the rows that must be there in the end.
@@ -46,7 +46,9 @@ class Producer:
         return sum(map(len, self.sent_at))
 
     async def produce(self) -> None:
-        """Send until the time is over and Kafka has it all. Cancelled, it sends no more.
+        """Send until the time is over and Kafka has everything.
+
+        A checkpoint. Cancelled, it sends no more; the thread is left to end by itself.
 
         Raises:
             PipelineError: Kafka did not take an event.
@@ -80,7 +82,7 @@ class Producer:
                 return
 
     def _send(self, producer: Any, event: Event) -> None:
-        """The key is the tenant, and Kafka's default partitioner does the rest."""
+        """Send an event with its tenant as the key, so that Kafka's default partitioner places it."""
         future = producer.send(self._topic, key=event.tenant.encode(), value=event.value())
         future.add_errback(self._failed)
         self.sent_at[partition_of(event.tenant)].append(time.monotonic())

@@ -13,13 +13,16 @@ from pipeline.demo.reading import Applied
 from pipeline.demo.stage import SHARDS
 
 WINDOW_SECONDS = 2.0
-"""Over how long a rate is measured."""
+"""The time over which a rate is measured."""
 
 
 @attrs.frozen
 class PartitionProgress:
-    """A partition's row of the display. ``time_lag``: seconds, the age of the oldest record that
-    is not applied."""
+    """A partition's row of the display.
+
+    ``time_lag`` is the age of the oldest record that is not applied, in seconds; ``rate`` is in
+    records per second.
+    """
 
     number: int
     shard: str
@@ -35,8 +38,8 @@ class PartitionProgress:
 
 
 @attrs.frozen
-class Progress:
-    """Everything that is shown at a moment. Rates are records a second."""
+class DemoProgress:
+    """Everything that is shown at a moment. Rates are in records per second."""
 
     partitions: tuple[PartitionProgress, ...]
     sent: int
@@ -62,19 +65,19 @@ class Progress:
         return [partition for partition in self.partitions if partition.shard == shard]
 
     def owned_by(self, owner: str) -> list[int]:
-        """The partitions that an instance took over last."""
+        """Return the partitions whose last owner is this instance."""
         return [partition.number for partition in self.partitions if partition.owner == owner]
 
 
 class Meter:
-    """Makes progress of readings: remembers the last seconds' for the rates."""
+    """Turns readings into progress; remembers those of the last seconds, for the rates."""
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._past: deque[tuple[float, int, dict[int, int]]] = deque()
 
-    def measure(self, applied: Mapping[int, Applied]) -> Progress:
-        """Progress now."""
+    def measure(self, applied: Mapping[int, Applied]) -> DemoProgress:
+        """Return the progress at this moment."""
         now, sent = time.monotonic(), self._producer.sent
         counts = {number: found.count for number, found in applied.items()}
         self._past.append((now, sent, counts))
@@ -92,7 +95,7 @@ class Meter:
             for shard, numbers in SHARDS.items()
             for number in numbers
         )
-        return Progress(partitions, sent, (sent - sent_then) / elapsed)
+        return DemoProgress(partitions, sent, (sent - sent_then) / elapsed)
 
     def _partition(
         self, shard: str, number: int, applied: Applied, rate: float

@@ -21,12 +21,12 @@ from pipeline.postgres.ledger.reading import read_stream
 
 @attrs.frozen
 class Applied:
-    """What a ledger says of a partition.
+    """What a ledger says about a partition.
 
     Attributes:
         owner: the instance that took it over last.
         count: how many of its records are applied.
-        watermark: everything below this offset is.
+        watermark: everything below this offset is applied.
     """
 
     owner: str
@@ -42,7 +42,9 @@ class Ledgers:
         self.databases = {name: Connections(dsn, session) for name, dsn in dsns.items()}
 
     async def read(self) -> dict[int, Applied]:
-        """Partition → what is applied; without those that nobody has taken over yet.
+        """Return partition → what is applied; partitions without an owner so far are omitted.
+
+        A checkpoint.
 
         Raises:
             PipelineError: a database does not answer.
@@ -57,7 +59,7 @@ class Ledgers:
         return {partition: applied for shard in found for partition, applied in shard.items()}
 
     async def close(self) -> None:
-        """Close the connections, within the bridge's own bound."""
+        """Close the connections. A checkpoint; the bridge bounds its time."""
         for database in self.databases.values():
             await cross(database.close)
 
@@ -81,15 +83,15 @@ class Offsets:
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that is on the topic is applied and committed."""
+        """Whether everything on the topic is applied and committed."""
         return self.committed == self.ends
 
 
 async def read_offsets(bootstrap: str) -> Offsets:
-    """Ask Kafka; on a thread.
+    """Ask Kafka, on a thread. A checkpoint; it can't be cancelled while the thread works.
 
     Raises:
-        PipelineError: it does not answer.
+        PipelineError: Kafka does not answer.
     """
     try:
         return await trio.to_thread.run_sync(partial(_offsets, bootstrap))

@@ -1,4 +1,4 @@
-"""The demo from the outside: servers, stage, story, verdict, and the logs where it went wrong."""
+"""The whole demo: servers, stage, story, verdict, and the logs if it went wrong."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from pipeline.demo.display import Display
+from pipeline.demo.display import Display, open_display
 from pipeline.demo.play import Settings, play
-from pipeline.demo.stage import Stage, keep_logs, open_stage
-from pipeline.demo.verdict import Verdict
+from pipeline.demo.stage import DemoStage, keep_logs, open_stage
+from pipeline.demo.verdict import DemoVerdict
 from pipeline.errors import PipelineError
 from pipeline.local import LocalError, Servers
 from pipeline.observe.logging import configure_logging
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> int:
-    """Play the demo and print the verdict; the command's exit code.
+    """Play the demo, print the verdict, and return the command's exit code.
 
     Raises:
-        PipelineError: it could not be played to its end; the message names the kept logs.
+        PipelineError: the demo could not be played to its end; the message says where the logs are.
         KeyboardInterrupt: Ctrl-C; everything has been cleaned up.
     """
-    with Display() as display:
+    with open_display() as display:
         display.say("starting Kafka and PostgreSQL on this machine")
         with _servers() as servers, _staged(servers) as stage:
             display.say("both are up; two databases, a topic of 6 partitions")
@@ -52,7 +52,7 @@ def _servers() -> Iterator[Servers]:
 
 
 @contextmanager
-def _staged(servers: Servers) -> Iterator[Stage]:
+def _staged(servers: Servers) -> Iterator[DemoStage]:
     stage = open_stage(servers)
     try:
         yield stage
@@ -60,8 +60,8 @@ def _staged(servers: Servers) -> Iterator[Stage]:
         stage.close()
 
 
-def _play(stage: Stage, settings: Settings, display: Display) -> Verdict:
-    """The verdict. What fails on the way is raised together with where the logs are kept."""
+def _play(stage: DemoStage, settings: Settings, display: Display) -> DemoVerdict:
+    """Return the verdict. An error on the way is raised together with where the logs are kept."""
     try:
         return interrupt.run(partial(play, stage, settings, display))
     except (Exception, BaseExceptionGroup) as error:

@@ -71,8 +71,8 @@ connections = 4
 """
 
 
-class Instance:
-    """One ``pipeline run``, under a guard: it ends with this process, however that ends."""
+class DemoInstance:
+    """One ``pipeline run`` under a guard: it ends with this process, however this process ends."""
 
     def __init__(self, name: str, config: Path) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Instance:
         self._process: Process | None = None
 
     def start(self) -> None:
-        """Start it; it joins the group a second or two later. Raises LocalError."""
+        """Start the instance, which joins the group a second or two later. Raises LocalError."""
         command = [sys.executable, "-m", "pipeline", "run", "--config", str(self.config)]
         program = Program(
             name=f"instance {self.name}",
@@ -98,12 +98,12 @@ class Instance:
         return self._process is not None and self._process.running
 
     def check(self) -> None:
-        """Raise PipelineError, with what its log says, where it has ended by itself."""
+        """Raise PipelineError, with the end of its log, if the instance has ended by itself."""
         if self._process is not None and not self._process.running:
             raise PipelineError(f"instance {self.name} ended by itself: {self._last_words()}")
 
     def _last_words(self) -> str:
-        """The messages that ended it, or else the end of its log (which is kept: `keep_logs`)."""
+        """Return the messages that ended it, or the end of its log (which `keep_logs` keeps)."""
         lines = self.log.read_text(errors="replace").splitlines()
         messages = [line for line in lines if line.startswith("pipeline: ")]
         if messages:
@@ -112,25 +112,25 @@ class Instance:
         return f"{self.log.name} ends with\n{end}"
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process is gone."""
         if self._process is not None:
             self._process.kill(signal.SIGKILL)
             self._process = None
 
     def stop(self) -> None:
-        """SIGTERM, as an operator would, and wait until it is gone."""
+        """Send SIGTERM, as an operator would, and wait until the process is gone."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
 
 @attrs.frozen
-class Stage:
-    """What the story is played on. Everything here blocks."""
+class DemoStage:
+    """The servers, databases and instances of a demo. Every method blocks."""
 
     servers: Servers
     dsns: dict[str, str]
-    instances: tuple[Instance, ...]
+    instances: tuple[DemoInstance, ...]
 
     def close(self) -> None:
         """End every instance, drop the databases."""
@@ -140,7 +140,7 @@ class Stage:
             self.servers.drop_database(_database_name(name))
 
 
-def open_stage(servers: Servers) -> Stage:
+def open_stage(servers: Servers) -> DemoStage:
     """Create the topic, the databases with their tables, and a configuration for each instance."""
     servers.create_topic(TOPIC, PARTITIONS)
     dsns = {name: _database(servers, name) for name in SHARDS}
@@ -149,12 +149,12 @@ def open_stage(servers: Servers) -> Stage:
     configs = {name: directory / f"{name}.toml" for name in "AB"}
     for name, config in configs.items():
         config.write_text(_config(name, servers.bootstrap, dsns))
-    instances = tuple(Instance(name, config) for name, config in configs.items())
-    return Stage(servers, dsns, instances)
+    instances = tuple(DemoInstance(name, config) for name, config in configs.items())
+    return DemoStage(servers, dsns, instances)
 
 
 def _database(servers: Servers, name: str) -> str:
-    """A database of its own, made anew: on a server that isn't ours an earlier run's may be left."""
+    """Create a database; drop one that an earlier run has left on a server that is not ours."""
     database = _database_name(name)
     servers.drop_database(database)
     dsn = servers.create_database(database)
@@ -177,7 +177,7 @@ def _config(owner: str, bootstrap: str, dsns: dict[str, str]) -> str:
 
 
 def keep_logs(directory: Path) -> Path:
-    """Copy the logs and configurations below a directory to one that stays; return that one."""
+    """Copy the logs and configurations below a directory to a new one, and return that."""
     kept = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
     for file in directory.rglob("*"):
         if file.suffix in (".log", ".toml") and file.is_file():

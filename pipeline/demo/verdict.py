@@ -7,24 +7,24 @@ from collections.abc import Iterator, Mapping
 import attrs
 import orjson
 
-from pipeline.demo.events import Row, partition_of
+from pipeline.demo.events import Subscription, partition_of
 from pipeline.demo.stage import SHARDS
 from pipeline.postgres.connections.bridge import Connection, Connections, cross
 
 SHOWN = 10
-"""How many differing rows are shown."""
+"""How many of the differing rows are shown."""
 
-Rows = Mapping[int, Row]
+Rows = Mapping[int, Subscription]
 
 
 @attrs.frozen
-class Verdict:
+class DemoVerdict:
     """What the demo found.
 
     Attributes:
-        records: how many were produced.
+        records: how many records were produced.
         rows: how many rows they amount to.
-        killed: what was done to whom, a sentence.
+        killed: which instance was killed, and when it was back: a sentence.
         rescued: records that were applied but not committed to Kafka when the instance died.
         differences: a sentence for each row that is not as it should be.
     """
@@ -40,7 +40,7 @@ class Verdict:
         return not self.differences
 
     def text(self) -> str:
-        """The verdict for a person, within 80 columns (differing rows may be longer)."""
+        """Return the verdict for a person, within 80 columns (differing rows may be longer)."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -64,13 +64,16 @@ class Verdict:
 
 
 async def compare(databases: Mapping[str, Connections], expected: Rows) -> list[str]:
-    """What differs between the databases and the expected rows; within the bridge."""
+    """Return what differs between the databases and the expected rows; within the bridge.
+
+    A checkpoint.
+    """
     found = {name: await cross(database.lease, _rows) for name, database in databases.items()}
     return list(differences(expected, found))
 
 
 def differences(expected: Rows, found: Mapping[str, Rows]) -> Iterator[str]:
-    """A sentence for each row that is missing, differs, or should not be in that database."""
+    """Yield a sentence for each row that is missing, differs, or should not be in that database."""
     shard_of = {number: shard for shard, numbers in SHARDS.items() for number in numbers}
     for id, row in expected.items():
         shard = shard_of[partition_of(row.app_id)]
@@ -85,19 +88,19 @@ def differences(expected: Rows, found: Mapping[str, Rows]) -> Iterator[str]:
                 yield f"{shard} id {id}: should not be there ({stored.session_count} sessions)"
 
 
-def _columns(expected: Row, stored: Row) -> Iterator[str]:
+def _columns(expected: Subscription, stored: Subscription) -> Iterator[str]:
     wanted, is_there = attrs.asdict(expected), attrs.asdict(stored)
     for column, value in wanted.items():
         if is_there[column] != value:
             yield f"{column} is {is_there[column]}, expected {value}"
 
 
-async def _rows(connection: Connection) -> dict[int, Row]:
+async def _rows(connection: Connection) -> dict[int, Subscription]:
     records = await connection.fetch(
         "select id, app_id, session_count, last_seen, tags, last_event from subscriptions"
     )
     return {
-        record["id"]: Row(
+        record["id"]: Subscription(
             record["app_id"],
             record["session_count"],
             record["last_seen"],

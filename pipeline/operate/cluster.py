@@ -1,4 +1,4 @@
-"""Kafka as the operating commands see it: blocking calls, and no group is ever joined.
+"""Kafka for the operating commands: blocking calls, and no group is joined.
 
 A command does one thing and ends, so nothing here needs Trio; Ctrl-C works at any moment.
 """
@@ -25,7 +25,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import Config, KafkaConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
 from pipeline.kafka.offsets import read_topic_id
 from pipeline.kafka.options import connection_options
 from pipeline.kafka.reader import (
@@ -46,7 +46,7 @@ POLL_SECONDS = 0.25
 
 @attrs.frozen
 class Committed:
-    """A group's committed offset: the next one to apply, and the text that travels with it."""
+    """A group's committed offset: the next one to apply, and the metadata committed with it."""
 
     offset: int
     metadata: str
@@ -54,22 +54,23 @@ class Committed:
 
 @contextmanager
 def readable_errors(kafka: KafkaConfig) -> Iterator[None]:
-    """Turn what Kafka's client raises into a `PipelineError` that names the servers."""
+    """Raise what Kafka's client raises as a `PipelineError` that names the servers."""
     try:
         yield
     except (KafkaError, OSError) as error:
         servers = ", ".join(kafka.bootstrap_servers)
-        raise PipelineError(
-            f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
-        ) from error
+        raise PipelineError(f"Kafka at {servers} can't be used: {one_line(error)}") from error
 
 
 @contextmanager
 def open_cluster(config: Config, **options: Any) -> Iterator[Cluster]:
-    """Connect; ``options`` are kafka-python's for the consumer that reads.
+    """Connect to Kafka; the connections are closed at the end of the block.
+
+    Args:
+        options: kafka-python's, for the consumer that reads.
 
     Raises:
-        PipelineError: no broker answers within `CONNECT_SECONDS`; or, later, Kafka fails a call.
+        PipelineError: no broker answers within `CONNECT_SECONDS`, or a call in the block fails.
     """
     with readable_errors(config.kafka):
         connect = {"bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000)}
@@ -80,10 +81,10 @@ def open_cluster(config: Config, **options: Any) -> Iterator[Cluster]:
                 yield Cluster(config, consumer, admin)
 
 
-def _patiently(call: Callable[..., T], *args: Any) -> T:
-    """Call, and again for `COORDINATOR_SECONDS` while Kafka has no coordinator for the group.
+def _retry_without_coordinator(call: Callable[..., T], *args: Any) -> T:
+    """Call, and repeat it for up to `COORDINATOR_SECONDS` while the group has no coordinator.
 
-    That is so while a new cluster makes its topic of offsets, and while a coordinator moves.
+    It has none while a new cluster creates its topic of offsets, and while a coordinator moves.
     """
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:
@@ -96,7 +97,7 @@ def _patiently(call: Callable[..., T], *args: Any) -> T:
 
 
 class Cluster:
-    """One connected cluster. Every call blocks, and raises kafka-python's errors."""
+    """A connected cluster. Every method blocks, and raises kafka-python's errors if Kafka fails."""
 
     def __init__(self, config: Config, consumer: KafkaConsumer, admin: KafkaAdminClient) -> None:
         self.kafka = config.kafka
@@ -105,7 +106,7 @@ class Cluster:
         self._admin = admin
 
     def partitions(self, topic: str) -> list[TopicPartition]:
-        """A topic's partitions, sorted.
+        """Return a topic's partitions, sorted.
 
         Raises:
             PipelineError: there is no such topic.
@@ -127,17 +128,17 @@ class Cluster:
         return read_topic_id(self._consumer, topic)
 
     def bounds(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """The log's first offset, and the one after its last record, of each partition."""
+        """Return each partition's first offset in the log, and the one after its last record."""
         partitions = [KafkaPartition(*source) for source in sources]
         starts = self._consumer.beginning_offsets(partitions)
         ends = self._consumer.end_offsets(partitions)
         return {TopicPartition(*place): (starts[place], ends[place]) for place in partitions}
 
     def committed(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """What the group has committed; partitions without are left out."""
+        """Return what the group has committed; partitions without a commit are omitted."""
         wanted = [KafkaPartition(*source) for source in sources]
         group = self.kafka.group_id
-        found = _patiently(self._admin.list_group_offsets, {group: wanted})[group]
+        found = _retry_without_coordinator(self._admin.list_group_offsets, {group: wanted})[group]
         return {
             TopicPartition(*place): Committed(given.offset, given.metadata or "")
             for place, given in found.items()
@@ -145,14 +146,14 @@ class Cluster:
         }
 
     def group(self) -> tuple[str, list[str]]:
-        """The state of the group in Kafka's words, and its members."""
+        """Return the state of the group in Kafka's words, and its members."""
         group = self.kafka.group_id
-        state: str = _patiently(self._describe, group)["group_state"]
+        state: str = _retry_without_coordinator(self._describe, group)["group_state"]
         return state, sorted(self.members(group).values())
 
     def members(self, group: str) -> dict[str, str]:
-        """The members of any group by their ids: each one's client id, `` at ``, and its host."""
-        described = _patiently(self._describe, group)
+        """Return the members of any group: member id → ``CLIENT_ID at HOST``."""
+        described = _retry_without_coordinator(self._describe, group)
         return {
             m["member_id"]: f"{m['client_id']} at {m['client_host']}" for m in described["members"]
         }
@@ -162,7 +163,9 @@ class Cluster:
         error = described["error"]
         if error and "GroupAuthorizationFailed" in error:
             raise GroupAuthorizationFailedError(group)
-        if error and described["group_state"] != "Dead":  # newer brokers say so of no group at all
+        if (
+            error and described["group_state"] != "Dead"
+        ):  # newer brokers report an error for a group that never existed
             raise CoordinatorNotAvailableError(error)
         return described
 
@@ -170,24 +173,26 @@ class Cluster:
         """Set the group's offsets. Kafka refuses while the group has members.
 
         Raises:
-            PipelineError: it was refused.
+            PipelineError: Kafka refused.
         """
         request = {
             KafkaPartition(*source): OffsetAndMetadata(given.offset, given.metadata, -1)
             for source, given in offsets.items()
         }
-        answers = _patiently(self._admin.alter_group_offsets, self.kafka.group_id, request)
+        answers = _retry_without_coordinator(
+            self._admin.alter_group_offsets, self.kafka.group_id, request
+        )
         for place, answer in answers.items():
             if answer.errno:
                 raise PipelineError(
                     f"Kafka refuses to set the offset of {TopicPartition(*place)} in group "
-                    f"{self.kafka.group_id}: {answer.__name__}. An instance runs; stop it first"
+                    f"{self.kafka.group_id}: {answer.__name__}. If an instance runs, stop it first"
                 )
 
     def offsets_at(
         self, sources: Iterable[TopicPartition], moment: datetime
     ) -> dict[TopicPartition, int | None]:
-        """The first record not older than a moment, in each partition; None where all are older."""
+        """Return the offset of each partition's first record not older than ``moment``; None if none."""
         millis = int(moment.timestamp() * 1000)
         found = self._consumer.offsets_for_times(
             {KafkaPartition(*source): millis for source in sources}
@@ -200,10 +205,10 @@ class Cluster:
     def read(
         self, spans: Mapping[TopicPartition, tuple[int, int]]
     ) -> Iterator[tuple[TopicPartition, Sequence[RawRecord]]]:
-        """All records within spans of offsets (half-open), in order in each partition.
+        """Yield all records in spans of offsets (half-open), in order within each partition.
 
         Raises:
-            PipelineError: nothing came for `STALL_SECONDS`.
+            PipelineError: Kafka sent nothing for `STALL_SECONDS`.
         """
         open_spans = {source: span for source, span in spans.items() if span[0] < span[1]}
         seek(self._consumer, {source: start for source, (start, _) in open_spans.items()})
@@ -225,8 +230,8 @@ class Cluster:
                 raise PipelineError(f"Kafka sent nothing of {names} for {STALL_SECONDS:.0f} s")
 
     def first_records(self, spans: Spans, seconds: float) -> FirstRecords:
-        """The first record in each span of offsets.
+        """Return the first record in each span of offsets.
 
-        Partitions that don't answer within ``seconds`` are left out.
+        Partitions that don't answer within ``seconds`` are omitted.
         """
         return first_records(self._consumer, spans, seconds)

@@ -1,9 +1,10 @@
 """Dead letters as they are found on their topic, and which of them wait for a decision.
 
-The topic holds two kinds of records of ours: dead letters (`pipeline.kafka.dead_letters` says what
-their headers are), and markers, which say which dead letters of their own partition were replayed or
-dropped. Reading a partition from its start gives both, so what waits is what no marker names. Why
-markers, and not a consumer group's offsets: ``docs/decisions/0009-dead-letter-markers.md``.
+The pipeline writes two kinds of records to the topic: dead letters (`pipeline.kafka.dead_letters`
+says what their headers are), and markers, which name dead letters of their own partition that were
+replayed or dropped. Reading a partition from its start gives both, so a dead letter waits if no marker
+names it. Why markers, and not a consumer group's offsets:
+``docs/decisions/0009-dead-letter-markers.md``.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 @attrs.frozen
 class DeadLetter:
-    """One dead letter: where it is, where it was, and why it could not be applied.
+    """One dead letter: where it is, where it came from, and why it could not be applied.
 
     Attributes:
         place: the dead letter topic's partition that holds it.
         offset: its offset there.
-        source: topic and partition that the record was on.
+        source: topic and partition of the original record.
         source_offset: its offset there.
-        key, value, timestamp: the record's own, nulls where it had nulls; ``headers`` are all, those
-            added to it too.
+        key, value, timestamp: the original record's, with nulls restored.
+        headers: the original record's, and those that were added.
         error: the name of the exception's class.
         reason: a sentence.
-        sqlstate: five characters; empty where the record never reached Postgres.
-        group: the consumer group that gave it up.
+        sqlstate: five characters; empty if the record never reached Postgres.
+        group: the consumer group that set it aside.
         attempts: how often it was tried, as text.
-        failed_at: when it was given up; the record's own time where no header says so.
+        failed_at: when it was set aside; the record's own time if no header says so.
     """
 
     place: TopicPartition
@@ -64,12 +65,12 @@ class DeadLetter:
 
     @property
     def record(self) -> tuple[Any, ...]:
-        """What says that two dead letters are one record: a reject may be kept twice (after a crash)."""
+        """What two dead letters of one record share: after a crash a record may be set aside twice."""
         return (self.source, self.source_offset, self.timestamp, self.key, self.value)
 
     @property
     def own_headers(self) -> list[tuple[str, bytes | None]]:
-        """The headers as the record had them."""
+        """The headers that the original record had."""
         return [(k, v) for k, v in self.headers if not k.startswith((CONNECT, OURS))]
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ class DeadLetter:
 
 
 def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
-    """A dead letter from a record; None where its headers don't say where it was."""
+    """Return the dead letter that a record is; None if its headers don't say where it came from."""
     texts = {name: (value or b"").decode("utf-8", "replace") for name, value in raw.headers or ()}
     topic, partition, offset = (
         texts.get(CONNECT + name, "") for name in ("topic", "partition", "offset")
@@ -107,7 +108,7 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
 
 
 def _nulls(text: str) -> set[str]:
-    """What was null in the record, and could not be kept so: see `pipeline.kafka.dead_letters`."""
+    """Return what was null in the original record: see `pipeline.kafka.dead_letters`."""
     try:
         return {name for name in orjson.loads(text) if isinstance(name, str)}
     except (ValueError, TypeError):
@@ -124,13 +125,13 @@ def _moment(text: str, millis: int) -> datetime:
 
 @attrs.frozen
 class Filter:
-    """Which dead letters are meant. What is None says nothing.
+    """Which dead letters are meant: those that match all criteria that are given.
 
     Attributes:
         error: the start of an SQLSTATE, or the name of an exception's class.
         key: the message key, as text.
-        since, until: when the record was given up; from ``since`` up to, not including, ``until``.
-        offsets: places on the dead letter topic; a partition of None stands for any.
+        since, until: when the record was set aside: from ``since`` until before ``until``.
+        offsets: (partition, offset) on the dead letter topic; a partition of None stands for any.
     """
 
     error: str | None = None
@@ -140,7 +141,7 @@ class Filter:
     offsets: tuple[tuple[int | None, int], ...] = ()
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether a dead letter is among those meant."""
+        """Return whether a dead letter is meant."""
         return (
             (self.error is None or self._is_error(letter, self.error))
             and (self.key is None or (letter.key or b"") == self.key.encode())
@@ -165,9 +166,10 @@ class Found:
     """What was found on the dead letter topic.
 
     Attributes:
-        letters: those meant, of this group, by source partition and in the order they had there.
+        letters: the dead letters of this group that are meant, by source partition, in the order
+            that they had there.
         handled: (partition, offset) → `REPLAYED` or `DROPPED`.
-        foreign: how many records are of other groups, or no dead letters.
+        foreign: how many records belong to other groups, or are not dead letters.
     """
 
     letters: list[DeadLetter] = attrs.field(factory=list)
@@ -175,21 +177,21 @@ class Found:
     foreign: int = 0
 
     def state(self, letter: DeadLetter) -> str | None:
-        """Whether a dead letter was replayed or dropped; None while it waits."""
+        """Return `REPLAYED` or `DROPPED`; None if the dead letter waits."""
         return self.handled.get((letter.place.partition, letter.offset))
 
     def waiting(self) -> list[DeadLetter]:
-        """Those that were neither replayed nor dropped."""
+        """Return the dead letters that were neither replayed nor dropped."""
         return [letter for letter in self.letters if self.state(letter) is None]
 
 
 def find(cluster: Cluster, topic: str, meant: Filter) -> Found:
-    """Read the dead letter topic, from its start to where it ends now.
+    """Read the dead letter topic from its start to its present end.
 
-    Holds all that match in memory, with their values.
+    Blocks, and holds all that match in memory, with their values.
 
     Raises:
-        PipelineError: there is no such topic, or Kafka does not send it.
+        PipelineError: there is no such topic, or Kafka sends nothing.
     """
     found = Found()
     group = cluster.kafka.group_id
@@ -208,23 +210,25 @@ def find(cluster: Cluster, topic: str, meant: Filter) -> Found:
 
 
 def _order(letter: DeadLetter) -> tuple[Any, ...]:
-    """By source partition, then by place there: the order of its key, also where the dead letter topic
-    has several partitions, whose offsets say nothing about each other's."""
+    """Sort by source partition and offset: the order of each key.
+
+    The dead letter topic's own offsets don't give that order if it has several partitions.
+    """
     return (letter.source, letter.source_offset, letter.place, letter.offset)
 
 
 def marker(group: str, what: str, letters: Iterable[DeadLetter]) -> dict[str, Any]:
-    """A marker's key, value and headers, for dead letters of one partition."""
+    """Return key, value and headers of a marker for dead letters of one partition."""
     body = {"group": group, what: ranges_of({letter.offset for letter in letters})}
     return {
-        "key": f"{MARKER}:{uuid4()}".encode(),  # unlike any other: compaction must not merge two
+        "key": f"{MARKER}:{uuid4()}".encode(),  # unique: compaction must not merge two
         "value": orjson.dumps(body),
         "headers": [(MARKER, what.encode()), (OURS + "group", group.encode())],
     }
 
 
 def _marked(place: TopicPartition, raw: RawRecord, group: str) -> Mapping[tuple[int, int], str]:
-    """What a marker says; nothing where it is another group's or can't be read."""
+    """Return what a marker says; nothing if it is another group's or can't be read."""
     try:
         body = orjson.loads(raw.value or b"")
         if body["group"] != group:

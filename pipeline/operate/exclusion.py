@@ -1,14 +1,15 @@
 """One replay or drop at a time, on the whole cluster.
 
-Whoever settles dead letters is the only member of a consumer group that exists for nothing else, and
-reads nothing in it. Kafka frees the place of a process that was killed when its session times out.
+A command that replays or drops dead letters is the only member of a consumer group that exists for
+this purpose alone, and reads nothing in it. If the process is killed, Kafka removes it from the group
+when its session times out.
 
-- Before joining, members are looked for: where there is one, nothing is joined, so that whoever is at
-  work is not even disturbed by a rebalance.
-- After joining, they are looked for again. Of two that joined at once, at least the later one finds
-  the other and leaves; perhaps both do.
-- Before each chunk of work the broker is asked whether the membership still holds. It does not in a
-  process that stood still for longer than the session: another one may be at work by then.
+- Before joining, the command asks for the group's members. If there is one, it does not join, so the
+  command that is at work is not disturbed by a rebalance.
+- After joining, it asks again. Of two commands that joined at once, at least the later one finds the
+  other and leaves; perhaps both do.
+- Before each chunk of work it asks the broker whether it still is a member. A process that stood still
+  for longer than its session is not: another command may be at work by then.
 """
 
 from __future__ import annotations
@@ -25,30 +26,33 @@ from pipeline.kafka.options import connection_options
 from pipeline.operate.cluster import Cluster
 
 SESSION_MS = 10_000
-"""Where the configuration says nothing: by Kafka's defaults, brokers take from 6 s on."""
+"""Used if the configuration sets none. By default, brokers accept 6 s and more."""
 
 DAY_MS = 24 * 3600 * 1000
 JOIN_SECONDS = 30.0
-"""By its default a broker waits for 3 s for further members of a new group."""
+"""By default, a broker waits 3 s for further members of a new group."""
 
 CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.25
 
 Check = Callable[[], None]
-"""Raises `PipelineError` where others are not kept away any more."""
+"""Raises `PipelineError` if other commands are no longer kept away."""
 
 
 def group_of(cluster: Cluster, topic: str) -> str:
-    """The group whose only member settles this group's dead letters on a topic."""
+    """Return the group whose only member replays or drops this group's dead letters on a topic."""
     return f"{cluster.kafka.group_id}.{topic}"
 
 
 @contextmanager
 def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
-    """Keep other replays and drops of the same dead letters away for as long as this lasts.
+    """Keep other replays and drops of the same dead letters away while the block lasts.
+
+    Blocks until it is the group's only member, for `JOIN_SECONDS` at most.
 
     Raises:
-        PipelineError: another is at work, there is no such topic, or Kafka gives no membership.
+        PipelineError: another command is at work, there is no such topic, or Kafka does not let this
+            process into the group.
     """
     cluster.partitions(topic)
     group = group_of(cluster, topic)
@@ -62,7 +66,7 @@ def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
         auto_offset_reset="latest",
         session_timeout_ms=session,
         heartbeat_interval_ms=session // 4,
-        max_poll_interval_ms=DAY_MS,  # it is not polled while the work is done
+        max_poll_interval_ms=DAY_MS,  # the consumer is not polled during the work
         request_timeout_ms=int(CLOSE_SECONDS * 1000),
     )
     with closing(consumer):
@@ -71,9 +75,9 @@ def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
         def check() -> None:
             if member not in cluster.members(group):
                 raise PipelineError(
-                    f"group {group} has lost this process, which may have stood still: another "
-                    "replay or drop may be at work. What was done until now is marked; see what "
-                    "waits with: pipeline dlq list"
+                    f"this process is no longer in group {group}, perhaps because it stood still: "
+                    "another replay or drop may be at work. What was done so far is marked; to see "
+                    "what waits: pipeline dlq list"
                 )
 
         yield check
@@ -82,11 +86,11 @@ def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
 def _join(
     consumer: KafkaConsumer, cluster: Cluster, topic: str, client_id: str, session: int
 ) -> str:
-    """Become the group's only member; its id."""
+    """Become the group's only member; return the member id."""
     group = group_of(cluster, topic)
     consumer.subscribe([topic])
-    # Known before the join: kafka-python 3.0.12 loses a join that new metadata caused and that ends
-    # between two polls.
+    # Asked for before the join: kafka-python 3.0.12 loses a join that new metadata caused and that
+    # ends between two polls.
     consumer.partitions_for_topic(topic)
     deadline = time.monotonic() + JOIN_SECONDS
     while time.monotonic() < deadline:
@@ -104,6 +108,6 @@ def _refuse(cluster: Cluster, topic: str, others: dict[str, str], session: int) 
     if others:
         raise PipelineError(
             f"another pipeline dlq replay or drop of group {cluster.kafka.group_id} is at work on "
-            f"{topic} ({', '.join(sorted(others.values()))}): nothing was done. Let it end; if it was "
-            f"killed, Kafka forgets it within {session / 1000:.0f} s"
+            f"{topic} ({', '.join(sorted(others.values()))}): nothing was done. Wait until it ends; if it "
+            f"was killed, Kafka forgets it within {session / 1000:.0f} s"
         )

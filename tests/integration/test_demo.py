@@ -19,8 +19,8 @@ import pytest
 from rich.console import Console
 
 from pipeline.demo.display import line, picture
-from pipeline.demo.events import Model, Row, events, partition_of
-from pipeline.demo.progress import PartitionProgress, Progress
+from pipeline.demo.events import Model, Subscription, events, partition_of
+from pipeline.demo.progress import DemoProgress, PartitionProgress
 from pipeline.demo.reading import Ledgers
 from pipeline.demo.stage import SHARDS, TABLE
 from pipeline.demo.verdict import compare
@@ -109,7 +109,7 @@ def test_ctrl_c_leaves_nothing(place: Path) -> None:
     process = demo(place, "-c", INTERRUPTIBLE, seconds=60)
     assert process.stdout is not None
     for text in process.stdout:
-        if "events a second" in text:
+        if "events per second" in text:
             break
     process.send_signal(signal.SIGINT)
     output = output_of(process)
@@ -123,7 +123,7 @@ def test_a_killed_demo_leaves_no_process(place: Path) -> None:
     process = demo(place, seconds=60)
     assert process.stdout is not None
     for text in process.stdout:
-        if "events a second" in text:
+        if "events per second" in text:
             break
     process.kill()
     process.communicate()
@@ -136,21 +136,21 @@ def test_what_is_shown_of_millions_fits() -> None:
         for shard, numbers in SHARDS.items()
         for number in numbers
     )
-    progress = Progress(partitions, sent=7_407_402, sent_rate=740_740.2)
+    progress = DemoProgress(partitions, sent=7_407_402, sent_rate=740_740.2)
     console = Console(width=200, record=True, file=StringIO())
     console.print(picture(progress))
     shown = console.export_text().splitlines()
     assert max(len(text.rstrip()) for text in [*shown, " " * 7 + line(progress)]) <= 80
 
 
-def expected_rows(count: int) -> dict[int, Row]:
+def expected_rows(count: int) -> dict[int, Subscription]:
     model = Model()
     for event in islice(events(1), count):
         model.apply(event)
     return model.rows
 
 
-def fill(dsns: Mapping[str, str], rows: Mapping[int, Row]) -> None:
+def fill(dsns: Mapping[str, str], rows: Mapping[int, Subscription]) -> None:
     """Put each row where it belongs, by another way than the pipeline's."""
     for name, partitions in SHARDS.items():
         documents = [
@@ -174,7 +174,7 @@ def dsns(database: DatabaseFactory) -> dict[str, str]:
     return made
 
 
-async def differing(dsns: Mapping[str, str], rows: Mapping[int, Row]) -> list[str]:
+async def differing(dsns: Mapping[str, str], rows: Mapping[int, Subscription]) -> list[str]:
     async with open_bridge():
         ledgers = Ledgers(dsns)
         try:
