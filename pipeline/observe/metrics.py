@@ -52,7 +52,8 @@ class Metrics:
         "Age of the oldest record not yet applied, read or still in Kafka; 0 when none waits. None"
         " for up to two seconds after the partition was assigned.",
         "Alert on this one: it is how stale Postgres is. One partition alone: its shard, or a hot"
-        " key (`pipeline top`). All of them: the consumer, or the load.",
+        " key (few pipeline_key_channels for many pipeline_buffered_records). All of them: the"
+        " consumer, or the load.",
     )
     end_to_end_seconds = histogram(
         "pipeline_end_to_end_seconds",
@@ -89,12 +90,6 @@ class Metrics:
         "Records that Postgres or the decoder refused, kept on the dead letter topic.",
         "Read the reasons with `pipeline dlq list`, mend the cause, then `pipeline dlq replay`.",
     )
-    diverted = counter(
-        "pipeline_diverted_total",
-        PARTITION,
-        "Records set aside by an operator's rule. There are no such rules yet, so it has no series.",
-        "It does not move yet.",
-    )
     fenced = counter(
         "pipeline_fenced_total",
         PARTITION,
@@ -126,7 +121,7 @@ class Metrics:
         "pipeline_key_channels",
         PARTITION,
         "Keys with records waiting or in flight.",
-        "Far fewer than pipeline_buffered_records: hot keys; `pipeline top` names them.",
+        "Far fewer than pipeline_buffered_records: a few hot keys have most of the records.",
     )
     in_flight_batches = gauge(
         "pipeline_in_flight_batches",
