@@ -164,7 +164,7 @@ def test_a_role_is_told_which_rights_it_needs(
     psql(dsn, SCHEMA_RIGHTS)
     done = check("--config", config)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "db0: is there" in done.stdout
+    assert "db0: exists" in done.stdout
 
 
 def test_tenants_are_looked_for_where_the_records_are(
@@ -173,7 +173,7 @@ def test_tenants_are_looked_for_where_the_records_are(
     name = topic(6)
     records = 'tenant = "app_id"'
     config = write_config(tmp_path, servers.bootstrap, name, dsn, records=records)
-    assert "no record tells yet" in check("--config", config).stdout
+    assert "no record shows yet" in check("--config", config).stdout
     tenants = [f"app-{n % 12}" for n in range(48)]
     accounts.produce(
         servers.bootstrap, name, [(t.encode(), b'{"app_id": "%b"}' % t.encode()) for t in tenants]
@@ -189,7 +189,7 @@ def test_tenants_are_looked_for_where_the_records_are(
     told = " ".join(check("--config", config).stdout.split())
     assert "1 of 12 tenants have records in several partitions (such as 'app-1'" in told
     assert "1 of the 55 newest records have no app_id" in told
-    assert "of the records, 5 not where Kafka's default partitioner" in told
+    assert "5 of the records are not where Kafka's default partitioner" in told
 
 
 def test_a_broken_configuration_is_told_without_connecting(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_one_that_lost_its_place_stops_before_its_next_chunk(
     with monkeypatch.context() as expelling:
         expelling.setattr(replay, "_mark", mark)
         (message,) = dlq(letters, *words.split(), code=1)
-    assert "has lost this process" in message
+    assert "this process is no longer in group" in message
     assert offsets(dlq(letters, "list")) == ["2", "3", "4"]
     assert letters.sent() == (["0", "1"] if words == "replay" else [])
 

@@ -1,4 +1,4 @@
-"""The command line as people meet it: help, exit codes, messages; and that the README is current."""
+"""The command line as people meet it: help, exit codes, messages; and that documents are current."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -117,14 +118,14 @@ async def test_cancellations_in_a_group_are_not_told() -> None:
 
 
 def sections() -> dict[str, set[str]]:
-    """The README's configuration table: section → the keys that it names."""
-    text = README.split("## Configuration", 1)[1].split("\n## ", 1)[0]
+    """The configuration reference: section → the keys that its tables name."""
     found: dict[str, set[str]] = {}
-    for row in re.findall(r"^\| (.+?) \|", text, re.MULTILINE):
-        if title := re.fullmatch(r"\*\*\[+(\w+)\]+\*\*", row):
-            keys = found.setdefault(title[1], set())
-        elif key := re.fullmatch(r"`(\w+)`", row):
-            keys.add(key[1])
+    for section in REFERENCE.split("\n## ")[1:]:
+        if title := re.match(r"\[+(\w+)[.\w]*\]+\n", section):  # a column's keys are the sink's
+            for block in section.split("\n\n"):
+                if block.startswith("| key |"):
+                    keys = re.findall(r"^\| `(\w+)` \|", block, re.MULTILINE)
+                    found.setdefault(title[1], set()).update(keys)
     return found
 
 
@@ -146,16 +147,21 @@ def configured_keys() -> dict[str, set[str]]:
     }
 
 
-def test_the_readme_names_every_key_and_no_other() -> None:
+def test_the_reference_names_every_key_and_no_other() -> None:
     assert tuple(configured_keys()) == loading.TABLES
     assert sections() == configured_keys()
 
 
+def test_the_reference_names_the_options_that_the_pipeline_sets_itself() -> None:
+    (line,) = re.findall(r"^The pipeline sets these itself.*", REFERENCE, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", line)) == loading.OWNED_OPTIONS.keys()
+
+
 @pytest.mark.parametrize("cls", ["PipelineConfig", "RecordsConfig", "LimitsConfig", "ErrorsConfig"])
-def test_the_readme_has_the_defaults(cls: str) -> None:
+def test_the_reference_has_the_defaults(cls: str) -> None:
     """Where the table shows a value in TOML, it is the value that the class has."""
     read = fields_by_key(getattr(configuration, cls))
-    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", REFERENCE, re.MULTILINE))
     shown = {key: tomllib.loads(f"v = {rows[key]}")["v"] for key in read if key in rows}
     for key, value in shown.items():
         field = read[key]
@@ -181,6 +187,23 @@ def test_the_quick_start_configuration_loads(
     assert attrs.asdict(config.sink)["primary_key"] == ("id",)
 
 
-def test_the_readme_links_to_what_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "document",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_documents_link_to_what_is_there(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        target, _, section = link.partition("#")
+        if "://" in target:
+            continue
+        path = document.parent / target if target else document
+        assert path.exists(), link
+        if section:
+            assert section in anchors(path), link
+
+
+def anchors(document: Path) -> set[str]:
+    """The headings of a document as links name them."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
