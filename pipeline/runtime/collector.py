@@ -41,7 +41,7 @@ def spare_the_collector() -> None:
 
     A buffered record is several containers, none of them in a cycle: reference counting frees them.
     At its usual thresholds the collector walks through all of them again and again, which was a
-    quarter of the consumer's CPU (docs/design/performance.md).
+    quarter of the consumer's CPU (docs/design/experiments.md).
     """
     gc.collect()
     gc.freeze()
