@@ -180,7 +180,7 @@ def test_tenants_are_looked_for_where_the_records_are(
     )
     done = check("--config", config)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "of 12 tenants in the 48 newest records 12 are in one partition" in done.stdout
+    assert "in the 48 newest records, 12 of 12 tenants are in one partition" in done.stdout
     assert "each where Kafka's default partitioner" in " ".join(done.stdout.split())
     assert "Warnings" not in done.stdout
     for partition in range(6):
