@@ -56,7 +56,7 @@ def run_service(config: Config, log_level: str) -> int:
     spare_the_collector()
     try:
         trio.run(run, config)
-    except (Exception, BaseExceptionGroup) as error:  # the program's end: told, never swallowed
+    except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
         if not known(error):
             logging.getLogger("pipeline").exception("an error that the pipeline does not know")
         report(error)

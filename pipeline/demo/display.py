@@ -29,6 +29,7 @@ class Display:
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the beginning."""
         return time.monotonic() - self._start
 
     def say(self, what: str) -> None:

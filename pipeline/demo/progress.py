@@ -34,6 +34,7 @@ class PartitionProgress:
 
     @property
     def message_lag(self) -> int:
+        """How many records are sent and not applied."""
         return max(0, self.sent - self.applied)
 
 
@@ -47,21 +48,26 @@ class DemoProgress:
 
     @property
     def applied(self) -> int:
+        """How many records are applied, in all partitions."""
         return sum(partition.applied for partition in self.partitions)
 
     @property
     def rate(self) -> float:
+        """How many records are applied per second, in all partitions."""
         return sum(partition.rate for partition in self.partitions)
 
     @property
     def message_lag(self) -> int:
+        """How many records are sent and not applied, in all partitions."""
         return sum(partition.message_lag for partition in self.partitions)
 
     @property
     def time_lag(self) -> float:
+        """The age of the oldest record that is not applied in any partition, in seconds."""
         return max(partition.time_lag for partition in self.partitions)
 
     def of_shard(self, shard: str) -> list[PartitionProgress]:
+        """Return the partitions of a shard."""
         return [partition for partition in self.partitions if partition.shard == shard]
 
     def owned_by(self, owner: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the instances have done so far, as the databases' ledgers and Kafka's group tell it."""
+"""What the instances have done so far, according to the ledgers and to Kafka's group."""
 
 from __future__ import annotations
 

@@ -95,6 +95,7 @@ class DemoInstance:
 
     @property
     def running(self) -> bool:
+        """Whether the instance's process exists."""
         return self._process is not None and self._process.running
 
     def check(self) -> None:

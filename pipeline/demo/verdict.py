@@ -37,6 +37,7 @@ class DemoVerdict:
 
     @property
     def good(self) -> bool:
+        """Whether every row is as it should be."""
         return not self.differences
 
     def text(self) -> str:

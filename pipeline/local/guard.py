@@ -54,12 +54,13 @@ class Guard:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in HANDLED:
-            # The last two are noted and left unheeded. Not SIG_IGN: the server would inherit that.
+            # SIGINT and SIGHUP are noted and not acted on. Not SIG_IGN: the server would inherit it.
             signal.signal(number, lambda number, _: self.asked.add(number))
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.server = self.start()
 
     def start(self) -> int:
+        """Start the server and return its process id."""
         guard = os.getpid()
 
         def die_with_guard() -> None:
@@ -108,6 +109,7 @@ class Guard:
         self.reap(os.WNOHANG)
 
     def owner_died(self) -> bool:
+        """Return whether the process that started this guard is gone."""
         lifeline = self.spec["lifeline"]
         if lifeline is None:
             return False
@@ -150,7 +152,7 @@ class Guard:
 
 
 def parents() -> dict[int, int]:
-    """Every process on this machine (zombies too) and its parent."""
+    """Return process → parent of every process on this machine, zombies too."""
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:

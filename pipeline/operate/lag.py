@@ -27,9 +27,9 @@ class PartitionLag:
         source: topic and partition.
         start: the log's first offset.
         end: the offset after the log's last record.
-        committed: the group's watermark; None where it has committed none.
+        committed: the group's watermark; None if it has committed none.
         message_lag: records from the watermark to the end, as offsets count them.
-        time_lag: seconds since the oldest of them was made; 0 where there is none; None where it
+        time_lag: seconds since the oldest of them was made; 0 if there is none; None if it
             could not be read.
     """
 

@@ -40,6 +40,7 @@ class Unit:
 
     @property
     def letter(self) -> DeadLetter:
+        """The dead letter whose record is sent."""
         return self.letters[0]
 
 

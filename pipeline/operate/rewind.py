@@ -116,7 +116,7 @@ def prepare(
 def carry_out(
     cluster: Cluster, config: Config, plan: RewindPlan, report: Report, warn: Report
 ) -> None:
-    """Move the group's offsets, and then the ledgers: in this order, for the reason given above.
+    """Move the group's offsets and then the ledgers; the module's docstring says why in this order.
 
     Blocks; resets the ledgers in Trio, so it must not be called from Trio.
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from asyncpg.exceptions import PostgresError
 
+from pipeline.errors import one_line
 from pipeline.postgres.connections.errors import (
     RULES,
     RowError,
@@ -114,3 +115,15 @@ def test_explain_names_the_sqlstate_and_the_detail() -> None:
 def test_sqlstate() -> None:
     assert sqlstate_of(server_error("22003")) == "22003"
     assert sqlstate_of(ValueError()) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("too\n  long"), "ValueError: too long"),
+        (ValueError(""), "ValueError"),
+        (OSError("OSError: no route"), "OSError: no route"),
+    ],
+)
+def test_an_error_on_one_line_has_the_name_of_its_class_once(error: Exception, text: str) -> None:
+    assert one_line(error) == text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -18,11 +20,20 @@ from pipeline.config.model import Config
 from pipeline.contracts.commit_metadata import encode, unfold
 from pipeline.contracts.snapshot import age_of
 from pipeline.contracts.store import Claim
+from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import headers_of
-from pipeline.operate import lag
+from pipeline.operate import lag, ledgers
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
-from pipeline.operate.rewind import PartitionMove, commits_of, parse_target, plan, resets_of
+from pipeline.operate.rewind import (
+    PartitionMove,
+    RewindPlan,
+    carry_out,
+    commits_of,
+    parse_target,
+    plan,
+    resets_of,
+)
 from pipeline.operate.views import pretty, rewind_lines
 from pipeline.postgres.ledger.reading import LedgerEntry
 from pipeline.records.disposition import DeadLetterReason
@@ -138,6 +149,66 @@ def test_the_summary_names_what_follows(tmp_path: Path) -> None:
     text = "\n".join(rewind_lines(config(tmp_path), [ahead]))
     assert "skipped records are never applied" in text
     assert "count again" not in text
+
+
+class RecordingCluster:
+    """A cluster that notes what is committed to it."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self._steps = steps
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        self._steps.append(f"kafka {offsets[SOURCE].offset}")
+
+
+def carried_out(
+    config: Config, monkeypatch: pytest.MonkeyPatch, failure: BaseException | None = None
+) -> list[str]:
+    """The steps of a rewind to offset 40, in order; ``failure`` ends it amid the ledgers."""
+    steps: list[str] = []
+
+    async def reset(
+        _: Config, resets: Iterable[ledgers.Reset], on_progress: Callable[[str], object]
+    ) -> None:
+        if failure is not None:
+            raise failure
+        steps.append(f"ledger {[reset.applied for reset in resets]}")
+        on_progress("db0")
+
+    monkeypatch.setattr(ledgers, "reset", reset)
+    move = PartitionMove(SOURCE, "db0", 50, 40, 10, 0, (), ())
+    claims = {SOURCE: Claim("g", SOURCE, _ID)} if config.pipeline.exactly_once else {}
+    cluster: Any = RecordingCluster(steps)
+    planned = RewindPlan([move], claims)
+    with suppress(PipelineError):
+        carry_out(cluster, config, planned, steps.append, lambda text: steps.append(text[-9:]))
+    return steps
+
+
+def test_the_group_is_moved_before_the_ledgers(
+    exactly_once: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round an instance that starts in between would apply records twice."""
+    assert carried_out(exactly_once, monkeypatch) == [
+        "kafka 40",
+        "the group's offsets are set",
+        "ledger [((0, 40),)]",
+        "the ledger is set in shard db0",
+    ]
+
+
+def test_cut_off_between_group_and_ledgers_it_says_how_to_finish(
+    exactly_once: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = carried_out(exactly_once, monkeypatch, PipelineError("the cable was cut"))
+    assert steps == ["kafka 40", "the group's offsets are set", "committed"]
+
+
+def test_without_a_ledger_only_the_group_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = carried_out(config(tmp_path, "at-least-once"), monkeypatch)
+    assert steps == ["kafka 40", "the group's offsets are set"]
 
 
 # Dead letters
