@@ -181,7 +181,7 @@ def test_tenants_are_looked_for_where_the_records_are(
     done = check("--config", config)
     assert (done.returncode, done.stderr) == (0, "")
     assert "in the 48 newest records, 12 of 12 tenants are in one partition" in done.stdout
-    assert "each where Kafka's default partitioner" in " ".join(done.stdout.split())
+    assert "each record is where Kafka's default partitioner" in " ".join(done.stdout.split())
     assert "Warnings" not in done.stdout
     for partition in range(6):
         accounts.produce(servers.bootstrap, name, [(b"k", b'{"app_id": "app-1"}')], partition)
