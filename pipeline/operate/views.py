@@ -11,6 +11,7 @@ from pipeline.operate.console import cut, cut_middle, duration, table, width
 from pipeline.operate.deadletters import DeadLetter, Found
 from pipeline.operate.lag import PartitionLag, totals
 from pipeline.operate.rewind import PartitionMove
+from pipeline.postgres.sink.merges import MERGES
 
 # Lag
 
@@ -57,10 +58,12 @@ def _consequences(config: Config) -> Iterator[str]:
     if sink.handler is not None:
         yield f"handler {sink.handler} is called again for them"
         return
-    added = [column.name for column in sink.columns if column.merge == "add"]
+    added = [column for column in sink.columns if MERGES[column.merge].counts_again]
     if added:
         plural = "columns" if len(added) > 1 else "column"
-        yield f"they count again in the {plural} merged with add: {', '.join(added)}"
+        merges = " or ".join(sorted({column.merge for column in added}))
+        names = ", ".join(column.name for column in added)
+        yield f"they count again in the {plural} merged with {merges}: {names}"
     if sink.mode == "insert":
         yield f"they are inserted again into {sink.table}, unless a unique index forbids it"
     last = [column.name for column in sink.columns if column.merge == "last"]

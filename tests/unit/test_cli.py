@@ -20,6 +20,7 @@ from pipeline.config import model as configuration
 from pipeline.config.load import load
 from pipeline.config.reading import fields_by_key
 from pipeline.errors import PipelineError
+from pipeline.postgres.sink.merges import MERGES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -155,6 +156,12 @@ def test_the_reference_names_every_key_and_no_other() -> None:
 def test_the_reference_names_the_options_that_the_pipeline_sets_itself() -> None:
     (line,) = re.findall(r"^The pipeline sets these itself.*", REFERENCE, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", line)) == loading.OWNED_OPTIONS.keys()
+
+
+def test_the_reference_names_every_merge_and_no_other() -> None:
+    (block,) = (part for part in REFERENCE.split("\n\n") if part.startswith("| merge |"))
+    named = [name for row in block.splitlines() for name in re.findall(r"`(\w+)`", row[:20])]
+    assert set(named) == MERGES.keys()
 
 
 @pytest.mark.parametrize("cls", ["PipelineConfig", "RecordsConfig", "LimitsConfig", "ErrorsConfig"])
