@@ -30,8 +30,9 @@ import pytest
 from pipeline.local.binaries import postgres_user
 from pipeline.local.errors import LocalError
 from pipeline.local.ports import HOST
-from pipeline.local.postgres import Postgres, Settings, psql
+from pipeline.local.postgres import Postgres, psql
 from pipeline.local.postgres import create_database as create_database_at
+from pipeline.local.server import Settings
 from pipeline.local.waiting import wait_until
 from tests.support.instance import PATIENCE
 from tests.support.servers import DatabaseFactory, unique_name

@@ -24,8 +24,8 @@ import attrs
 import pytest
 
 from pipeline.local.ports import HOST
-from pipeline.local.postgres import Settings
 from pipeline.local.process import Program
+from pipeline.local.server import Settings
 from pipeline.local.waiting import wait_until
 from tests.support.instance import PATIENCE
 from tests.support.postgres_servers import (
