@@ -12,8 +12,8 @@ from functools import partial
 
 from pipeline.cli.common import with_config
 from pipeline.cli.parsers import above_zero, add_command, add_config
-from pipeline.config.model import Config
 from pipeline.config.mistakes import ConfigError, Mistake
+from pipeline.config.model import Config
 from pipeline.errors import PipelineError
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed

@@ -11,8 +11,8 @@ import trio
 from pipeline.cli.common import known, report
 from pipeline.cli.parsers import add_config
 from pipeline.config.load import load
-from pipeline.config.model import Config
 from pipeline.config.mistakes import ConfigError
+from pipeline.config.model import Config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

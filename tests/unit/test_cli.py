@@ -15,6 +15,7 @@ import trio
 
 from pipeline.cli import COMMANDS, main, make_parser
 from pipeline.cli.common import known, messages
+from pipeline.config import kafka_options
 from pipeline.config import load as loading
 from pipeline.config import model as configuration
 from pipeline.config.load import load
@@ -155,7 +156,7 @@ def test_the_reference_names_every_key_and_no_other() -> None:
 
 def test_the_reference_names_the_options_that_the_pipeline_sets_itself() -> None:
     (line,) = re.findall(r"^The pipeline sets these itself.*", REFERENCE, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", line)) == loading.OWNED_OPTIONS.keys()
+    assert set(re.findall(r"`(\w+)`", line)) == kafka_options.OWNED.keys()
 
 
 def test_the_reference_names_every_merge_and_no_other() -> None:
