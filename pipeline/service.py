@@ -82,7 +82,7 @@ async def run(
                 supervisor = Supervisor(
                     consumer, store, partition_context(config, consumer, store, metrics), metrics,
                     drain_deadline=config.limits.drain_deadline,
-                    describe=None if config.pipeline.exactly_once else _commit_metadata,
+                    describe=_ledger_knows if config.pipeline.exactly_once else _commit_metadata,
                     on_joined=[health.joined],
                 )  # fmt: skip
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
@@ -168,6 +168,11 @@ def partition_context(
         ),
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
+
+
+def _ledger_knows(_: PartitionTask) -> str:
+    """The text to commit along with a watermark when the ledger knows what is above it."""
+    return metadata.LEDGER
 
 
 def _commit_metadata(task: PartitionTask) -> str:

@@ -31,6 +31,7 @@ import trio
 
 from pipeline.consumer.partition import PartitionContext, PartitionTask
 from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, discard_events
+from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Store
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
@@ -42,6 +43,9 @@ COMMIT_SECONDS = 1.0
 
 FOLD_SECONDS = 5.0
 """How long the folding of the ledger may hold up the next commit."""
+
+LEASE_SECONDS = 5.0
+"""How often idle partitions are asked whether their database is still the same."""
 
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
@@ -108,6 +112,7 @@ class Supervisor:
             self._nursery = nursery
             nursery.start_soon(self._polls)
             nursery.start_soon(self._commits)
+            nursery.start_soon(self._watch_leases)
             try:
                 async for event in self._consumer.events:
                     await self._carry_out(event)
@@ -155,6 +160,9 @@ class Supervisor:
 
     async def _supervise(self, task: PartitionTask) -> None:
         await task.run()
+        if task.server_changed:
+            self._take_over_anew(task)
+            return
         if not task.fenced:
             return
         self._metrics.fenced.labels(task.source.topic, str(task.source.partition)).inc()
@@ -163,6 +171,26 @@ class Supervisor:
         if self.tasks.get(task.source) is task and not self._stopping:
             log.warning("%s is still assigned to this instance: taking it over again", task.source)
             self._start(task.source)
+
+    def _take_over_anew(self, task: PartitionTask) -> None:
+        """The database is another one now: it alone knows what it has applied."""
+        if self.tasks.get(task.source) is task and not self._stopping:
+            log.warning(
+                "%s: its database was restarted, or is another one now: asking it anew what is "
+                "applied", task.source,
+            )  # fmt: skip
+            self._consumer.pause(task.source)
+            self._start(task.source)
+
+    async def _watch_leases(self) -> None:
+        """Find partitions whose database has changed, also if they have nothing to write."""
+        while True:
+            await trio.sleep(LEASE_SECONDS)
+            by_claim = {task.claim: task for task in self.tasks.values() if task.claim is not None}
+            for claim in await self._store.voided(list(by_claim)):
+                task = by_claim[claim]
+                if task.phase is Phase.RUNNING and not task.fenced:
+                    await task.retire()
 
     async def _drain(self, sources: Iterable[TopicPartition]) -> None:
         """Drain the tasks of partitions together, commit what they have done, forget them."""
@@ -246,6 +274,8 @@ class Supervisor:
             watermark = task.offsets.watermark
             if task.claim is None or watermark is None or task.fenced:
                 continue
+            if watermark < task.acknowledged:
+                continue  # Kafka has a higher one of ours; the database lost what lies between
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
             committable = Committable(

@@ -21,7 +21,7 @@ from pipeline.consumer.starting_offset import starting_offset
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Consumer, Position
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.store import Claim, Fenced, PartitionStore, Store
+from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged, Store
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import RawBatch, TopicPartition
@@ -77,6 +77,8 @@ class PartitionTask:
         self.since = trio.current_time()
         """When the phase began, on Trio's clock."""
         self.fenced = False
+        self.server_changed = False
+        """Whether it was fenced because its database is another one now."""
         self.claim: Claim | None = None
         self.position: Position | None = None
         """Where the log and the group stood when the partition was taken over."""
@@ -89,6 +91,8 @@ class PartitionTask:
             source, context.consumer, context.make_channels(), context.budget, context.metrics
         )
         self._context = context
+        self.acknowledged = 0
+        """Below this offset Kafka has a commit of ours; see `starting_offset.Start`."""
         self._scope = trio.CancelScope()
 
     @property
@@ -124,15 +128,20 @@ class PartitionTask:
         claim = Claim(context.group, source, await context.topic_ids.get(source.topic))
         store = await context.store.open(claim)
         position = await context.positions.get(source)
-        start, skipped = starting_offset(source, store.applied, position)
-        context.metrics.duplicates_skipped.labels(source.topic, str(source.partition)).inc(skipped)
-        applied = store.applied.offsets_from(start or 0)
+        start = starting_offset(source, store.applied, position)
+        if store.applied.watermark is None and start.offset:
+            # From now on the ledger knows where the partition began, whatever commits are lost.
+            await context.store.fold([(claim, start.offset)])
+        duplicates = context.metrics.duplicates_skipped
+        duplicates.labels(source.topic, str(source.partition)).inc(start.skipped)
+        applied = store.applied.offsets_from(start.offset or 0)
         if context.unfold is not None and position.committed is not None:
             applied |= context.unfold(position.metadata, position.committed)
         self.claim, self.position = claim, position
         if self.phase is Phase.OPENING:
-            context.consumer.seek_and_resume(source, start)
-        return store, OffsetTracker(start, applied)
+            context.consumer.seek_and_resume(source, start.offset)
+        self.acknowledged = start.acknowledged
+        return store, OffsetTracker(start.offset, applied)
 
     async def _work(self, store: PartitionStore, offsets: OffsetTracker) -> None:
         if self.phase is not Phase.OPENING:
@@ -140,7 +149,9 @@ class PartitionTask:
         self._enter(Phase.RUNNING)
         decode = self._context.decoder(store.shape)
         try:
-            await self.writers.run(store, decode, offsets)
+            await self.writers.run(store, decode, offsets, self.acknowledged)
+        except* ServerChanged:
+            self.fenced = self.server_changed = True
         except* Fenced as group:
             self.fenced = True
             log.warning("%s: another instance has taken over: %s", self.source, group.exceptions[0])
@@ -174,6 +185,14 @@ class PartitionTask:
         self._enter(Phase.DRAINING)
         self._scope.cancel()
         await self.ended.wait()
+
+    async def retire(self) -> None:
+        """End because the database is another one now: whoever watches it takes over anew.
+
+        A checkpoint; returns when the task has ended.
+        """
+        self.fenced = self.server_changed = True
+        await self.cancel()
 
     def how_it_ended(self) -> str:
         """For people, after `drain`: what was finished, what was cut off, and where it stands."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 
+import attrs
+
+from pipeline.contracts.commit_metadata import LEDGER
 from pipeline.contracts.kafka import Position
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
@@ -12,32 +15,66 @@ from pipeline.records.record import TopicPartition
 log = logging.getLogger(__name__)
 
 
-def starting_offset(
-    source: TopicPartition, applied: AppliedOffsets, position: Position
-) -> tuple[int | None, int]:
-    """The higher of what both know, and how many records the ledger skips; differences are told.
+@attrs.frozen
+class Start:
+    """Where a partition starts.
 
-    The offset is None where neither knows any and the group has no reset policy.
+    Attributes:
+        offset: the first offset to read; None if neither side knows any and there is no reset policy.
+        skipped: how many records the ledger skips at once.
+        acknowledged: below this offset every record was applied once, by what this program committed
+            to Kafka: what is found missing there was lost by the database, and is applied again.
+    """
+
+    offset: int | None
+    skipped: int = 0
+    acknowledged: int = 0
+
+
+def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: Position) -> Start:
+    """Reconcile what Kafka and the ledger know; differences are logged.
+
+    - The ledger is ahead: it is right, and what it has is skipped. So it is after each crash.
+    - Kafka is ahead, by an offset that this program committed (`commit_metadata.LEDGER`): then the
+      ledger once knew as much, and the database has lost commits, or the offsets between are no
+      records. Reading begins where the ledger's knowledge ends, and only what it has not is applied.
+    - Kafka is ahead, by an offset from elsewhere: someone moved the group on, and that holds.
 
     Raises:
-        PipelineError: the log ends below it.
+        PipelineError: the log ends below the offset.
     """
     start, watermark, skipped = position.committed, applied.watermark, 0
+    acknowledged = start if start is not None and position.metadata == LEDGER else 0
     if start is None and watermark is None:
         # An offset of our own, not the consumer's: a partition that is taken over once more
         # before anything was committed starts where it started first, not where it got to.
         start = position.reset
-    if watermark is not None and (start is None or start < watermark):
+    if watermark is None and acknowledged:
+        if applied.owned_before:
+            # The ledger notes where a partition begins (`PartitionTask._open`) before anything is
+            # applied, but for one that begins at 0. So what is missing here is all there ever was.
+            start = 0
+        else:
+            log.warning(
+                "%s: the ledger of this database knows nothing of this partition, though offset %d "
+                "is committed: starting there. If the database is new, or restored from an old "
+                "backup, what was applied before is not in it; to apply it again: pipeline rewind",
+                source, acknowledged,
+            )  # fmt: skip
+            acknowledged = 0
+    elif watermark is not None and (start is None or start < watermark):
         _tell_set_back(source, start, watermark, applied.folded)
         skipped = max(0, watermark - (position.start if start is None else start))
         start = watermark
     elif watermark is not None and start is not None and start > watermark:
-        log.info(
-            "%s: starting at the group's offset %d, the ledger knows all below %d: what lies "
-            "between are no records, or the offset was moved on from outside",
-            source, start, watermark,
-        )  # fmt: skip
-    return _within_the_log(source, start, position), skipped
+        if acknowledged:
+            start = watermark
+        else:
+            log.warning(
+                "%s: starting at offset %d, to which the group was moved from outside; the ledger "
+                "knows all below %d", source, start, watermark,
+            )  # fmt: skip
+    return Start(_within_the_log(source, start, position), skipped, acknowledged)
 
 
 def _tell_set_back(

@@ -46,6 +46,7 @@ Postgres cheap). Cost: a waking is a parking lot's unpark, a microsecond, twice 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,9 @@ from pipeline.contracts.kafka import Consumer
 from pipeline.contracts.store import PartitionStore
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
-from pipeline.records.record import RawBatch, RawRecord, TopicPartition
+from pipeline.records.record import RawBatch, RawRecord, Record, TopicPartition
+
+log = logging.getLogger(__name__)
 
 DECODE_AT_ONCE = 500
 """Records decoded before other tasks run: 1 to 2 ms."""
@@ -100,6 +103,8 @@ class Writers:
         self._store: PartitionStore
         self._decode: Decoder
         self._open = False
+        self._acknowledged = 0
+        self._reapplied = 0
         self._in_flight = 0  # batches
         self._idle = trio.Event()
         self._gathering = False
@@ -108,18 +113,32 @@ class Writers:
         labels = (source.topic, str(source.partition))
         self._records_applied = metrics.records_applied.labels(*labels)
         self._duplicates = metrics.duplicates_skipped.labels(*labels)
+        self._reapplied_total = metrics.reapplied.labels(*labels)
         self._end_to_end = metrics.end_to_end_seconds
 
     # Its life
 
-    async def run(self, store: PartitionStore, decode: Decoder, offsets: OffsetTracker) -> None:
+    async def run(
+        self,
+        store: PartitionStore,
+        decode: Decoder,
+        offsets: OffsetTracker,
+        acknowledged: int = 0,
+    ) -> None:
         """Apply what is fed until cancelled. Records are taken in from the first checkpoint on.
+
+        Args:
+            store: what applies them.
+            decode: what decodes them.
+            offsets: which of them are applied already.
+            acknowledged: below this offset all were applied once; those that are not now are counted.
 
         Raises:
             Fenced: the partition has another owner (within an exception group).
             PipelineError: retrying can't help (likewise).
         """
         self._store, self._decode, self.offsets = store, decode, offsets
+        self._acknowledged = acknowledged
         self._open = True
         async with trio.open_nursery() as nursery:
             for number in range(store.writers):
@@ -183,8 +202,26 @@ class Writers:
         fresh = self.offsets.admit(decoded)
         if len(fresh) < len(decoded):
             self._duplicates.inc(len(decoded) - len(fresh))
+        if self._acknowledged and fresh:
+            self._count_reapplied(fresh)
         self.channels.put(fresh)
         self._balance()
+
+    def _count_reapplied(self, fresh: Sequence[Record]) -> None:
+        """Count, and tell of at the end, what the database had acknowledged and lost."""
+        again = sum(record.offset < self._acknowledged for record in fresh)
+        self._reapplied += again
+        if again:
+            self._reapplied_total.inc(again)
+        position = self.offsets.position
+        if position is not None and position >= self._acknowledged:
+            if self._reapplied:
+                log.error(
+                    "%s: the database came back with fewer commits than it had acknowledged: %d "
+                    "records below offset %d are applied again",
+                    self._source, self._reapplied, self._acknowledged,
+                )  # fmt: skip
+            self._acknowledged = 0
 
     # Writers
 

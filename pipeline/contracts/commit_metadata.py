@@ -32,6 +32,13 @@ MAX_BYTES = 4096
 MAX_SPAN = 1 << 20
 """How far above the committed offset anything is claimed. A reader holds a set of these."""
 
+LEDGER = "p1"
+"""What goes along with an offset when the ledger says what is applied above it.
+
+It tells an offset that this program committed from one that a tool has set: tools leave it out. If such
+an offset is above what the ledger knows, then the database has lost commits.
+"""
+
 _PREFIX = "p1:"
 _RUNS, _BITMAP = b"r", b"b"
 _MAX_PLAIN = 16 + MAX_SPAN // 4

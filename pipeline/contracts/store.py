@@ -22,6 +22,13 @@ class Fenced(Exception):
     """Another instance owns the partition now: nothing was written, and nothing may be retried."""
 
 
+class ServerChanged(Fenced):
+    """The database is another one now, or was restarted: what it has applied must be asked anew.
+
+    Nothing was written. The partition may still be this instance's: it is taken over again at once.
+    """
+
+
 @attrs.frozen
 class Claim:
     """One consumer group's claim on one partition.
@@ -50,21 +57,27 @@ class AppliedOffsets:
     Attributes:
         watermark: everything below is applied; None where the store knows of no such offset.
         above: applied ranges above the watermark, half-open, sorted, disjoint.
-        folded: the watermark at the last checkpoint; Kafka's committed offset was never below it.
+        folded: the watermark at the last fold; Kafka's committed offset was never below it.
+        owned_before: whether this database has seen an owner of the partition before.
     """
 
     watermark: int | None = None
     above: tuple[tuple[int, int], ...] = ()
     folded: int | None = None
+    owned_before: bool = attrs.field(default=False, eq=False)  # says nothing of what is applied
 
     @classmethod
     def from_ranges(
-        cls, ranges: Sequence[tuple[int, int]], folded: int | None = None
+        cls,
+        ranges: Sequence[tuple[int, int]],
+        folded: int | None = None,
+        *,
+        owned_before: bool = False,
     ) -> AppliedOffsets:
-        """From sorted, disjoint ranges; the first gives the watermark where it starts at 0."""
+        """From sorted, disjoint ranges; the first gives the watermark if it starts at 0."""
         if ranges and ranges[0][0] == 0:
-            return cls(ranges[0][1], tuple(ranges[1:]), folded)
-        return cls(None, tuple(ranges), folded)
+            return cls(ranges[0][1], tuple(ranges[1:]), folded, owned_before)
+        return cls(None, tuple(ranges), folded, owned_before)
 
     def offsets_from(self, position: int) -> set[int]:
         """The applied offsets above the watermark, from ``position`` on."""
@@ -127,3 +140,10 @@ class Store(Protocol):
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """Everything below each watermark is applied and committed to Kafka: fold what says so."""
+
+    async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Which of these partitions' databases are not the ones that they were taken over in.
+
+        Those have to be taken over again: commits may have been lost. A checkpoint; a shard that does
+        not answer is left out. Idle partitions would not notice otherwise.
+        """

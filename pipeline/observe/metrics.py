@@ -84,6 +84,14 @@ class Metrics:
         "Some after a restart or a rebalance are right. Without end: commits to Kafka fail; see the"
         " log.",
     )
+    reapplied = counter(
+        "pipeline_reapplied_total",
+        PARTITION,
+        "Records applied again, since the database came back with fewer commits than it had"
+        " acknowledged (a failover, a restored backup, a crash without synchronous commits).",
+        "Above 0: nothing is lost, but the database lost commits. Look at how it replicates, and at"
+        " what else writes to it.",
+    )
     dead_letters = counter(
         "pipeline_dead_letters_total",
         PARTITION,

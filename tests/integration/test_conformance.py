@@ -273,13 +273,13 @@ async def test_folding_keeps_what_is_applied(open_subject: Open) -> None:
     async with open_subject() as subject:
         database = subject.transactions
         (lease,) = await own(database, 1)
-        await database.fold([(CLAIM, 0)])
+        await database.fold([(lease, 0)])
         assert await applied(database) == AppliedOffsets()
         (lease,) = await own(database, 1)
         for offsets in ((40,), (41, 42), (45,)):
             await database.write(lease, records(*offsets))
-        await database.fold([(CLAIM, 43)])
-        await database.fold([(CLAIM, 41)])  # a late one, of an owner that was slow
+        await database.fold([(lease, 43)])
+        await database.fold([(lease, 41)])  # a late one, of an owner that was slow
         assert await applied(database) == AppliedOffsets(43, ((45, 46),), 43)
         lease, _ = await own(database)
         assert (await database.resolve(lease, records(41, 42)))[1]
@@ -295,8 +295,8 @@ async def test_what_was_applied_after_the_commit_does_not_look_set_back(
         (lease,) = await own(database, 1)
         for offsets in (range(10), range(10, 15), range(20, 22)):
             await database.write(lease, records(*offsets))
-        await database.fold([(CLAIM, 10)])
-        await database.fold([(CLAIM, 0)])
+        await database.fold([(lease, 10)])
+        await database.fold([(lease, 0)])
         assert await applied(database) == AppliedOffsets(15, ((20, 22),), 10)
 
 
@@ -309,10 +309,9 @@ async def test_claims_have_nothing_in_common(open_subject: Open) -> None:
             attrs.evolve(CLAIM, source=TopicPartition("sessions", 1)),
             attrs.evolve(CLAIM, topic_id=UUID(int=2)),
         ]
-        for claim in others:
-            await own(database, 1, claim)
+        leases = [(await own(database, 1, claim))[0] for claim in others]
         await database.write(lease, records(0))
-        await database.fold([(others[0], 5), (others[1], 6)])
+        await database.fold([(leases[0], 5), (leases[1], 6)])
         known = [(await applied(database, claim)).watermark for claim in (CLAIM, *others)]
         assert known == [1, 5, 6, None]
 

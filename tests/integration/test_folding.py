@@ -35,7 +35,7 @@ def test_the_rows_of_a_partition_become_one(database: DatabaseFactory) -> None:
                 guard = (*lease.parameters(), multirange(offsets))
                 assert await connection.fetchval(MARK, *guard) == 1
             counts = [await connection.fetchval("select count(*) from pipeline.applied")]
-            await fold(connection, [(claim, 10)])
+            await fold(connection, [(lease, 10)])
             return [*counts, await connection.fetchval("select count(*) from pipeline.applied")]
         finally:
             await connection.close()

@@ -23,6 +23,7 @@ PUBLIC = {
     "pipeline_message_lag": ("gauge", PARTITION),
     "pipeline_time_lag_seconds": ("gauge", PARTITION),
     "pipeline_end_to_end_seconds": ("histogram", set()),
+    "pipeline_reapplied_total": ("counter", PARTITION),
     "pipeline_apply_seconds": ("histogram", SHARD),
     "pipeline_records_applied_total": ("counter", PARTITION),
     "pipeline_duplicates_skipped_total": ("counter", PARTITION),

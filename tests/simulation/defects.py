@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+from pipeline.consumer import starting_offset
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.channels import Batch, KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
@@ -34,6 +35,22 @@ class WithoutFence(SimulatedDatabase):
         self.apply(records)
         self.note_applied(lease.claim, records)
         return len(records)
+
+
+class AnyServer(SimulatedDatabase):
+    """Leases hold on any server, and a fold is computed from memory alone."""
+
+    def given_here(self, lease: Lease) -> bool:
+        del lease
+        return True
+
+
+class FoldsFromMemory(SimulatedDatabase):
+    """The ledger is folded below what the instance believes, whoever holds the lease."""
+
+    def _fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
+        for lease, watermark in watermarks:
+            self.server.ledger.fold(key_of(lease.claim), watermark)
 
 
 class LedgerApart(SimulatedDatabase):
@@ -53,6 +70,23 @@ class LedgerApart(SimulatedDatabase):
 @contextmanager
 def fence_dropped() -> Iterator[MakeDatabase]:
     yield WithoutFence
+
+
+@contextmanager
+def leases_outlive_their_server() -> Iterator[MakeDatabase]:
+    yield AnyServer
+
+
+@contextmanager
+def fold_from_memory() -> Iterator[MakeDatabase]:
+    yield FoldsFromMemory
+
+
+@contextmanager
+def lost_commits_taken_for_a_move() -> Iterator[MakeDatabase]:
+    """A group's offset above the ledger is believed, whoever committed it."""
+    with patch.object(starting_offset, "LEDGER", "never"):
+        yield SimulatedDatabase
 
 
 @contextmanager
@@ -117,6 +151,9 @@ def retry_without_looking() -> Iterator[MakeDatabase]:
 
 DEFECTS: tuple[Defect, ...] = (
     fence_dropped,
+    leases_outlive_their_server,
+    fold_from_memory,
+    lost_commits_taken_for_a_move,
     ledger_in_another_transaction,
     commit_before_apply,
     fold_before_commit,

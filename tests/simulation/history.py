@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 import trio
 import trio.testing
 
+from pipeline.consumer.assignment import LEASE_SECONDS
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.observe.metrics import Metrics
@@ -46,6 +47,8 @@ class Outcome:
     seed: int
     violations: tuple[str, ...]
     journal: str
+    marks: Mapping[str, int]
+    """How often each rare path was taken."""
     seconds: float
     """How long it took, in virtual seconds."""
 
@@ -74,7 +77,7 @@ def run_history(
         logger.setLevel(level)
         core._ALLOW_DETERMINISTIC_SCHEDULING = False
     journal = str(world.journal) if world.violations or keep else ""
-    return Outcome(seed, tuple(world.violations), journal, seconds)
+    return Outcome(seed, tuple(world.violations), journal, dict(world.marks), seconds)
 
 
 class History:
@@ -91,6 +94,7 @@ class History:
         self.instances: list[Instance] = []
         self.servers: dict[str, SimulatedServer] = {}
         self._keys = self.rng.randint(2, 12)
+        self.healing = False
         self._nursery: trio.Nursery
         self._actions: list[Callable[[], None]] = [
             self._joins,
@@ -101,6 +105,7 @@ class History:
             self._loses_kafka,
             self._shard_goes,
             self._breaks_connections,
+            self._loses_commits,
         ]
 
     def _setup(self, make_database: MakeDatabase) -> Setup:
@@ -133,6 +138,7 @@ class History:
             self.broker.on_commit = law.check
             for server in self.servers.values():
                 server.on_fold = FoldLaw(self.world, self.broker).check
+                server.on_loss = law.lose
             self._prepare()
             async with trio.open_nursery() as actors:
                 actors.start_soon(self._produce)
@@ -279,10 +285,32 @@ class History:
             server.die(State.DEAD)
             server.revive()
 
+    def _loses_commits(self) -> None:
+        server = self.servers[self.rng.choice(SHARDS)]
+        if server.state is State.UP:
+            self._nursery.start_soon(self._failover, server)
+
+    async def _failover(self, server: SimulatedServer) -> None:
+        """To a standby that is some way behind, but knows of every partition.
+
+        One that was never owned there may be a partition that was moved to a new database; the
+        pipeline can't tell, and says so.
+        """
+        if len(server.leased_by) < PARTITIONS // len(SHARDS):
+            return
+        copy = server.copied()
+        await trio.sleep(self.rng.uniform(0.0, 4.0))
+        if server.state is not State.UP or self.healing:
+            return
+        server.fall_back(copy)
+        await trio.sleep(self.rng.uniform(0.0, 5.0))
+        server.revive()
+
     # The end
 
     def _heal(self) -> None:
         self.world.journal.note("everything heals")
+        self.healing = True
         self.world.weather.clear()
         for server in self.servers.values():
             server.revive()
@@ -299,6 +327,8 @@ class History:
         if keep is None:
             self.join()
             keep = self.instances[-1]
+        if self.world.marks["commits lost"]:
+            await trio.sleep(2 * LEASE_SECONDS)  # idle partitions notice then
         while not self.world.violations and any(  # noqa: ASYNC110 (of commits and failures both)
             self.broker.committed.get(s, (self.broker.starts[s], ""))[0] != self.broker.end(s)
             for s in self.sources

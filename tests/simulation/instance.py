@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -13,6 +13,7 @@ from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition import PartitionContext
+from pipeline.contracts.commit_metadata import LEDGER
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -22,7 +23,7 @@ from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.formats.json import Decoder
-from pipeline.records.record import Record
+from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
 from pipeline.runtime.backoff import Backoff
 from tests.simulation.kafka import Broker, SimulatedConsumer
@@ -82,6 +83,28 @@ class SimulatedDeadLetters:
         await self._awake.passed()
 
 
+class MarkedSupervisor(Supervisor):
+    """The real one, which marks the rare ways that its partitions go."""
+
+    world: World
+
+    def _start(self, source: TopicPartition) -> None:
+        if source in self.tasks:
+            anew = self.tasks[source].server_changed
+            self.world.mark("taken over anew" if anew else "retaken")
+        super()._start(source)
+
+    async def _drain(self, sources: Iterable[TopicPartition]) -> None:
+        tasks = [self.tasks[source] for source in sources if source in self.tasks]
+        await super()._drain([task.source for task in tasks])
+        if any(task.cut_off for task in tasks):
+            self.world.mark("drained past the deadline")
+
+    async def _abandon(self, sources: Sequence[TopicPartition]) -> None:
+        self.world.mark("lost")
+        await super()._abandon(sources)
+
+
 class Instance:
     """A supervisor, its store and its consumer."""
 
@@ -127,9 +150,11 @@ class Instance:
                 setup.max_batch_bytes,
             ),
         )
-        self.supervisor = Supervisor(
-            self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline
-        )
+        self.supervisor = MarkedSupervisor(
+            self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline,
+            describe=lambda _: LEDGER,
+        )  # fmt: skip
+        self.supervisor.world = world
         self.crashed = False
         self.leaving = False
         self.ended = trio.Event()

@@ -294,6 +294,8 @@ class SimulatedConsumer:
         taken = self._broker.commit(member, offsets)
         shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
         self._world.journal.note("kafka: commit %s: %s", shown, taken)
+        if not taken:
+            self._world.mark("commit refused")
         return taken and not unlucky
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:

@@ -46,6 +46,15 @@ class CommitLaw:
             self._world.violated(f"{source}: {offset} was committed, but not applied: {missing}")
         self._seen[source] = offset
 
+    def lose(self, server: SimulatedServer, remaining: int) -> None:
+        """A server is about to lose all but the first ``remaining`` of what it applied.
+
+        What it acknowledged counts as decided all the same: an instance that has not noticed may still
+        commit it, and whoever notices goes back.
+        """
+        self._update(server)
+        self._read[server.name] = remaining
+
     def _update(self, server: SimulatedServer) -> None:
         fresh = server.applied[self._read[server.name] :]
         self._read[server.name] += len(fresh)
@@ -61,7 +70,7 @@ class FoldLaw:
 
     def check(self, source: TopicPartition, watermark: int) -> None:
         """Called for every watermark that a database folds."""
-        committed, _ = self._broker.committed.get(source, (0, ""))
+        committed, _ = self._broker.committed.get(source, (self._broker.starts[source], ""))
         if watermark > committed:
             self._world.violated(f"{source}: {watermark} was folded, {committed} is committed")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from copy import deepcopy
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -83,6 +84,17 @@ class Request:
         return self.result
 
 
+@attrs.frozen
+class Copy:
+    """What a server held at one moment."""
+
+    epochs: dict[Hashable, dict[int, int]]
+    leased_by: dict[Hashable, int]
+    ledger: SimulatedLedger
+    counters: Counter[str]
+    applied: list[tuple[TopicPartition, Hashable, int]]
+
+
 class SimulatedServer:
     """One database: what is stored, and the requests that run."""
 
@@ -90,13 +102,18 @@ class SimulatedServer:
         self.name = name
         self.world = world
         self.state = State.UP
+        self.identity = 1
+        """Which server this is: another number after each restart."""
         self.epochs: dict[Hashable, dict[int, int]] = {}
+        self.leased_by: dict[Hashable, int] = {}
+        """Which server each partition was taken over on."""
         self.ledger = SimulatedLedger()
         self.counters: Counter[str] = Counter()
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
         """Source, ordering key and offset of every record applied, in the order of commits."""
         self.on_fold: Callable[[TopicPartition, int], None] = lambda _source, _watermark: None
+        self.on_loss: Callable[[SimulatedServer, int], None] = lambda _server, _remaining: None
         self.locks = RowLocks()
         self.running: set[Request] = set()
         self._nursery = nursery
@@ -115,7 +132,27 @@ class SimulatedServer:
     def revive(self) -> None:
         if self.state is not State.UP:
             self.world.journal.note("%s: up", self.name)
+            if self.state is State.DEAD:
+                self.identity += 1
         self.state = State.UP
+
+    def copied(self) -> Copy:
+        """What a standby has of it at this moment."""
+        return Copy(
+            deepcopy(self.epochs), dict(self.leased_by), deepcopy(self.ledger),
+            Counter(self.counters), list(self.applied),
+        )  # fmt: skip
+
+    def fall_back(self, copy: Copy) -> None:
+        """Die, and come back as the standby: what was committed since the copy is gone."""
+        lost = len(self.applied) - len(copy.applied)
+        self.on_loss(self, len(copy.applied))
+        self.die(State.DEAD)
+        self.world.journal.note("%s: comes back without its last %d records", self.name, lost)
+        self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
+        self.counters, self.applied = copy.counters, copy.applied
+        if lost:
+            self.world.mark("commits lost")
 
     # Requests
 
@@ -246,11 +283,13 @@ class SimulatedDatabase:
         epochs = self.server.epochs.setdefault(key, {})
         for writer in range(max(writers, len(epochs))):
             epochs[writer] = epochs.get(writer, 0) + 1
+        self.server.leased_by[key] = self.server.identity
         epochs_now = sorted(epochs.values())
         self.server.world.journal.note(
             "%s: partition %s taken over, epochs %s", self.server.name, key[-1], epochs_now
         )
-        return [epochs[writer] for writer in range(writers)], self.server.ledger.known(key)
+        applied = attrs.evolve(self.server.ledger.known(key), owned_before=epochs[0] > 1)
+        return [epochs[writer] for writer in range(writers)], applied
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         return await self._guarded("write", lease, partial(self.commit_write, lease, records))
@@ -263,8 +302,19 @@ class SimulatedDatabase:
         return len(records)
 
     def check_fence(self, lease: Lease) -> None:
-        if self.server.epochs[key_of(lease.claim)][lease.writer] != lease.epoch:
+        if not self.is_valid(lease):
+            self.server.world.mark("fenced")
             raise Fenced(f"{lease.claim.source}: writer {lease.writer} lost epoch {lease.epoch}")
+
+    def is_valid(self, lease: Lease) -> bool:
+        """Whether the epoch is the lease's, and this the server that gave it."""
+        key = key_of(lease.claim)
+        epoch = self.server.epochs.get(key, {}).get(lease.writer)
+        return epoch == lease.epoch and self.given_here(lease)
+
+    def given_here(self, lease: Lease) -> bool:
+        """Whether this is the server that the partition was taken over on."""
+        return self.server.leased_by.get(key_of(lease.claim)) == self.server.identity
 
     def apply(self, records: Sequence[Record]) -> None:
         """The data: refused as a whole where one record does not fit."""
@@ -302,16 +352,26 @@ class SimulatedDatabase:
         key = key_of(lease.claim)
         self.server.epochs[key][lease.writer] += 1
         found = self.server.ledger.has(key, offsets)
+        self.server.world.mark("in doubt: applied" if found else "in doubt: not applied")
         return self.server.epochs[key][lease.writer], found
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
         await self._call("fold", [], partial(self._fold, list(watermarks)))
 
-    def _fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        for claim, watermark in watermarks:
+    def _fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
+        for lease, watermark in watermarks:
+            if not self.is_valid(lease):
+                self.server.world.mark("fold of a void lease")
+                continue
             if watermark > 0:
-                self.server.on_fold(claim.source, watermark)
-            self.server.ledger.fold(key_of(claim), watermark)
+                self.server.on_fold(lease.claim.source, watermark)
+            self.server.ledger.fold(key_of(lease.claim), watermark)
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        return await self._call("look at leases", [], partial(self._voided, leases))
+
+    def _voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        return [lease for lease in leases if not self.given_here(lease)]
 
 
 def _conforms(database: SimulatedDatabase) -> Transactions:

@@ -10,6 +10,7 @@ from tests.simulation.defects import DEFECTS, Defect
 from tests.simulation.history import run_history
 from tests.simulation.test_histories import SEEDS
 
+NEVER = r"applied 0 times"
 TWICE = r"applied [23] times"
 DISORDER = r"key .*: \d+ after \d+"
 SET_BACK = r"was folded, \d+ is committed"
@@ -17,6 +18,9 @@ TOO_EARLY = r"was committed, but not applied"
 
 FINDS = {
     "fence_dropped": f"{TWICE}|{DISORDER}",
+    "leases_outlive_their_server": f"{NEVER}|{DISORDER}|differ",
+    "fold_from_memory": f"{NEVER}|{SET_BACK}",
+    "lost_commits_taken_for_a_move": NEVER,
     "ledger_in_another_transaction": f"{TWICE}|{DISORDER}",
     "commit_before_apply": TOO_EARLY,
     "fold_before_commit": SET_BACK,

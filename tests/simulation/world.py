@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import attrs
@@ -55,9 +56,14 @@ class World:
     journal: Journal = attrs.field(factory=Journal)
     violations: list[str] = attrs.field(factory=list)
     dead_letters: set[tuple[TopicPartition, int]] = attrs.field(factory=set)
+    marks: Counter[str] = attrs.field(factory=Counter)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
+
+    def mark(self, what: str) -> None:
+        """A rare path was taken: counted, so that a test can demand that it is."""
+        self.marks[what] += 1
 
     def violated(self, law: str) -> None:
         """A law does not hold: noted, and told at the history's end."""

@@ -52,6 +52,7 @@ class FakeDatabase:
         self.mark_errors: list[Exception] = []
         self.take_over_errors: list[Exception] = []
         self.fold_error: Exception | None = None
+        self.another_server = False
 
     async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
         self.calls.append("take_over")
@@ -79,10 +80,13 @@ class FakeDatabase:
         self.epoch += 1
         return self.epoch, {record.offset for record in records} <= self.committed
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
         if self.fold_error is not None:
             raise self.fold_error
-        self.folded += watermarks
+        self.folded += [(lease.claim, watermark) for lease, watermark in watermarks]
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        return list(leases) if self.another_server else []
 
 
 class FakeShard(Shard):

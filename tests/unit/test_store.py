@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from pipeline.cli.common import messages
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.store import Claim, Fenced
+from pipeline.contracts.store import Claim, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.breaker import BreakerState
@@ -206,7 +206,7 @@ async def test_taking_over_stops_where_waiting_can_not_help(
         await world.open()
 
 
-async def test_a_checkpoint_that_fails_is_left_to_the_next(
+async def test_a_fold_that_fails_is_left_to_the_next_and_ends_nothing(
     autojump_clock: MockClock, world: World
 ) -> None:
     await world.open()
@@ -216,8 +216,22 @@ async def test_a_checkpoint_that_fails_is_left_to_the_next(
     await world.store.fold([(CLAIM, 8)])
     assert world.database.folded == [(CLAIM, 8)]
     world.database.fold_error = server_error("42501")
-    with pytest.raises(PipelineError, match=r"db0, folding the ledger: .*42501"):
-        await world.store.fold([(CLAIM, 9)])
+    await world.store.fold([(CLAIM, 9)])
+    assert world.database.folded == [(CLAIM, 8)]
+
+
+async def test_a_void_lease_says_whether_the_server_or_a_rival_made_it_so(
+    autojump_clock: MockClock, world: World
+) -> None:
+    partition = await world.open()
+    world.database.epoch += 1
+    with pytest.raises(Fenced) as raised:
+        await partition.apply(0, records(1))
+    assert type(raised.value) is Fenced
+    world.database.another_server = True
+    with pytest.raises(ServerChanged):
+        await partition.apply(0, records(1))
+    assert await world.store.voided([CLAIM]) == [CLAIM]
 
 
 async def test_each_shard_gets_its_own_partitions(

@@ -22,6 +22,18 @@ way to the server. Reading the ledger is not enough, for the write may land afte
 `RESOLVE` raises the writer's own epoch first: that waits for a write that is running, and fences one
 that is still to come. What the ledger says then stays true.
 
+**Commits that were taken back.** A standby that is promoted, a backup that is restored, a crash with
+``synchronous_commit = off``: Postgres comes back with fewer commits than it acknowledged. The ledger
+went back with the data, so it is right; Kafka's offsets and this program's memory are not. So each
+ownership row names the server that the lease was given by (`lease.SERVER`), and every statement that
+demands the epoch demands that the server be the one that runs it. On any other server all leases are void
+before anything newer could be written over what is missing. The partitions are taken over anew, begin
+where the ledger says, skip what its ranges have, and apply the rest again from Kafka. Per key that is in
+order: what survived is a prefix of the commits, and a key's records were committed in their order. A
+restart without loss costs the same: a take-over and a second's worth of records read again.
+Rejected: comparing the ledger with memory on each new connection, which finds out too late behind a
+pooler, and costs memory; the timeline, which a crash and a restore to the same timeline leave as it was.
+
 The topic's UUID is part of every key: a topic that was deleted and made again starts at offset 0.
 Folding never touches ``ownership``.
 """

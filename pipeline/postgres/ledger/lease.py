@@ -14,7 +14,17 @@ from pipeline.records.record import Record, offset_of
 KEY = "stream = $1 and topic_id = $2 and partition = $3"
 """A partition's rows, in both tables: the parameters are those of `key_of`."""
 
-FENCE = f"select 1 from pipeline.ownership where {KEY} and writer = $4 and epoch = $5 for share"
+SERVER = "extract(epoch from pg_postmaster_start_time())::text"
+"""SQL of the identity of the server that runs a statement: when its process started, to the microsecond.
+
+A standby that was promoted, a server restored from a backup, one that crashed and came back: each is
+another one. See the room's essay, *Commits that were taken back*.
+"""
+
+FENCE = (
+    f"select 1 from pipeline.ownership where {KEY} and writer = $4 and epoch = $5 "
+    f"and server = {SERVER} for share"
+)
 RECORD_APPLIED = (
     "insert into pipeline.applied (stream, topic_id, partition, offsets) "
     "select $1, $2, $3, $6::text::int8multirange"

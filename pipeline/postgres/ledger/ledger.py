@@ -9,14 +9,15 @@ from typing import Any, Protocol
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import KEY, MARK, Lease, fenced, guard, key_of
+from pipeline.postgres.ledger.lease import KEY, MARK, SERVER, Lease, fenced, guard, key_of
 from pipeline.postgres.ledger.multirange import multirange, parse_multirange
 from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import Record, offset_of
 
 _RAISE_EPOCHS = f"""\
 with owned as (select writer from pipeline.ownership where {KEY} order by writer for update)
-update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, acquired_at = now()
+update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, acquired_at = now(),
+    server = {SERVER}
 from owned where o.{KEY} and o.writer = owned.writer"""
 _ADD_WRITERS = """\
 insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner)
@@ -28,16 +29,19 @@ select range_agg(r)::text as applied, max(folded) as folded
 from pipeline.applied, unnest(offsets) r where {KEY}"""
 
 RESOLVE = f"""\
-update pipeline.ownership set epoch = epoch + 1 where {KEY} and writer = $4 and epoch = $5
+update pipeline.ownership set epoch = epoch + 1
+where {KEY} and writer = $4 and epoch = $5 and server = {SERVER}
 returning epoch"""
 _HAS = f"""\
 select coalesce(range_agg(r) @> $4::text::int8multirange, false)
 from pipeline.applied, unnest(offsets) r where {KEY}"""
 
-_FOLD = """\
+_FOLD = f"""\
 with done as (
-    select * from unnest($1::text[], $2::uuid[], $3::int[], $4::int8[])
-        d(stream, topic_id, partition, watermark)
+    select d.* from unnest($1::text[], $2::uuid[], $3::int[], $4::int8[], $5::int8[])
+        d(stream, topic_id, partition, epoch, watermark)
+    join pipeline.ownership o using (stream, topic_id, partition, epoch)
+    where o.writer = 0 and o.server = {SERVER}
 ), old as (
     delete from pipeline.applied a using done d
     where a.stream = d.stream and a.topic_id = d.topic_id and a.partition = d.partition
@@ -50,6 +54,14 @@ with done as (
 )
 insert into pipeline.applied (stream, topic_id, partition, offsets, folded)
 select stream, topic_id, partition, range_agg(r), max(folded) from ranges group by 1, 2, 3"""
+
+_VOIDED = f"""\
+select l.place from unnest($1::text[], $2::uuid[], $3::int[])
+    with ordinality l(stream, topic_id, partition, place)
+left join pipeline.ownership o on (o.stream, o.topic_id, o.partition, o.writer)
+    = (l.stream, l.topic_id, l.partition, 0)
+where o.server is distinct from {SERVER}
+order by l.place"""
 
 
 class Ledger(Protocol):
@@ -93,8 +105,15 @@ class Ledger(Protocol):
             Fenced: the lease is void.
         """
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """Fold the rows of partitions, all of them at once, into one row per partition."""
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
+        """Fold the rows of partitions, all of them at once, into one row per partition.
+
+        Partitions whose lease (of writer 0) is void are left as they are: what this instance believes
+        to be applied may not be what the database has.
+        """
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Which of these leases another server gave: the database is not the one that it was."""
 
 
 class PostgresLedger:
@@ -132,9 +151,13 @@ class PostgresLedger:
         offsets = list(map(offset_of, records))
         return await self._shard.run(partial(resolve, lease=lease, offsets=offsets))
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
         """See `Ledger.fold`."""
         await self._shard.run(partial(fold, watermarks=watermarks))
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        """See `Ledger.voided`."""
+        return await self._shard.run(partial(voided, leases=leases))
 
 
 class NoLedger:
@@ -162,8 +185,13 @@ class NoLedger:
         del records
         return lease.epoch, False
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
         """There are no rows."""
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Nobody knows."""
+        del leases
+        return []
 
 
 async def take_over(
@@ -179,7 +207,9 @@ async def take_over(
         epochs = [row["epoch"] for row in await connection.fetch(_EPOCHS, *key, writers)]
         row = await connection.fetchrow(_APPLIED, *key)
     assert row is not None, "an aggregate has one row"
-    return epochs, AppliedOffsets.from_ranges(parse_multirange(row["applied"]), row["folded"])
+    return epochs, AppliedOffsets.from_ranges(
+        parse_multirange(row["applied"]), row["folded"], owned_before=epochs[0] > 1
+    )
 
 
 async def resolve(connection: Connection, lease: Lease, offsets: Iterable[int]) -> tuple[int, bool]:
@@ -196,7 +226,14 @@ async def resolve(connection: Connection, lease: Lease, offsets: Iterable[int]) 
     return epoch, applied
 
 
-async def fold(connection: Connection, watermarks: Sequence[tuple[Claim, int]]) -> None:
+async def fold(connection: Connection, watermarks: Sequence[tuple[Lease, int]]) -> None:
     """Fold the rows of partitions into one each, in one statement for all of them."""
-    rows = [(*key_of(claim), watermark) for claim, watermark in watermarks]
+    rows = [(*key_of(lease.claim), lease.epoch, watermark) for lease, watermark in watermarks]
     await connection.execute(_FOLD, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def voided(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
+    """Which of these leases another server gave."""
+    keys = zip(*(key_of(lease.claim) for lease in leases), strict=True)
+    rows = await connection.fetch(_VOIDED, *map(list, keys))
+    return [leases[row["place"] - 1] for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipeline.postgres.connections.bridge import Connection
 
-VERSION = 1
+VERSION = 2
 
 MIGRATIONS = {
     1: """\
@@ -41,7 +41,19 @@ create index if not exists applied_by_partition
 
 insert into pipeline.schema_version (version) values (1) on conflict do nothing;
 """,
+    2: """\
+alter table pipeline.ownership add column if not exists server text;
+
+alter table pipeline.applied replica identity full;
+
+insert into pipeline.schema_version (version) values (2) on conflict do nothing;
+""",
 }
+"""By version. Each can run while an instance of the version before works: it ignores what is new.
+
+Version 2: which server a lease was given by (see `lease.SERVER`), and a replica identity, without which
+a publication for all tables would refuse the deletes that folding makes.
+"""
 
 PRIVILEGES: Mapping[str, str] = {
     "schema_version": "select",

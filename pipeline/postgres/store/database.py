@@ -53,8 +53,14 @@ class Transactions(Protocol):
             Fenced: the lease is void.
         """
 
-    async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """Everything below each watermark is applied and committed to Kafka: keep it as one range."""
+    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
+        """Everything below each watermark is applied and committed to Kafka: keep it as one range.
+
+        Partitions whose lease is void are left as they are.
+        """
+
+    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Which of these leases another server gave."""
 
 
 class Applier(Protocol):
@@ -78,3 +84,4 @@ class Database:
         self.mark = ledger.mark
         self.resolve = ledger.resolve
         self.fold = ledger.fold
+        self.voided = ledger.voided

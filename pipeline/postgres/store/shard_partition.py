@@ -20,7 +20,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced
+from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -77,6 +77,11 @@ class ShardPartition:
         self._dead_letters = dead_letters
 
     @property
+    def lease(self) -> Lease:
+        """The first writer's lease, as it is now: it stands for the partition's."""
+        return self._leases[0]
+
+    @property
     def batch_limit(self) -> int:
         """See `PartitionStore.batch_limit`."""
         full = self._shard.limiter.saturated
@@ -93,12 +98,25 @@ class ShardPartition:
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
-        for record in records:
-            if record.disposition is not None:
-                await self._reject(writer, record, record.disposition)
-        records = [record for record in records if record.disposition is None]
-        if records:
-            await self._apply(writer, records)
+        try:
+            for record in records:
+                if record.disposition is not None:
+                    await self._reject(writer, record, record.disposition)
+            records = [record for record in records if record.disposition is None]
+            if records:
+                await self._apply(writer, records)
+        except Fenced as fenced:
+            if await self._server_changed(writer):
+                raise ServerChanged(str(fenced)) from fenced
+            raise
+
+    async def _server_changed(self, writer: int) -> bool:
+        """Whether the lease is void because the database is another one, as far as it tells."""
+        try:
+            return bool(await self._database.voided([self._leases[writer]]))
+        except Exception as error:  # asked again when the partition is taken over
+            log.info("whose fault a void lease is was not told: %s", explain(error))
+            return False
 
     async def _apply(self, writer: int, records: Sequence[Record]) -> None:
         """Until all are decided. What a handler can't do yet waits until the others are."""

@@ -14,7 +14,7 @@ import trio
 
 from pipeline.contracts.store import Claim, DeadLetters
 from pipeline.postgres.connections.breaker import BreakerState
-from pipeline.postgres.connections.errors import Verdict, explain, judge
+from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
@@ -54,6 +54,7 @@ class ShardStore:
         self._dead_letters = dead_letters
         self._sizer = sizer
         self._recovery = Recovery(shard, sizer, backoff, clock)
+        self._partitions: dict[Claim, ShardPartition] = {}  # as they were taken over last
 
     async def open(self, claim: Claim) -> ShardPartition:
         """See `Store.open`."""
@@ -68,10 +69,12 @@ class ShardStore:
                 await self._recovery.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1
             else:
-                return ShardPartition(
+                partition = ShardPartition(
                     claim, epochs, applied, shard=self._shard, database=database,
                     sizer=self._sizer, recovery=self._recovery, dead_letters=self._dead_letters,
                 )  # fmt: skip
+                self._partitions[claim] = partition
+                return partition
 
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
@@ -86,12 +89,25 @@ class ShardStore:
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.fold`. What fails is left to the next call: folding only saves space."""
-        if self._shard.breaker.state is not BreakerState.CLOSED:
+        leases = [(self._partitions[claim].lease, watermark) for claim, watermark in watermarks]
+        if self._database is None or self._shard.breaker.state is not BreakerState.CLOSED:
             return
-        assert self._database is not None, "a partition is opened before it is folded"
         try:
-            await self._database.fold(watermarks)
-        except Exception as error:  # judged: only what is not for retrying is raised
-            if judge(error) is Verdict.STOP:
-                raise self._recovery.stop(error, "folding the ledger") from error
+            await self._database.fold(leases)
+        except Exception as error:  # whatever it is, nothing is lost by it
             log.warning("shard %s: the ledger was not folded: %s", self._shard.name, explain(error))
+
+    async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
+        """See `Store.voided`."""
+        leases = [self._partitions[claim].lease for claim in claims if claim in self._partitions]
+        if (
+            not leases
+            or self._database is None
+            or self._shard.breaker.state is not BreakerState.CLOSED
+        ):
+            return []
+        try:
+            return [lease.claim for lease in await self._database.voided(leases)]
+        except Exception as error:  # the next look will tell
+            log.debug("shard %s: leases were not looked at: %s", self._shard.name, explain(error))
+            return []

@@ -36,3 +36,18 @@ class StoreRouter:
         async with trio.open_nursery() as nursery:
             for name, share in by_shard.items():
                 nursery.start_soon(self._stores[name].fold, share)
+
+    async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
+        """See `Store.voided`; shards are asked at once."""
+        by_shard: dict[str, list[Claim]] = {}
+        for claim in claims:
+            by_shard.setdefault(self._shard_of(claim.source.partition), []).append(claim)
+        found: list[Claim] = []
+
+        async def ask(name: str, share: list[Claim]) -> None:
+            found.extend(await self._stores[name].voided(share))
+
+        async with trio.open_nursery() as nursery:
+            for name, share in by_shard.items():
+                nursery.start_soon(ask, name, share)
+        return found
