@@ -89,12 +89,14 @@ class Detached:
         postgres = None if given else Postgres(self.directory / "postgres", tied=False)
         start_all([kafka] if postgres is None else [kafka, postgres])
         assert kafka.process is not None
+        kafka.process.leave_running()
         entries = [
             ServerEntry("Kafka", kafka.bootstrap, kafka.port, kafka.process.pid, str(kafka.log)),
         ]
         if postgres is None:
             return [*entries, ServerEntry("Postgres", given or "")]
         assert postgres.process is not None
+        postgres.process.leave_running()
         pid, log = postgres.process.pid, str(postgres.log)
         return [*entries, ServerEntry("Postgres", postgres.dsn, postgres.port, pid, log)]
 

@@ -126,6 +126,10 @@ class Process:
         if number == signal.SIGKILL:
             self._collect()
 
+    def leave_running(self) -> None:
+        """Forget the program, which goes on after this process has ended; it must not be tied."""
+        self._guard.returncode = 0  # nobody waits for it here, and Popen need not warn of that
+
     def _finish(self, number: int) -> None:
         if self.running:
             for pid in reversed(descendants(self.guard_pid)):
