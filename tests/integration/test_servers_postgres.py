@@ -103,7 +103,8 @@ def test_open_connections_stay_where_they_were(failover: Failover) -> None:
         failover.address.cut()
         with pytest.raises((asyncpg.PostgresConnectionError, OSError)):
             await old.fetchval("select 1")
-        new.terminate()
+        await new.close()
+        await old.close()
 
     run_asyncio(play())
 
@@ -156,9 +157,11 @@ def test_a_pooler_and_prepared_statements(
     async def twice() -> None:
         for _ in range(2):
             connection = await asyncpg.connect(pooler.dsn(debian_postgres.dsn))
-            statement = await connection.prepare("select $1::int", name="seven")
-            assert await statement.fetchval(7) == 7
-            connection.terminate()
+            try:
+                statement = await connection.prepare("select $1::int", name="seven")
+                assert await statement.fetchval(7) == 7
+            finally:
+                await connection.close()
 
     if most:
         run_asyncio(twice())

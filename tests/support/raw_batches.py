@@ -20,9 +20,11 @@ from typing import Any, Literal
 
 import attrs
 import crc32c
-from kafka.errors import NoError, for_code
+from kafka.errors import NoError, NotLeaderForPartitionError, for_code
 from kafka.protocol.producer import ProduceRequest
 
+from pipeline.local.waiting import wait_until
+from tests.support.instance import PATIENCE
 from tests.support.topics import admin_of
 
 Codec = Literal["none", "gzip"]
@@ -77,15 +79,22 @@ def produce_raw(bootstrap: str, topic: str, partition: int, batch: bytes) -> int
         min_version=3,
         max_version=9,  # the last one that names topics instead of their ids
     )
-    with admin_of(bootstrap) as admin:
-        (told,) = admin.describe_topics([topic])
-        leaders = {each["partition_index"]: each["leader_id"] for each in told["partitions"]}
-        answer: Any = admin._manager.run(admin._manager.send, request, leaders[partition])
-    result = answer.responses[0].partition_responses[0]
-    problem = for_code(result.error_code)
+    results: list[Any] = []
+
+    def answered() -> bool:
+        with admin_of(bootstrap) as admin:
+            (told,) = admin.describe_topics([topic])
+            leaders = {each["partition_index"]: each["leader_id"] for each in told["partitions"]}
+            answer = admin._manager.run(admin._manager.send, request, leaders[partition])
+        results[:] = answer.responses[0].partition_responses
+        return for_code(results[0].error_code) is not NotLeaderForPartitionError
+
+    # A broker may hear a moment later than the metadata say that it leads a new partition.
+    wait_until(answered, PATIENCE)
+    problem = for_code(results[0].error_code)
     if problem is not NoError:
-        raise problem(getattr(result, "error_message", None))
-    offset: int = result.base_offset
+        raise problem(getattr(results[0], "error_message", None))
+    offset: int = results[0].base_offset
     return offset
 
 
