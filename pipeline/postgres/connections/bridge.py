@@ -109,8 +109,6 @@ class Connections:
         self._dsn = dsn
         self._session = session
         self._idle: list[Connection] = []
-        self.open = 0
-        """How many connections exist, idle or at work."""
 
     async def lease(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run ``work`` on a connection of its own.
@@ -121,7 +119,7 @@ class Connections:
         connection = self._take() or await self._connect()
         clean = False
         try:
-            result = await work(connection)
+            result = await _cancellable(connection, work)
             clean = True
             return result
         except asyncpg.PostgresError:
@@ -140,7 +138,6 @@ class Connections:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-            self.open -= 1
         return None
 
     def _give_back(self, connection: Connection, clean: bool) -> None:
@@ -148,7 +145,6 @@ class Connections:
             self._idle.append(connection)
         else:
             connection.terminate()
-            self.open -= 1
 
     async def _connect(self) -> Connection:
         connection: Connection = await asyncpg.connect(
@@ -158,13 +154,11 @@ class Connections:
             max_cached_statement_lifetime=0,
             server_settings=self._session.server_settings(),
         )
-        self.open += 1
         return connection
 
     async def close(self) -> None:
         """Close what is idle, politely and within `CLOSE_SECONDS`; on the asyncio side."""
         idle, self._idle = self._idle, []
-        self.open -= len(idle)
         await asyncio.gather(
             *(connection.close(timeout=CLOSE_SECONDS) for connection in idle),
             return_exceptions=True,  # a connection that is already broken is as good as closed
@@ -173,6 +167,28 @@ class Connections:
     def terminate_idle(self) -> None:
         """Drop idle connections at once: their server is gone, or they may not be trusted."""
         idle, self._idle = self._idle, []
-        self.open -= len(idle)
         for connection in idle:
             connection.terminate()
+
+
+async def _cancellable(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run work so that cancelling it takes `CLOSE_SECONDS` at most.
+
+    asyncpg 0.32 swallows the cancelling of an `executemany` that is writing to a full socket, and goes
+    on until the command's own time-out. So work is a task of its own, and one that does not end when it
+    is cancelled loses its connection. What it returns or raises all the same is the outcome: cancelled
+    just too late, it was committed.
+    """
+    task = asyncio.ensure_future(work(connection))
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+        if not done:
+            connection.terminate()
+            await asyncio.wait({task})
+            with suppress(Exception, asyncio.CancelledError):  # whatever it says, it was cut off
+                task.result()
+            raise
+    return task.result()
