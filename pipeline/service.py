@@ -87,6 +87,7 @@ async def run(
                 )  # fmt: skip
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
                 async with trio.open_nursery() as membership:
+                    metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):

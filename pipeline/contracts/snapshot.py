@@ -6,7 +6,7 @@ touches what they describe.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, IntEnum
 
 import attrs
 
@@ -20,6 +20,14 @@ class Phase(Enum):
     RUNNING = "running"
     DRAINING = "draining"
     ENDED = "ended"
+
+
+class BreakerState(IntEnum):
+    """Whether a shard can be reached. The values are those of the metric ``pipeline_shard_state``."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
 
 
 @attrs.frozen
@@ -68,13 +76,13 @@ class ShardSnapshot:
 
     Attributes:
         name: as the configuration calls it.
-        state: of the breaker: closed, half open or open.
+        state: of the breaker.
         limit: how many transactions may run at once.
-        in_flight: how many batches have a slot.
+        in_flight: how many do: batches that are written, partitions that are taken over.
     """
 
     name: str
-    state: str
+    state: BreakerState
     limit: int
     in_flight: int
 

@@ -8,12 +8,13 @@ dear to keep up (lags, buffers) are set by sources, which run before a scrape. T
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.observe.definition import Definition, counter, gauge, histogram
 
 log = logging.getLogger(__name__)
@@ -192,6 +193,12 @@ class Metrics:
     def remove_source(self, source: Callable[[], None]) -> None:
         """Undo `add_source`; ``ValueError`` where it was never added."""
         self._sources.remove(source)
+
+    def set_shards(self, shards: Iterable[ShardSnapshot]) -> None:
+        """Set the gauges of shards. Not a checkpoint."""
+        for shard in shards:
+            self.shard_limit.labels(shard.name).set(shard.limit)
+            self.in_flight_batches.labels(shard.name).set(shard.in_flight)
 
     def forget_partition(self, topic: str, partition: int | str) -> None:
         """Remove a partition's gauges when it has left; its counters stay. Twice does no harm."""

@@ -41,7 +41,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "postgres.handlers": ("postgres.ledger", "postgres.connections", "records", "errors"),
     "postgres.sink": ("postgres.ledger", "postgres.connections", "config", "records"),
     "postgres.ledger": ("postgres.connections", "contracts", "records", "errors"),
-    "postgres.connections": ("observe", "config", "records", "errors", "runtime"),
+    "postgres.connections": ("observe", "contracts", "config", "records", "errors", "runtime"),
     "observe": ("contracts", "config", "records", "errors"),
     "contracts": ("records",),
     "config": ("records",),

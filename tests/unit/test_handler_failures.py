@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from pipeline.contracts.snapshot import BreakerState
 from pipeline.errors import PipelineError
-from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     HandlerReject,

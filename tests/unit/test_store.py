@@ -15,10 +15,10 @@ from trio.testing import MockClock
 
 from pipeline.cli.common import messages
 from pipeline.config.model import ShardConfig
+from pipeline.contracts.snapshot import BreakerState
 from pipeline.contracts.store import Claim, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer

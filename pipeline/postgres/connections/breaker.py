@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from enum import IntEnum
 
 import trio
 
+from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.errors import explain
 from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
-
-
-class BreakerState(IntEnum):
-    """The values are those of the metric ``pipeline_shard_state``."""
-
-    CLOSED = 0
-    HALF_OPEN = 1
-    OPEN = 2
 
 
 class Breaker:

@@ -46,6 +46,11 @@ class Limiter:
         """How many batches have a slot."""
         return int(self._slots.borrowed_tokens)
 
+    @property
+    def transactions_taken(self) -> int:
+        """How many batches are being written, and partitions taken over."""
+        return int(self._transactions.borrowed_tokens)
+
     def set_slots(self, *, slow: bool) -> None:
         """Give out all slots if the handler is slow, else one per connection. Not a checkpoint."""
         self._slots.total_tokens = self.slots if slow else self._connections

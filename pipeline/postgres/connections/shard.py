@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from pipeline.config.model import ShardConfig
+from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
@@ -44,9 +45,14 @@ class Shard:
         self.breaker = Breaker(config.name, metrics, backoff)
         self.limiter = Limiter(config.connections, handled=handled)
         self._pool = Connections(config.dsn, session)
-        metrics.shard_limit.labels(config.name).set(config.connections)
-        self._in_flight = metrics.in_flight_batches.labels(config.name)
+        self._connections = config.connections
         self._apply_seconds = metrics.apply_seconds.labels(config.name)
+
+    def snapshot(self) -> ShardSnapshot:
+        """The shard as it is now. Not a checkpoint."""
+        return ShardSnapshot(
+            self.name, self.breaker.state, self._connections, self.limiter.transactions_taken
+        )
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Write a batch: as `run`, once fewer than ``connections`` batches are being written.
@@ -55,11 +61,7 @@ class Shard:
         for the limiter nor the opening of a connection says anything about the database's load.
         """
         async with self.limiter.transaction():
-            self._in_flight.inc()
-            try:
-                return await self.run(partial(self._timed, work=work))
-            finally:
-                self._in_flight.dec()
+            return await self.run(partial(self._timed, work=work))
 
     async def _timed(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
         started = time.perf_counter()

@@ -15,8 +15,8 @@ from functools import partial
 
 import trio
 
+from pipeline.contracts.snapshot import BreakerState
 from pipeline.errors import PipelineError
-from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,

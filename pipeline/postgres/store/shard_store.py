@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
 from pipeline.contracts.store import Claim, DeadLetters
-from pipeline.postgres.connections.breaker import BreakerState
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
@@ -75,6 +75,10 @@ class ShardStore:
                 )  # fmt: skip
                 self._partitions[claim] = partition
                 return partition
+
+    def snapshot(self) -> ShardSnapshot:
+        """The shard as it is now."""
+        return self._shard.snapshot()
 
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""

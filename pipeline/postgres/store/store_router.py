@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.contracts.store import Claim, PartitionStore
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
@@ -21,6 +22,10 @@ class StoreRouter:
     async def open(self, claim: Claim) -> PartitionStore:
         """See `Store.open`; other shards' partitions do not wait for this one's."""
         return await self._stores[self._shard_of(claim.source.partition)].open(claim)
+
+    def snapshots(self) -> list[ShardSnapshot]:
+        """Every shard as it is now. Not a checkpoint."""
+        return [store.snapshot() for store in self._stores.values()]
 
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
