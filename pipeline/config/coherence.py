@@ -111,6 +111,26 @@ def _check_drain_deadline(config: Config) -> Iterator[Mistake]:
         )
 
 
+def _check_security(config: Config) -> Iterator[Mistake]:
+    """Options of TLS and SASL go with a protocol that uses them, and SASL with a user."""
+    options = config.kafka.options
+    protocol = options.get("security_protocol", DEFAULTS["security_protocol"])
+    for prefix, word in (("ssl_", "SSL"), ("sasl_", "SASL_")):
+        for key in options if word not in protocol else ():
+            if key.startswith(prefix):
+                wanted = f'kafka.security_protocol "{protocol}" does not use it'
+                yield Mistake(f"kafka.{key}", f"has no effect: {wanted}")
+    if "SASL_" not in protocol:
+        return
+    mechanism = options.get("sasl_mechanism")
+    if mechanism is None:
+        yield Mistake("kafka.sasl_mechanism", f'missing: security_protocol "{protocol}" needs it')
+    elif mechanism == "PLAIN" or mechanism.startswith("SCRAM"):
+        for key in ("sasl_plain_username", "sasl_plain_password"):
+            if not options.get(key):
+                yield Mistake(f"kafka.{key}", f'missing: sasl_mechanism "{mechanism}" needs it')
+
+
 def _check_batch(config: Config) -> Iterator[Mistake]:
     batch, buffered = config.limits.max_batch, config.limits.max_buffered
     if batch > buffered:
@@ -143,6 +163,7 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
         _check_drain_deadline,
         ("kafka", "kafka.max_poll_interval_ms", "limits", "limits.drain_deadline"),
     ),
+    (_check_security, ("kafka", "kafka.s*")),
     (_check_batch, ("limits.max_batch", "limits.max_buffered")),
     (_check_backoff, ("errors.backoff_initial", "errors.backoff_max")),
     (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),

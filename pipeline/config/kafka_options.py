@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from kafka import KafkaConsumer
+from kafka.net.sasl import SASL_MECHANISMS
 
-from pipeline.config.kinds import Kind
+from pipeline.config.kinds import Kind, choice
 from pipeline.config.mistakes import join, kind_of
 from pipeline.config.reading import Reading
 
@@ -35,6 +36,20 @@ OBJECTS = {"kafka_client", "metric_reporters", "sasl_oauth_token_provider", "sel
 """Options that are Python objects: no file can hold them."""
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "auto_offset_reset": ("earliest", "latest", "none"),
+    "group_protocol": ("classic", "consumer"),
+    "isolation_level": ("read_committed", "read_uncommitted"),
+    "sasl_mechanism": tuple(sorted(SASL_MECHANISMS)),
+    "security_protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+}
+"""Options that take one of a few words. kafka-python takes any other ``security_protocol`` for
+PLAINTEXT, without a word: "ssl" would send passwords and records in the clear."""
+
+NAMED = ("sasl_", "ssl_", "security_")
+"""Options that begin so are strings if they have no default: names, files, passwords."""
+
+
 def read_options(reading: Reading, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read the options among ``values``; what can't be one is noted as a mistake."""
     options = {}
@@ -45,15 +60,20 @@ def read_options(reading: Reading, values: Mapping[str, Any]) -> Mapping[str, An
         elif key in OBJECTS:
             reading.wrong(place, "takes a Python object, which a file can't hold")
         elif key in DEFAULTS:
-            options[key] = reading.value(_kind(DEFAULTS[key]), value, place, DEFAULTS[key])
+            options[key] = reading.value(_kind(key), value, place, DEFAULTS[key])
     return MappingProxyType(options)
 
 
-def _kind(default: Any) -> Kind:
-    """Return what an option takes, judged by its default.
+def _kind(key: str) -> Kind:
+    """Return what an option takes: one of its words, or what its default is.
 
     Messages don't show the values of options: some are secret.
     """
+    if key in CHOICES:
+        return choice(*CHOICES[key])
+    default = DEFAULTS[key]
+    if default is None and key.startswith(NAMED):
+        default = ""
     by_type = {
         bool: ("true or false", (bool,)),
         int: ("a whole number", (int,)),

@@ -140,9 +140,9 @@ def test_servers_may_stand_in_one_string(loaded: Loader, monkeypatch: pytest.Mon
 def test_the_environment_fills_in(loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSWORD", "a${HOME}b")
     monkeypatch.setenv("TOPIC", "sessions")
-    text = document(kafka='sasl_plain_password = "<${PASSWORD}>"')
+    text = document(kafka='security_protocol = "SSL"\nssl_password = "<${PASSWORD}>"')
     config = loaded(text.replace('topics = "t"', 'topics = ["${TOPIC}", "x.${TOPIC}"]'))
-    assert config.kafka.options["sasl_plain_password"] == "<a${HOME}b>"
+    assert config.kafka.options["ssl_password"] == "<a${HOME}b>"
     assert config.kafka.topics == ("sessions", "x.sessions")
 
 

@@ -116,7 +116,9 @@ MISTAKES = [
      "expected a whole number, not a boolean"),
     (document(kafka="check_crcs = 1"), "kafka.check_crcs", "expected true or false, not a number"),
     (document(kafka="sasl_plain_password = {}"), "kafka.sasl_plain_password",
-     "expected a string, a number, a list, true or false, not a table"),
+     "expected a string, not a table"),
+    (document(kafka="sasl_plain_password = 912345678"), "kafka.sasl_plain_password",
+     "expected a string, not a number"),
     (document(kafka="options = {}"), "kafka.options", f'{UNKNOWN} (did you mean "socket_options"?)'),
     # The sink.
     (sink(""), "sink", "expected either table and [sink.columns], or handler"),

@@ -76,7 +76,11 @@ async def cross(work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwar
 
 @attrs.frozen
 class Session:
-    """The settings of every connection. Times in seconds."""
+    """The settings of every connection. Times in seconds.
+
+    They are pinned whatever role, database and DSN say. Only ``default_transaction_read_only`` is not:
+    who set it wants no writes.
+    """
 
     application_name: str
     statement_timeout: float = 30.0
@@ -93,6 +97,14 @@ class Session:
         return {
             "application_name": self.application_name[:63],
             "timezone": "UTC",  # what a time without an offset means, here as in `values.moment`
+            "datestyle": "ISO, MDY",
+            "intervalstyle": "postgres",
+            "standard_conforming_strings": "on",
+            # Under another level the ledger would be read as of before a wait for a lock: what the
+            # former owner committed in that time would be applied twice.
+            "default_transaction_isolation": "read committed",
+            "default_transaction_deferrable": "off",
+            "synchronous_commit": "on",
             "statement_timeout": str(int(self.statement_timeout * 1000)),
             "lock_timeout": str(int(self.lock_timeout * 1000)),
             "idle_in_transaction_session_timeout": str(int(self.statement_timeout * 2000)),
