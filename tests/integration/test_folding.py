@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from pipeline.contracts.store import Claim
-from pipeline.postgres.ledger.lease import MARK, Lease
+from pipeline.postgres.ledger.lease import MARK, SERVER, Lease
 from pipeline.postgres.ledger.ledger import fold, take_over
 from pipeline.postgres.ledger.multirange import multirange
-from pipeline.postgres.ledger.schema import migrate
+from pipeline.postgres.ledger.schema import MIGRATIONS, migrate
 from pipeline.records.record import TopicPartition
 from tests.support.servers import DatabaseFactory
 
@@ -41,3 +41,54 @@ def test_the_rows_of_a_partition_become_one(database: DatabaseFactory) -> None:
             await connection.close()
 
     assert asyncio.run(apply_and_fold()) == [3, 1]
+
+
+def test_a_publication_for_all_tables_lets_the_ledger_fold(database: DatabaseFactory) -> None:
+    """Without a replica identity Postgres refused the deletes, and that ended every instance."""
+    claim = Claim("group", TopicPartition("topic", 0), uuid4())
+
+    async def fold_published() -> int:
+        connection = await asyncpg.connect(database())
+        try:
+            await migrate(connection)
+            await connection.execute("create publication everything for all tables")
+            (epoch,), _ = await take_over(connection, claim, "owner", 1)
+            lease = Lease(claim, 0, epoch)
+            for offsets in (range(5), range(5, 9)):
+                guard = (*lease.parameters(), multirange(offsets))
+                assert await connection.fetchval(MARK, *guard) == 1
+            await fold(connection, [(lease, 9)])
+            count: int = await connection.fetchval("select count(*) from pipeline.applied")
+            return count
+        finally:
+            await connection.close()
+
+    assert asyncio.run(fold_published()) == 1
+
+
+def test_a_ledger_of_version_1_with_data_is_upgraded_in_place(database: DatabaseFactory) -> None:
+    """An instance of the version before goes on beside it; its leases are fenced as ever."""
+    claim = Claim("group", TopicPartition("topic", 0), uuid4())
+    old_fence = MARK.replace(f"and server = {SERVER} ", "")
+
+    async def upgrade() -> tuple[bool, bool, int | None]:
+        connection = await asyncpg.connect(database())
+        try:
+            await connection.execute(MIGRATIONS[1])
+            await connection.execute(
+                "insert into pipeline.ownership values ($1, $2, 0, 0, 7, 'old')",
+                claim.stream, claim.topic_id,
+            )  # fmt: skip
+            old = Lease(claim, 0, 7)
+            written = (*old.parameters(), multirange(range(5)))
+            assert await connection.fetchval(old_fence, *written) == 1
+            await migrate(connection)
+            beside = bool(await connection.fetchval(old_fence, *old.parameters(), multirange([5])))
+            (epoch,), applied = await take_over(connection, claim, "new", 1)
+            assert epoch == 8
+            fenced = not await connection.fetchval(old_fence, *old.parameters(), multirange([6]))
+            return beside, fenced, applied.watermark
+        finally:
+            await connection.close()
+
+    assert asyncio.run(upgrade()) == (True, True, 6)
