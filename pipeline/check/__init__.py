@@ -3,7 +3,8 @@
 ::
 
     brokers     topics and their partitions, as Kafka has them
-    tenants     whose the newest records are, and in which partition
+    newest      the newest records, and whether they have what is read of them
+    tenants     whose they are, and in which partition
     databases   for each shard: is it there, what it allows, the sink's table, the ledger
     rules       configuration and facts → mistakes and warnings
     plan        what will be done, for a person, in 80 columns
@@ -22,8 +23,9 @@ import trio
 
 from pipeline.check.brokers import KafkaFacts, ask_kafka
 from pipeline.check.databases import ShardFacts, ask_shards
+from pipeline.check.newest import Newest, ask_newest, missing_paths
 from pipeline.check.rules import mistakes, warnings
-from pipeline.check.tenants import TenantFacts, ask_tenants, scattered_tenants
+from pipeline.check.tenants import TenantFacts, scattered_tenants, tenant_facts
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
 from pipeline.postgres.connections.bridge import open_bridge
@@ -50,21 +52,25 @@ async def inspect(config: Config) -> Findings:
     be reached is a mistake on the list, never an exception. Cancelled, it closes its connections.
     """
     kafka: list[KafkaFacts] = []
-    tenants: list[TenantFacts | None] = []
+    newest: list[Newest] = []
     shards: list[ShardFacts] = []
 
     async def look_at_kafka() -> None:
         kafka.append(await ask_kafka(config))
 
-    async def look_at_tenants() -> None:
-        tenants.append(await ask_tenants(config))
+    async def look_at_records() -> None:
+        newest.append(await ask_newest(config))
 
     async with open_bridge(), trio.open_nursery() as nursery:
         nursery.start_soon(look_at_kafka)
-        nursery.start_soon(look_at_tenants)
+        nursery.start_soon(look_at_records)
         shards.extend(await ask_shards(config))
     found = (config, kafka[0], shards)
     wrong, warned = list(mistakes(*found)), list(warnings(*found))
-    if tenants[0] is not None and not wrong:  # otherwise the mistakes say why they can't be read
-        warned.extend(scattered_tenants(config, tenants[0]))
-    return Findings(kafka[0], tuple(shards), tuple(wrong), tuple(warned), tenants[0])
+    tenants = tenant_facts(config, newest[0])
+    if not wrong:  # otherwise the mistakes say why the records can't be read
+        for missing, is_mistake in missing_paths(config, newest[0]):
+            (wrong if is_mistake else warned).append(missing)
+        if tenants is not None:
+            warned.extend(scattered_tenants(config, tenants))
+    return Findings(kafka[0], tuple(shards), tuple(wrong), tuple(warned), tenants)

@@ -6,28 +6,18 @@ tenant's records are in one partition can only be seen on the topics themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 
 import attrs
-import orjson
-import trio
-from kafka.errors import KafkaError
 
-from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
+from pipeline.check.newest import Newest
 from pipeline.check.rules import shown
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError
 from pipeline.kafka.partitioner import default_partition
-from pipeline.operate.cluster import Cluster, open_cluster
 from pipeline.postgres.sink.values import as_text
 from pipeline.records.path import Path
-from pipeline.records.record import RawRecord, Record, TopicPartition
-
-NEWEST = 20
-"""How many offsets below its end are read of each partition; some of them may hold no record."""
-SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
+from pipeline.records.record import TopicPartition
 
 Tenant = tuple[str, str]
 """A topic, and the tenant as text."""
@@ -65,19 +55,17 @@ class TenantFacts:
         self.elsewhere += source.partition != default_partition(tenant.encode(), partitions)
 
 
-async def ask_tenants(config: Config) -> TenantFacts | None:
-    """Read the newest records, for `SECONDS` at most; None if the configuration names no tenant.
-
-    A checkpoint. If the time is over, or it is cancelled, the thread that reads is left behind.
-    """
+def tenant_facts(config: Config, newest: Newest) -> TenantFacts | None:
+    """Return where the tenants of the newest records are; None if the configuration names no tenant."""
     if config.records.tenant is None:
         return None
-    with trio.move_on_after(SECONDS):
-        try:
-            return await trio.to_thread.run_sync(partial(_look, config), abandon_on_cancel=True)
-        except (PipelineError, KafkaError, OSError, ValueError) as error:
-            return TenantFacts(problem=str(error))
-    return TenantFacts(problem=f"no answer within {SECONDS:.0f} s")
+    facts = TenantFacts(problem=newest.problem)
+    get = Path.parse(config.records.tenant).getter()
+    for record in newest.records:
+        found = get(record)
+        tenant = None if found is None else as_text(found)
+        facts.count(record.source, tenant, newest.partitions[record.topic])
+    return facts
 
 
 def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
@@ -104,40 +92,3 @@ def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
             f"(such as {tenant!r}: {topic} {shown(found)}, {where}): the producer must place "
             "records by their tenant",
         )
-
-
-def _look(config: Config) -> TenantFacts:
-    assert config.records.tenant is not None, "asked only where it is named"
-    tenant_of = _tenant_getter(config.records.tenant)
-    facts = TenantFacts()
-    with open_cluster(config) as cluster:
-        counts = {topic: len(cluster.partitions(topic)) for topic in config.kafka.topics}
-        for source, raws in cluster.read(_newest(cluster, config.kafka.topics)):
-            for raw in raws:
-                facts.count(source, tenant_of(source, raw), counts[source.topic])
-    return facts
-
-
-def _newest(cluster: Cluster, topics: Iterable[str]) -> Mapping[TopicPartition, tuple[int, int]]:
-    sources = [source for topic in topics for source in cluster.partitions(topic)]
-    return {
-        source: (max(start, end - NEWEST), end)
-        for source, (start, end) in cluster.bounds(sources).items()
-    }
-
-
-def _tenant_getter(path: str) -> Callable[[TopicPartition, RawRecord], str | None]:
-    parsed = Path.parse(path)
-    get = parsed.getter()
-
-    def tenant_of(source: TopicPartition, raw: RawRecord) -> str | None:
-        document = None
-        if parsed.in_value and raw.value is not None:
-            try:
-                document = orjson.loads(raw.value)
-            except orjson.JSONDecodeError:
-                return None
-        found = get(Record(source, raw.offset, raw, document, None))
-        return None if found is None else as_text(found)
-
-    return tenant_of

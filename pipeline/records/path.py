@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -58,6 +59,12 @@ class Path:
         steps = tuple(path.split("."))
         if not all(steps):
             raise ValueError(f"{text!r} is not a valid path: a step between two dots is empty")
+        if steps[0] == "$" or re.search(r"\[\d*\]$", path):
+            meant = re.sub(r"\[\d*\]", "", path.removeprefix("$."))
+            raise ValueError(
+                f"{text!r} is not a valid path: write the names of fields with dots between them, "
+                f"such as {meant!r}; there is no way into a list"
+            )
         return steps
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import orjson
 import pytest
 
 from pipeline.local import Servers
@@ -175,16 +176,19 @@ def test_tenants_are_looked_for_where_the_records_are(
     config = write_config(tmp_path, servers.bootstrap, name, dsn, records=records)
     assert "no record shows yet" in check("--config", config).stdout
     tenants = [f"app-{n % 12}" for n in range(48)]
-    accounts.produce(
-        servers.bootstrap, name, [(t.encode(), b'{"app_id": "%b"}' % t.encode()) for t in tenants]
-    )
+
+    def of(tenant: str) -> bytes:
+        row = {"id": 1, "one": 1, "amount": 1, "n": 1, "marks": {}}
+        return orjson.dumps({"app_id": tenant, **row})
+
+    accounts.produce(servers.bootstrap, name, [(t.encode(), of(t)) for t in tenants])
     done = check("--config", config)
     assert (done.returncode, done.stderr) == (0, "")
     assert "in the 48 newest records, 12 of 12 tenants are in one partition" in done.stdout
     assert "each record is where Kafka's default partitioner" in " ".join(done.stdout.split())
     assert "Warnings" not in done.stdout
     for partition in range(6):
-        accounts.produce(servers.bootstrap, name, [(b"k", b'{"app_id": "app-1"}')], partition)
+        accounts.produce(servers.bootstrap, name, [(b"k", of("app-1"))], partition)
     accounts.produce(servers.bootstrap, name, [(b"k", b"not JSON")], 0)
     told = " ".join(check("--config", config).stdout.split())
     assert "1 of 12 tenants have records in several partitions (such as 'app-1'" in told
@@ -198,3 +202,19 @@ def test_a_broken_configuration_is_told_without_connecting(tmp_path: Path) -> No
     done = check("--config", config)
     assert done.returncode == 2
     assert 'did you mean "pipeline"' in done.stderr
+
+
+def test_a_misspelt_path_is_found_by_the_newest_records(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    """It was valid, and gave null in every row."""
+    name = topic(1)
+    sink = accounts.SINK.replace('last = "n"', 'last = "customer.nmae"')
+    config = write_config(tmp_path, servers.bootstrap, name, dsn, sink=sink)
+    assert check("--config", config).returncode == 0
+    value = {"id": 1, "one": 1, "amount": 1, "marks": {}, "customer": {"name": 5}}
+    accounts.produce(servers.bootstrap, name, [(b"1", orjson.dumps(value))] * 3)
+    done = check("--config", config)
+    assert done.returncode == 2
+    assert "sink.columns.last: none of the 3 newest records has customer.nmae" in done.stderr
+    assert 'did you mean "customer.name"?' in done.stderr

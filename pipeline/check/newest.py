@@ -1,0 +1,135 @@
+"""The newest records of each partition, and whether they have what the configuration reads of them.
+
+A misspelt path is valid, and gives null in every row. Only the records themselves can show that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import orjson
+import trio
+from kafka.errors import KafkaError
+
+from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
+from pipeline.config.mistakes import Mistake, did_you_mean, join
+from pipeline.config.model import Config
+from pipeline.errors import PipelineError
+from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.records.path import Path
+from pipeline.records.record import RawRecord, Record, TopicPartition
+
+NEWEST = 20
+"""How many offsets below its end are read of each partition; some of them may hold no record."""
+SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
+DEEPEST = 4
+"""How many steps into the values paths are suggested from."""
+
+
+@attrs.define
+class Newest:
+    """The newest records.
+
+    Attributes:
+        records: as they are decoded: ``document`` is None for a tombstone and for what is not JSON.
+        partitions: how many partitions each topic has.
+        problem: why they could not be read.
+    """
+
+    records: list[Record] = attrs.field(factory=list)
+    partitions: dict[str, int] = attrs.field(factory=dict)
+    problem: str | None = None
+
+
+async def ask_newest(config: Config) -> Newest:
+    """Read the newest records, for `SECONDS` at most.
+
+    A checkpoint. If the time is over, or it is cancelled, the thread that reads is left behind.
+    """
+    with trio.move_on_after(SECONDS):
+        try:
+            return await trio.to_thread.run_sync(partial(_read, config), abandon_on_cancel=True)
+        except (PipelineError, KafkaError, OSError, ValueError) as error:
+            return Newest(problem=str(error))
+    return Newest(problem=f"no answer within {SECONDS:.0f} s")
+
+
+def _read(config: Config) -> Newest:
+    with open_cluster(config) as cluster:
+        found = Newest(
+            partitions={topic: len(cluster.partitions(topic)) for topic in config.kafka.topics}
+        )
+        for source, raws in cluster.read(_spans(cluster, config.kafka.topics)):
+            found.records.extend(_decoded(source, raw) for raw in raws)
+    return found
+
+
+def _spans(cluster: Cluster, topics: Iterable[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+    sources = [source for topic in topics for source in cluster.partitions(topic)]
+    return {
+        source: (max(start, end - NEWEST), end)
+        for source, (start, end) in cluster.bounds(sources).items()
+    }
+
+
+def _decoded(source: TopicPartition, raw: RawRecord) -> Record:
+    document = None
+    if raw.value is not None:
+        try:
+            document = orjson.loads(raw.value)
+        except orjson.JSONDecodeError:
+            document = None
+    return Record(source, raw.offset, raw, document, None)
+
+
+def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, bool]]:
+    """Yield the paths that none of the newest records has, each with whether that is a mistake.
+
+    It is one if nothing could be applied (an ordering key), or if another path is so alike that the
+    configuration must mean it. Otherwise it may be a field that is rarely there: a warning.
+    """
+    live = [record for record in newest.records if type(record.document) is dict]
+    if not live:
+        return
+    known = sorted({path for record in live for path in _paths_in(record.document)})
+    for key, text in _configured(config):
+        path = Path.parse(text)
+        records: Sequence[Record] = live if path.in_value else newest.records
+        if any(_has(path, record) for record in records):
+            continue
+        hint = did_you_mean(text.removeprefix("$."), known) if path.in_value else ""
+        orders = key == "records.key"
+        why = ": nothing could be applied" if orders else ""
+        yield (
+            Mistake(key, f"none of the {len(records)} newest records has {text}{hint}{why}"),
+            orders or bool(hint),
+        )
+
+
+def _configured(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield every path of the configuration that reads a record, with its key."""
+    yield from (("records.key", path) for path in config.records.keys)
+    for column in config.sink.columns:
+        yield join("sink.columns", column.name), column.source
+
+
+def _has(path: Path, record: Record) -> bool:
+    """Return whether a path leads somewhere in a record, be it to null."""
+    if not path.in_value:
+        return path.getter()(record) is not None
+    document: Any = record.document
+    for step in path.steps:
+        if type(document) is not dict or step not in document:
+            return False
+        document = document[step]
+    return True
+
+
+def _paths_in(document: Mapping[str, Any], before: str = "", depth: int = 1) -> Iterator[str]:
+    for name, value in document.items():
+        yield f"{before}{name}"
+        if type(value) is dict and depth < DEEPEST:
+            yield from _paths_in(value, f"{before}{name}.", depth + 1)
