@@ -14,6 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import trio
@@ -48,7 +49,7 @@ from pipeline.postgres.store.database import Applier, Database
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
-from pipeline.records.path import Path
+from pipeline.records.path import Path as RecordPath
 from pipeline.records.record import Record
 from pipeline.runtime import signals
 from pipeline.runtime.backoff import Backoff
@@ -157,7 +158,7 @@ def partition_context(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
-        decoder=partial(json_decoder, [Path.parse(key) for key in config.records.keys]),
+        decoder=partial(json_decoder, [RecordPath.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
         budget=BufferBudget(
@@ -258,7 +259,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     if config.sink.handler is not None:
         by_key = config.sink.scope == "key"
         return HandlerApplier(
-            load_handler(config.sink.handler),
+            load_handler(config.sink.handler, Path(config.source)),
             shard,
             ledger,
             runs if by_key else _whole,
