@@ -4,7 +4,7 @@ run
 ├── shard …      connections and breaker of each database
 ├── supervisor   assignment, partition tasks, commits
 ├── http         /metrics /livez /readyz
-└── signals      SIGTERM, SIGINT: drain, commit, leave; a second one, or one too early: cancel
+└── signals      SIGTERM, SIGINT, SIGHUP: drain, commit, leave; a second one, or one too early: cancel
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
@@ -64,7 +65,7 @@ CLOSE_SECONDS = 10.0
 async def run(
     config: Config, *, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Consume until SIGTERM or SIGINT, or until a task fails. On the main thread.
+    """Consume until SIGTERM, SIGINT or SIGHUP, or until a task fails. On the main thread.
 
     Raises:
         PipelineError: a person must mend something; perhaps several, in an exception group.
@@ -89,6 +90,7 @@ async def run(
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
+                    membership.start_soon(ProgressLog(metrics.applied_in_all, watch.snapshots).run)
                     await _observe(config, watch, metrics, health, membership)
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):
@@ -231,10 +233,10 @@ def make_store(
 
 
 def shard_name(config: Config, partition: int) -> str:
-    """The shard that a partition writes to.
+    """Return the name of the shard that a partition writes to.
 
     Raises:
-        PipelineError: none does.
+        PipelineError: no shard covers the partition.
     """
     try:
         return config.shard_for(partition).name

@@ -200,6 +200,12 @@ class Metrics:
             self.shard_limit.labels(shard.name).set(shard.limit)
             self.in_flight_batches.labels(shard.name).set(shard.in_flight)
 
+    def applied_in_all(self) -> int:
+        """How many records were applied so far, in all partitions that were ever assigned."""
+        found = self.records_applied.collect()
+        samples = [each for metric in found for each in metric.samples]
+        return int(sum(each.value for each in samples if each.name.endswith("_total")))
+
     def forget_partition(self, topic: str, partition: int | str) -> None:
         """Remove a partition's gauges when it has left; its counters stay. Twice does no harm."""
         for attribute, definition in definitions():
