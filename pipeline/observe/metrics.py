@@ -149,8 +149,7 @@ class Metrics:
     shard_limit = gauge(
         "pipeline_shard_limit",
         SHARD,
-        "How many transactions may run at once: shards.connections. It does not follow measured"
-        " latency yet.",
+        "How many transactions may run at once: shards.connections.",
         "It moves with the configuration only. pipeline_in_flight_batches is at it while there is lag,"
         " and pipeline_apply_seconds is low: give the shard more connections.",
     )

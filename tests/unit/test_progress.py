@@ -94,7 +94,12 @@ def test_without_partitions_the_line_says_so() -> None:
         (9, 7, 0, "starts at offset 9: the group's offset"),
         (7, 9, 0, "starts at offset 9: the ledger has all below it"),
         (None, 9, 0, "starts at offset 9: the ledger has all below it"),
-        (None, None, 0, "starts at offset 2: the group has no offset there, so by auto_offset_reset"),
+        (
+            None,
+            None,
+            0,
+            "starts at offset 2: the group has no offset there, so by auto_offset_reset",
+        ),
         (3, None, 4, "starts at offset 4: the first record that Kafka still has"),
     ],
 )
