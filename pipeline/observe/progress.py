@@ -36,6 +36,7 @@ def announcement(config: Config) -> Iterator[str]:
         if shard.partitions is not None:
             numbers = f"partitions {shown(shard.partitions)}"
         yield f"shard {shard.name}: {hide_password(shard.dsn)}, {numbers}"
+    yield "joining the group: at once, or when the session of a member that died times out"
 
 
 def shown(numbers: Collection[int]) -> str:
@@ -68,10 +69,13 @@ class ProgressLog:
         self._before = 0
 
     async def run(self) -> None:
-        """Log a line per `PERIOD_SECONDS`, until cancelled."""
-        while True:
-            await trio.sleep(PERIOD_SECONDS)
-            log.info("%s", self.line())
+        """Log a line per `PERIOD_SECONDS`, until cancelled, and then what was done in all."""
+        try:
+            while True:
+                await trio.sleep(PERIOD_SECONDS)
+                log.info("%s", self.line())
+        finally:
+            self._log_end()
 
     def line(self) -> str:
         """Return what was applied since the last line, and what waits. Not a checkpoint."""
@@ -85,8 +89,7 @@ class ProgressLog:
             parts.append(f"{away} wait for their database")
         return "; ".join(parts)
 
-    def end(self) -> None:
-        """Log what was done since the start. Not a checkpoint."""
+    def _log_end(self) -> None:
         seconds = self._clock() - self._started
         log.info("stopped: %d records were applied in %.0f s", self._applied(), seconds)
 

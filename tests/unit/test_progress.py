@@ -69,7 +69,6 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
             await trio.sleep(61)
             metrics.records_applied.labels("orders", 1).inc(3)
             metrics.forget_partition("orders", 1)
-    progress.end()
     waits = (
         "lag 12 (the oldest is 1.2 s old); partitions 3; the lag of 1 is unknown; "
         "1 being taken over; 1 wait for their database"
