@@ -90,7 +90,6 @@ async def run(
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
-                    membership.start_soon(ProgressLog(metrics.applied_in_all, watch.snapshots).run)
                     await _observe(config, watch, metrics, health, membership)
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):
