@@ -17,6 +17,10 @@ class PipelineError(Exception):
         self.cause = message if cause is None else cause
 
 
+class UsageError(PipelineError):
+    """A mistake in what a command was given, found when it looked at the servers: exit code 2."""
+
+
 def one_line(error: BaseException) -> str:
     """Return an error's message on one line, after its class's name unless the message has that."""
     name, text = type(error).__name__, " ".join(str(error).split())

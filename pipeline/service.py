@@ -4,7 +4,7 @@ run
 ├── shard …      connections and breaker of each database
 ├── supervisor   assignment, partition tasks, commits
 ├── http         /metrics /livez /readyz
-└── signals      SIGTERM, SIGINT: drain, commit, leave; a second one, or one too early: cancel
+└── signals      SIGTERM, SIGINT, SIGHUP: drain, commit, leave; a second one, or one too early: cancel
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import trio
@@ -33,6 +34,7 @@ from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
@@ -48,7 +50,7 @@ from pipeline.postgres.store.database import Applier, Database
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
-from pipeline.records.path import Path
+from pipeline.records.path import Path as RecordPath
 from pipeline.records.record import Record
 from pipeline.runtime import signals
 from pipeline.runtime.backoff import Backoff
@@ -63,7 +65,7 @@ CLOSE_SECONDS = 10.0
 async def run(
     config: Config, *, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Consume until SIGTERM or SIGINT, or until a task fails. On the main thread.
+    """Consume until SIGTERM, SIGINT or SIGHUP, or until a task fails. On the main thread.
 
     Raises:
         PipelineError: a person must mend something; perhaps several, in an exception group.
@@ -103,8 +105,9 @@ async def _observe(
     health: ProgressWatch,
     nursery: trio.Nursery,
 ) -> None:
-    """Start what only looks on: lags, health, the HTTP endpoint, the collector of cycles."""
+    """Start what only looks on: lags, the log of progress, HTTP, the collector of cycles."""
     nursery.start_soon(watch.run)
+    nursery.start_soon(ProgressLog(metrics.applied_in_all, watch.snapshots).run)
     nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
     if config.http is not None:
@@ -157,7 +160,7 @@ def partition_context(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
-        decoder=partial(json_decoder, [Path.parse(key) for key in config.records.keys]),
+        decoder=partial(json_decoder, [RecordPath.parse(key) for key in config.records.keys]),
         make_channels=make_channels,
         metrics=metrics,
         budget=BufferBudget(
@@ -230,10 +233,10 @@ def make_store(
 
 
 def shard_name(config: Config, partition: int) -> str:
-    """The shard that a partition writes to.
+    """Return the name of the shard that a partition writes to.
 
     Raises:
-        PipelineError: none does.
+        PipelineError: no shard covers the partition.
     """
     try:
         return config.shard_for(partition).name
@@ -258,7 +261,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     if config.sink.handler is not None:
         by_key = config.sink.scope == "key"
         return HandlerApplier(
-            load_handler(config.sink.handler),
+            load_handler(config.sink.handler, Path(config.source)),
             shard,
             ledger,
             runs if by_key else _whole,

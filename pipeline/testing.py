@@ -34,6 +34,7 @@ from pipeline.postgres.connections.bridge import (
     open_bridge,
 )
 from pipeline.postgres.connections.errors import HandlerFailed
+from pipeline.postgres.handlers.awaited import listening
 from pipeline.postgres.handlers.transaction import Transaction
 from pipeline.records.record import Record, TopicPartition
 
@@ -98,6 +99,7 @@ async def transaction(dsn: str, *, commit: bool = False) -> AsyncIterator[Transa
         commit: whether what was written stays.
 
     Raises:
+        NotAwaited: the body called an async function, such as ``tx.execute``, without ``await``.
         asyncpg.PostgresError: a statement failed, also if the body has swallowed the error: in such a
             transaction nothing more can be done, and `pipeline run` would not commit it either.
         OSError: the database can't be reached.
@@ -121,7 +123,9 @@ async def transaction(dsn: str, *, commit: bool = False) -> AsyncIterator[Transa
         await begun.wait()
         if of_statement is None:
             try:
-                yield tx
+                with listening() as check:
+                    yield tx
+                    check()
             except Exception as error:
                 of_body = error
                 tx.finish(HandlerFailed((), error))

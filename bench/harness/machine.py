@@ -12,7 +12,15 @@ from pathlib import Path
 from pipeline.local.binaries import installed
 from pipeline.local.jars import VERSION as KAFKA
 
-OURS = ("pipeline", "kafka-python", "aiokafka", "asyncpg", "orjson", "trio", "trio-asyncio")
+OURS = (
+    "kafka-to-postgres",
+    "kafka-python",
+    "aiokafka",
+    "asyncpg",
+    "orjson",
+    "trio",
+    "trio-asyncio",
+)
 
 
 def machine() -> dict[str, object]:

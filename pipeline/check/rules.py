@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from kafka.record.util import crc32c_c
 
@@ -10,7 +11,7 @@ from pipeline.check.brokers import KafkaFacts
 from pipeline.check.databases import ShardFacts
 from pipeline.config.mistakes import Mistake, describe
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import PipelineError
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.validate import mistakes_of
@@ -72,14 +73,9 @@ def _handler(config: Config) -> Iterator[Mistake]:
     if config.sink.handler is None:
         return
     try:
-        load_handler(config.sink.handler)
+        load_handler(config.sink.handler, Path(config.source))
     except PipelineError as error:
         yield Mistake("sink.handler", str(error).removeprefix("[sink] handler "))
-    except Exception as error:  # a user's module may raise anything when it is imported
-        yield Mistake(
-            "sink.handler",
-            f"{describe(config.sink.handler)} can't be imported: {one_line(error)}",
-        )
 
 
 def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:

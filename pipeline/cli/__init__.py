@@ -8,6 +8,7 @@ It is imported only when its command is called. What a command does is elsewhere
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -30,16 +31,32 @@ COMMANDS = {
 }
 
 
+def script() -> int:
+    """Run the command that was typed; Ctrl-C ends it with exit code 130, and without a traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("\npipeline: interrupted", file=sys.stderr)
+        return 130
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     The codes are 0 if it is done, 1 if it failed, and 2 if there is a mistake in what was given.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _print_what_the_terminal_can()
     with held() if argv[:1] == ["run"] else nullcontext():
         try:
             parser = make_parser(argv[0] if argv and argv[0] in COMMANDS else None)
-            args = parser.parse_args(argv)
+            if not argv:
+                parser.print_help()
+                parser.exit(2)
+            args = parse(parser, argv)
             return int(import_module(f"pipeline.cli.{args.command}").main(args))
         except PipelineError as error:  # a library of a version that is not known, while importing
             print(f"pipeline: {error}", file=sys.stderr)
@@ -47,6 +64,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+
+
+def _print_what_the_terminal_can() -> None:
+    """Escape characters that the terminal's encoding lacks (``LC_ALL=C``) instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. A file that is named without its option gets a hint.
+
+    Raises:
+        SystemExit: help was asked for, or there is a mistake; it is printed.
+    """
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        file = unknown[0]
+        hint = f": for a configuration, give --config {file}" if file.endswith(".toml") else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
 
 
 def make_parser(command: str | None) -> argparse.ArgumentParser:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TextIO
 
 from pipeline.cli.common import with_config
+from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config
 
@@ -16,6 +18,10 @@ EXAMPLE = """\
 exit codes:
   0  it can run as configured; prints the plan, and warnings if there are any
   2  mistakes; prints all of them, one line each (file, key, what is wrong)
+
+with --json, on one line:
+  {"file": "...", "ok": false, "warnings": [...],
+   "mistakes": [{"key": "sink.table", "message": "..."}, ...]}
 
 Nothing is changed: no topic, no schema, no consumer group.
 
@@ -27,7 +33,8 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--config", metavar="FILE", help="the configuration (TOML)")
+    add_config(parser, required=False)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--ddl", action="store_true", help="print the ledger's SQL; connect to nothing"
     )
@@ -44,6 +51,8 @@ def main(args: argparse.Namespace) -> int:
     if args.config is None:
         print("pipeline check: give --config FILE, or --ddl", file=sys.stderr)
         return 2
+    if args.json:
+        return with_config(args.config, _inspect_as_json, _print_as_json)
     return with_config(args.config, _check)
 
 
@@ -60,6 +69,30 @@ def _check(config: Config) -> int:
     print(ConfigError(config.source, findings.mistakes), file=sys.stderr)
     _print_warnings(findings.warnings, sys.stderr)
     return 2
+
+
+def _inspect_as_json(config: Config) -> int:
+    """Print one object on one line. What is wrong with the file itself is printed alike."""
+    from pipeline.check import inspect
+    from pipeline.runtime import interrupt
+
+    findings = interrupt.run(partial(inspect, config))
+    print(_json(config.source, findings.mistakes, findings.warnings))
+    return 2 if findings.mistakes else 0
+
+
+def _print_as_json(error: ConfigError) -> None:
+    print(_json(error.source, error.mistakes, ()))
+
+
+def _json(source: str, mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
+    def listed(found: Sequence[Mistake]) -> list[dict[str, str]]:
+        return [{"key": each.key, "message": each.message} for each in found]
+
+    return json.dumps(
+        {"file": source, "ok": not mistakes, "mistakes": listed(mistakes),
+         "warnings": listed(warnings)},
+    )  # fmt: skip
 
 
 def _print_warnings(warnings: Sequence[Mistake], stream: TextIO) -> None:

@@ -11,27 +11,37 @@ import trio
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 
 
-def with_config(path: str, work: Callable[[Config], int]) -> int:
+def print_mistakes(error: ConfigError) -> None:
+    """Print what is wrong with a configuration on standard error, a line each."""
+    print(error, file=sys.stderr)
+
+
+def with_config(
+    path: str,
+    work: Callable[[Config], int],
+    tell_mistakes: Callable[[ConfigError], None] = print_mistakes,
+) -> int:
     """Load a configuration, do a command's work with it, and return the exit code.
 
-    The code is the one that ``work`` returns; 2, with the mistakes on standard error, if the
-    configuration has any; 1, with a message on standard error, if ``work`` raises an error that
-    explains itself. kafka-python logs nothing meanwhile: the message says what matters.
+    The code is the one that ``work`` returns; 2, with the mistakes told, if the configuration has any,
+    or if what was given does not fit the servers; 1, with a message on standard error, if ``work``
+    raises another error that explains itself. kafka-python logs nothing meanwhile: the message says
+    what matters.
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         return work(load(path))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        tell_mistakes(error)
         return 2
     except (PipelineError, BaseExceptionGroup) as error:
         if not known(error):
             raise
         report(error)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def messages(error: BaseException) -> Iterator[str]:

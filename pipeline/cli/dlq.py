@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+
+import attrs
 
 from pipeline.cli.common import with_config
 from pipeline.cli.parsers import above_zero, add_command, add_config
 from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, find
 from pipeline.operate.exclusion import alone
 from pipeline.operate.moments import EXPECTED, parse_moment
 from pipeline.operate.replay import CHUNK, OnProgress, drop, replay, units_of
-from pipeline.operate.views import dead_letter_details, dead_letter_lines
+from pipeline.operate.views import dead_letter_details, dead_letter_json, dead_letter_lines
 
 EXAMPLES = {
     "list": """\
+with --json, on one line:
+  {"topic": "...", "group": "...", "others": 0,
+   "dead_letters": [{"partition": 0, "offset": 17, "state": "waiting",
+      "source": {"topic": "...", "partition": 0, "offset": 42},
+      "reason": "...", "sqlstate": "23514", "key": "...", "value": "...", ...}]}
+state is waiting, replayed or dropped; what is not UTF-8 is {"base64": "..."}.
+
 example:
   pipeline dlq list --config sessions.toml
   pipeline dlq list --config sessions.toml --error 23 --since 2h
@@ -34,6 +45,7 @@ example:
 example:
   pipeline dlq show 17 --config sessions.toml
   pipeline dlq show 2:17 --config sessions.toml   # offset 17 of partition 2
+  pipeline dlq show 17 --raw --config sessions.toml > value.json
 """,
     "replay": f"""\
 Sends dead letters back, unchanged, to the topic and partition that they came
@@ -42,9 +54,13 @@ since. What was sent is marked on the dead letter topic, so the command can be
 repeated. If it is interrupted, the next replay sends at most {CHUNK} of them a
 second time. Only one replay or drop runs at a time; another ends at once.
 
+One that must be repaired: write its value to a file (dlq show --raw), edit it,
+and replay it with --value. Key and headers stay.
+
 example:
   pipeline dlq replay --config sessions.toml
   pipeline dlq replay 17 18 --config sessions.toml
+  pipeline dlq replay 17 --value value.json --config sessions.toml
   pipeline dlq replay --config sessions.toml --error 23503 --until 2026-05-01
 """,
     "drop": """\
@@ -83,6 +99,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_places(parser: argparse.ArgumentParser, action: str) -> None:
     if action == "show":
         parser.add_argument("offsets", nargs=1, type=place, metavar="OFFSET")
+        forms = parser.add_mutually_exclusive_group()
+        forms.add_argument("--json", action="store_true", help="print JSON instead of text")
+        forms.add_argument("--raw", action="store_true", help="print the value alone, byte by byte")
         return
     if action != "list":
         parser.add_argument(
@@ -91,9 +110,13 @@ def _add_places(parser: argparse.ArgumentParser, action: str) -> None:
         )  # fmt: skip
     if action == "list":
         parser.add_argument("--all", action="store_true", help="also those replayed or dropped")
+        parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     if action == "replay":
         parser.add_argument(
             "--again", action="store_true", help="also those replayed or dropped before"
+        )
+        parser.add_argument(
+            "--value", metavar="FILE", help="send this value instead, with a single OFFSET"
         )
     if action == "drop":
         parser.add_argument("--yes", action="store_true", help="don't ask")
@@ -130,7 +153,8 @@ def moment(text: str) -> datetime:
 def main(args: argparse.Namespace) -> int:
     """Run one of the four commands and return the exit code.
 
-    The code is 1 if Kafka fails, another command is at work, or what is asked for does not exist.
+    The code is 1 if Kafka fails, another command is at work, or what is asked for does not exist; 2 if
+    the configuration or what was given has a mistake.
     """
     return with_config(args.config, partial(_run, args=args))
 
@@ -159,6 +183,12 @@ def _list(config: Config, topic: str, args: argparse.Namespace) -> int:
     letters = found.letters if args.all else found.waiting()
     letters = sorted(letters, key=lambda letter: (letter.place, letter.offset))
     shown = letters[: args.limit]
+    if args.json:
+        print(json.dumps({
+            "topic": topic, "group": config.kafka.group_id, "others": found.foreign,
+            "dead_letters": [dead_letter_json(each, found.state(each)) for each in shown],
+        }))  # fmt: skip
+        return 0
     if shown:
         print("\n".join(dead_letter_lines(shown, found, several=several)))
     left = f" ({len(shown)} shown)" if len(shown) < len(letters) else ""
@@ -187,6 +217,15 @@ def _show(config: Config, topic: str, args: argparse.Namespace) -> int:
         which = ", ".join(f"{x.place.partition}:{x.offset}" for x in found.letters)
         raise PipelineError(f"several partitions have this offset: name one of {which}")
     (letter,) = found.letters
+    if args.raw:
+        if letter.value is None:
+            raise PipelineError(f"dead letter {letter} has no value: it is a tombstone")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(letter.value)
+        return 0
+    if args.json:
+        print(json.dumps(dead_letter_json(letter, found.state(letter))))
+        return 0
     print("\n".join(dead_letter_details(letter, found.state(letter))))
     return 0
 
@@ -197,10 +236,29 @@ def _selected(found: Found, args: argparse.Namespace, *, again: bool) -> list[De
     return [letter for unit in units for letter in unit.letters]
 
 
+def _repaired(letters: Sequence[DeadLetter], file: str) -> list[DeadLetter]:
+    """Return the dead letters of one record with the value that a file holds.
+
+    Raises:
+        UsageError: it is not one record, or the file can't be read.
+    """
+    if len(units_of(letters)) != 1:
+        raise UsageError(f"--value is for one dead letter: {len(units_of(letters))} match")
+    try:
+        value = Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(f"--value {file} can't be read: {error.strerror or error}") from error
+    return [attrs.evolve(letter, value=value) for letter in letters]
+
+
 def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
+    if args.value is not None and len(args.offsets) != 1:
+        raise UsageError("--value replaces the value of one dead letter: give its OFFSET")
     with open_cluster(config) as cluster, alone(cluster, topic) as check:
         found = find(cluster, topic, meant(args))
         letters = _selected(found, args, again=args.again)
+        if args.value is not None:
+            letters = _repaired(letters, args.value)
         total = len(units_of(letters))
         with progress("replayed", total) as on_progress:
             done = replay(cluster, letters, on_progress, check)

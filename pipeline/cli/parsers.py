@@ -1,9 +1,13 @@
-"""Parts of parsers that several commands share. Imports nothing but argparse: ``--help`` is quick."""
+"""Parts of parsers that several commands share. It imports little, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TypeAlias
+
+VARIABLE = "PIPELINE_CONFIG"
+"""The environment variable that names the configuration if no option does."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -21,9 +25,13 @@ def add_command(
     )
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the option that nearly every command has."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration (TOML)")
+def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the option that nearly every command has. The environment's `VARIABLE` is its default."""
+    given = os.environ.get(VARIABLE) or None
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=given, required=required and given is None,
+        help=f"the configuration (TOML); - is standard input; default: ${VARIABLE}",
+    )  # fmt: skip
 
 
 def above_zero(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from functools import partial
 
@@ -12,7 +13,7 @@ from pipeline.config.model import Config
 from pipeline.operate import rewind
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
-from pipeline.operate.views import rewind_lines
+from pipeline.operate.views import rewind_json, rewind_lines
 
 EPILOG = """\
 Moves two things together: the offsets at which the consumer group goes on, and
@@ -27,6 +28,11 @@ where to:
   2h                 the first record from two hours ago on (s, m, h or d)
   earliest, latest   the ends of the log
   committed          the offset that the group has: the ledger follows it
+
+with --json, on one line:
+  {"group": "...", "done": true,
+   "partitions": [{"topic": "...", "partition": 0, "from": 100, "to": 80,
+                   "applied_again": 20, "skipped": 0, "shard": "..."}, ...]}
 
 exit codes:
   0  done, or there was nothing to change
@@ -51,6 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", help="only this topic (default: all of the configuration)")
     parser.add_argument("--partition", type=int, metavar="N", help="only this partition")
     parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON; without --yes nothing is changed"
+    )
     parser.epilog = EPILOG
 
 
@@ -68,6 +77,11 @@ def _rewind(config: Config, *, target: rewind.Target, args: argparse.Namespace) 
     with open_cluster(config) as cluster:
         sources = rewind.choose_partitions(cluster, config, args.topic, args.partition)
         plan = rewind.prepare(cluster, config, target, sources)
+        if args.json:
+            if args.yes:
+                rewind.carry_out(cluster, config, plan, lambda _: None, _warn)
+            print(json.dumps(rewind_json(config, plan.moves, done=args.yes)))
+            return 0
         print("\n".join(rewind_lines(config, plan.moves)))
         if not confirmed("Go on?", args.yes):
             print("nothing was changed")

@@ -8,7 +8,8 @@ import sys
 
 import trio
 
-from pipeline.cli.common import known, report
+from pipeline import __version__
+from pipeline.cli.common import known, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = """\
 exit codes:
-  0  stopped by SIGTERM or SIGINT: drained, committed, left the group
+  0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group
   1  a fatal error, named in one message
   2  a mistake in the configuration, one line each
 
@@ -49,16 +50,22 @@ def run_service(config: Config, log_level: str) -> int:
     """Run the consumer and return its exit code."""
     # Imported here: what is wrong with a configuration is printed without waiting for these.
     from pipeline.observe.logging import configure_logging
+    from pipeline.observe.progress import announcement
     from pipeline.runtime.collector import spare_the_collector
     from pipeline.service import run
 
     configure_logging(log_level.upper())
+    log = logging.getLogger("pipeline")
+    log.info("version %s, configured by %s", __version__, config.source)
+    for line in announcement(config):
+        log.info("%s", line)
     spare_the_collector()
     try:
         trio.run(run, config)
     except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
         if not known(error):
-            logging.getLogger("pipeline").exception("an error that the pipeline does not know")
-        report(error)
+            log.exception("an error that the pipeline does not know")
+        for message in messages(error):
+            log.critical("%s", message)
         return 1
     return 0

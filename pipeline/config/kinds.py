@@ -87,18 +87,21 @@ def _count(value: Any) -> int:
     return value
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 def seconds(value: Any) -> float:
-    """Read a duration, in seconds, from ``"10s"``, ``"500ms"``, ``"2m"`` or a number of seconds.
+    """Read a duration, in seconds, from ``"500ms"``, ``"10s"``, ``"2m"``, ``"1h"``, ``"1d"`` or a number.
 
     Raises:
         Unexpected: it is none of these.
     """
     if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m)", value.strip())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())
         if not match:
             raise Unexpected
         number, unit = float(match[1]), match[2]
-        return number / 1000 if unit == "ms" else number * (60 if unit == "m" else 1)
+        return number / 1000 if unit == "ms" else number * _UNITS[unit]
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise Unexpected
     return float(value)
@@ -143,12 +146,24 @@ def _dsn(value: Any) -> str:
         raise ValueError(f"{advice}, not {kind_of(value)}")
     try:
         parts = urlsplit(value)
-        _ = parts.port
     except ValueError:
         raise ValueError(advice) from None
     if parts.scheme not in ("postgresql", "postgres") or "://" not in value:
         raise ValueError(advice)
+    if "@" in parts.path + parts.fragment + parts.query.partition("=")[0]:
+        raise ValueError(
+            f"{advice}: what follows the host has an @, so the password probably ends too early; "
+            "write %2F for /, %3F for ?, %23 for #, %40 for @, %25 for %"
+        )
+    hosts = parts.netloc.rpartition("@")[2].split(",")  # several: the first that can be written to
+    if not all(map(_is_host, hosts)):
+        raise ValueError(advice)
     return value
+
+
+def _is_host(text: str) -> bool:
+    match = re.fullmatch(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5})?)?", text)
+    return match is not None and int(match[1] or 0) <= 65535
 
 
 def parse_partitions(value: Any) -> frozenset[int]:

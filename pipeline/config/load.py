@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
@@ -46,22 +45,22 @@ TABLES = ("pipeline", "kafka", "records", "sink", "shards", "limits", "errors", 
 
 
 def load(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration file. Nothing is connected to.
+    """Read a configuration file; ``-`` is standard input. Nothing is connected to.
 
     ``${NAME}`` is taken from the environment of this process.
 
     Raises:
         ConfigError: the file can't be used; it carries every mistake that was found.
     """
-    document = read_toml(Path(path))
+    source, document = read_toml(os.fspath(path))
     reading = Reading(os.environ)
-    config = _read(reading, document, str(path))
+    config = _read(reading, document, source)
     broken = sorted(reading.broken)
     for check, keys in CHECKS:
         if not any(fnmatch.filter(broken, key) for key in keys):
             reading.mistakes.extend(check(config))
     if reading.mistakes:
-        raise ConfigError(str(path), reading.mistakes)
+        raise ConfigError(source, reading.mistakes)
     return config
 
 

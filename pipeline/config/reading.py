@@ -1,47 +1,27 @@
 """Reading settings from TOML into attrs classes, with every mistake collected on the way.
 
 A class says next to each field how its value is read: ``field(metadata=by(COUNT))``.
-`Reading.build` goes through those fields: it fills in ``${NAME}``, checks types, notes what is missing
-and what is unknown. A mistake never stops the reading: the field's default (or None) takes the place
-of the value, and the mistake is on the list. So what `Reading.build` returns may only be trusted once
-`Reading.mistakes` has been found empty.
+`Reading.build` goes through those fields: it fills in what comes from the environment, checks types,
+notes what is missing and what is unknown. A mistake never stops the reading: the field's default (or
+None) takes the place of the value, and the mistake is on the list. So what `Reading.build` returns may
+only be trusted once `Reading.mistakes` has been found empty.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
 
+from pipeline.config.environment import as_plain, bare_variable, expand, from_file
 from pipeline.config.kinds import Kind, Unexpected
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join, nearest
 
 T = TypeVar("T")
 
 NOTHING_GIVEN: Mapping[str, Any] = MappingProxyType({})
-
-
-def expand(value: Any, environ: Mapping[str, str]) -> Any:
-    """Replace ``${NAME}`` in a string, or in a list's strings.
-
-    What comes from the environment is taken as it is: a ``${`` in it is not looked at again.
-
-    Raises:
-        ValueError: variables are not set; the message names them.
-    """
-    if isinstance(value, list):
-        return [expand(item, environ) for item in value]
-    if not isinstance(value, str):
-        return value
-    names = re.findall(r"\$\{([^}]*)\}", value)
-    if missing := [name for name in dict.fromkeys(names) if name not in environ]:
-        noun = "variables" if len(missing) > 1 else "variable"
-        verb = "are" if len(missing) > 1 else "is"
-        raise ValueError(f"the environment {noun} {', '.join(missing)} {verb} not set")
-    return re.sub(r"\$\{([^}]*)\}", lambda match: environ[match[1]], value)
 
 
 class Reading:
@@ -82,13 +62,20 @@ class Reading:
 
     def value(self, kind: Kind, value: Any, key: str, default: Any = None) -> Any:
         """Read one value; the default takes its place if there is a mistake in it."""
+        written = value
         try:
+            if "password" not in key and (name := bare_variable(value)):
+                raise ValueError(
+                    f'"${name}" stands for itself: for the variable write "${{{name}}}"'
+                )
             value = expand(value, self.environ)
-            return kind.parse(value)
+            return _parse(kind, value, expanded=value != written)
         except Unexpected:
-            self.wrong(key, f"expected {kind.expects}, not {describe(value)}")
+            shown = written if from_file(written) else value
+            self.wrong(key, f"expected {kind.expects}, not {describe(shown)}")
         except ValueError as error:
-            self.wrong(key, str(error))
+            hidden = from_file(written) and str(value) in str(error)
+            self.wrong(key, f"expected {kind.expects}" if hidden else str(error))
         return default
 
     def build(
@@ -125,6 +112,20 @@ class Reading:
             if read is not attrs.NOTHING or required:
                 arguments[attribute.name] = None if read is attrs.NOTHING else read
         return cls(**arguments)
+
+
+def _parse(kind: Kind, value: Any, *, expanded: bool) -> Any:
+    """Parse a value; what came out of the environment may be a number or true and false as well.
+
+    Raises:
+        Unexpected, ValueError: see `Kind`.
+    """
+    try:
+        return kind.parse(value)
+    except (Unexpected, ValueError):
+        if not expanded or (plain := as_plain(value)) is None:
+            raise
+        return kind.parse(plain)
 
 
 def fields_by_key(cls: type[Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Start:
 
 
 def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: Position) -> Start:
-    """Reconcile what Kafka and the ledger know; differences are logged.
+    """Reconcile what Kafka and the ledger know; the start, why, and differences are logged.
 
     - The ledger is ahead: it is right, and what it has is skipped. So it is after each crash.
     - Kafka is ahead, by an offset that this program committed (`commit_metadata.LEDGER`): then the
@@ -74,7 +74,23 @@ def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: P
                 "%s: starting at offset %d, to which the group was moved from outside; the ledger "
                 "knows all below %d", source, start, watermark,
             )  # fmt: skip
-    return Start(_within_the_log(source, start, position), skipped, acknowledged)
+    found = _within_the_log(source, start, position)
+    if found is not None:
+        log.info("%s starts at offset %d: %s", source, found, _reason(found, applied, position))
+    return Start(found, skipped, acknowledged)
+
+
+def _reason(offset: int, applied: AppliedOffsets, position: Position) -> str:
+    """Why a partition starts at an offset, for people."""
+    if offset == position.committed:
+        return "the group's offset"
+    if offset == applied.watermark:
+        return "the ledger has all below it"
+    if offset == position.reset and position.committed is None:
+        return "the group has no offset there, so by auto_offset_reset"
+    if offset == position.start:
+        return "the first record that Kafka still has"
+    return "the ledger has nothing of what the group's offset says"
 
 
 def _tell_set_back(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -105,10 +106,12 @@ class DemoInstance:
 
     def _last_words(self) -> str:
         """Return the messages that ended it, or the end of its log (which `keep_logs` keeps)."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        messages = [line for line in lines if line.startswith("pipeline: ")]
-        if messages:
-            return "; ".join(line.removeprefix("pipeline: ") for line in messages)
+        text = self.log.read_text(errors="replace")
+        if messages := re.findall(
+            r"^(?:\S+Z CRITICAL pipeline|pipeline:) (.*)", text, re.MULTILINE
+        ):
+            return "; ".join(messages)
+        lines = text.splitlines()
         end = "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
         return f"{self.log.name} ends with\n{end}"
 

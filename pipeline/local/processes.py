@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.local.errors import LocalError
+from pipeline.local.errors import INSTALL, LocalError
 
 
 def descendants(ancestor: int) -> list[int]:
@@ -47,5 +47,5 @@ def _psutil() -> Any:
     try:
         import psutil
     except ImportError:
-        raise LocalError("psutil isn't installed. Type:\npip install 'pipeline[local]'") from None
+        raise LocalError(f"psutil isn't installed. Type:\n{INSTALL}") from None
     return psutil

@@ -39,7 +39,7 @@ class _Watched:
 
 
 class ProgressWatch:
-    """The `Health` of a consumer: live while its partitions move, ready once it is in its group.
+    """The `Health` of a consumer: live while its partitions move, ready while it can do its work.
 
     Args:
         clock: seconds that only grow, such as ``trio.current_time``.
@@ -98,8 +98,12 @@ class ProgressWatch:
         return list(self._reasons)
 
     def ready(self) -> list[str]:
-        """Why not, until the consumer group has been joined."""
-        return [] if self._joined else ["the consumer group has not been joined yet"]
+        """Why not: until the consumer group has been joined, and while no database answers."""
+        if not self._joined:
+            return ["the consumer group has not been joined yet"]
+        if self._watched and not any(each.snapshot.answers for each in self._watched.values()):
+            return [f"no database of the {len(self._watched)} partitions here answers"]
+        return []
 
 
 def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: float) -> float:

@@ -16,6 +16,16 @@ QUIET = ("kafka", "hypercorn")
 REPETITIVE = ("kafka", "pipeline.kafka.client", "pipeline.kafka.offsets")
 """Loggers that repeat themselves while Kafka is away, the library's and what tells of its errors."""
 
+FALSE_ALARMS = (
+    ("kafka.coordinator.assignors", "No partition metadata for topic"),
+    ("kafka.net.selector", "ran for"),
+)
+"""What kafka-python warns of in healthy runs: logger and a part of the message.
+
+The assignor does so while the client learns of a topic; the selector, if the operating system gave the
+process no time. Both are shown at DEBUG.
+"""
+
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """Levels and the syslog priorities that systemd takes (sd-daemon(3)); what is lower is 7."""
 
@@ -38,10 +48,18 @@ def configure_logging(level: int | str, *, stream: TextIO | None = None) -> None
         level=level.upper() if isinstance(level, str) else level, handlers=[handler], force=True
     )
     if logging.getLogger().level > logging.DEBUG:
+        handler.addFilter(_is_no_false_alarm)
         handler.addFilter(Condense(*REPETITIVE))
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.captureWarnings(True)
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Return whether a record is none of `FALSE_ALARMS`."""
+    return not any(
+        record.name.startswith(logger) and part in str(record.msg) for logger, part in FALSE_ALARMS
+    )
 
 
 def _is_journal(stream: TextIO) -> bool:

@@ -149,8 +149,7 @@ class Metrics:
     shard_limit = gauge(
         "pipeline_shard_limit",
         SHARD,
-        "How many transactions may run at once: shards.connections. It does not follow measured"
-        " latency yet.",
+        "How many transactions may run at once: shards.connections.",
         "It moves with the configuration only. pipeline_in_flight_batches is at it while there is lag,"
         " and pipeline_apply_seconds is low: give the shard more connections.",
     )
@@ -199,6 +198,12 @@ class Metrics:
         for shard in shards:
             self.shard_limit.labels(shard.name).set(shard.limit)
             self.in_flight_batches.labels(shard.name).set(shard.in_flight)
+
+    def applied_in_all(self) -> int:
+        """How many records were applied so far, in all partitions that were ever assigned."""
+        found = self.records_applied.collect()
+        samples = [each for metric in found for each in metric.samples]
+        return int(sum(each.value for each in samples if each.name.endswith("_total")))
 
     def forget_partition(self, topic: str, partition: int | str) -> None:
         """Remove a partition's gauges when it has left; its counters stay. Twice does no harm."""

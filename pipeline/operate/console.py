@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,7 @@ def width() -> int:
 
 
 def table(
-    rows: Sequence[Sequence[str]], right: Sequence[int] = (), columns: int = COLUMNS
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), columns: int | None = COLUMNS
 ) -> list[str]:
     """Lay out rows of cells as aligned lines of plain text, one line per row.
 
@@ -33,13 +34,17 @@ def table(
     Args:
         rows: cells, the same number in each row; the first row is the head.
         right: the numbers of the columns that are aligned to the right.
-        columns: how long a line may be, in characters.
+        columns: how long a line may be, in characters; None: as long as it takes.
     """
     laid_out = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for place in range(len(rows[0])):
         laid_out.add_column(justify="right" if place in right else "left")
     for row in rows:
         laid_out.add_row(*(_cell(text) for text in row))
+    if columns is None:
+        columns = max(
+            COLUMNS, sum(2 + max(map(cell_len, column)) for column in zip(*rows, strict=True))
+        )
     console = Console(width=columns, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(laid_out)
@@ -82,9 +87,14 @@ def confirmed(question: str, yes: bool) -> bool:
 
     Raises:
         PipelineError: there is no terminal to ask on.
+        KeyboardInterrupt: Ctrl-C.
     """
     if yes:
         return True
     if not sys.stdin.isatty():
         raise PipelineError("there is no terminal to ask on: to confirm, pass --yes")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D: no answer is a no
+        print()
+        return False

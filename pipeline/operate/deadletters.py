@@ -119,8 +119,19 @@ def _moment(text: str, millis: int) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.fromtimestamp(max(0, millis) / 1000, UTC)
+        return moment_of(millis) or datetime.fromtimestamp(0, UTC)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def moment_of(millis: int) -> datetime | None:
+    """Return the moment of a record's timestamp; None if it has none, or one beyond any calendar.
+
+    Such a timestamp is usually in microseconds: Kafka takes whatever a producer sends.
+    """
+    try:
+        return datetime.fromtimestamp(millis / 1000, UTC) if millis >= 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @attrs.frozen

@@ -29,7 +29,7 @@ import attrs
 from pipeline.config.model import Config
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import Claim
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.operate import ledgers
 from pipeline.operate.cluster import Cluster, Committed
 from pipeline.operate.ledgers import Reset
@@ -178,17 +178,18 @@ def choose_partitions(
     """Return all partitions of the configured topics, or only those of ``topic`` or ``partition``.
 
     Raises:
-        PipelineError: a partition does not exist, or is not configured.
+        UsageError: a partition does not exist, or a topic is not configured.
+        PipelineError: no shard covers a partition.
     """
     if topic is not None and topic not in config.kafka.topics:
         known = ", ".join(config.kafka.topics)
-        raise PipelineError(f"{topic} is not among the configured topics: {known}")
+        raise UsageError(f"{topic} is not among the configured topics: {known}")
     topics = config.kafka.topics if topic is None else (topic,)
     sources = [source for name in topics for source in cluster.partitions(name)]
     if partition is not None:
         chosen = [source for source in sources if source.partition == partition]
         if not chosen:
-            raise PipelineError(f"there is no partition {partition} in {', '.join(topics)}")
+            raise UsageError(f"there is no partition {partition} in {', '.join(topics)}")
         sources = chosen
     for source in sources:
         try:
@@ -220,14 +221,14 @@ def resolve(
     """Return the offset that the target stands for in each partition of ``bounds``.
 
     Raises:
-        PipelineError: the offset is outside the log, or the target has no meaning for a partition.
+        UsageError: the offset is outside the log, or the target has no meaning for a partition.
     """
     if isinstance(target, datetime):
         found = cluster.offsets_at(bounds, target)
         ends = {source: end for source, (_, end) in bounds.items()}
         return {source: ends[source] if at is None else at for source, at in found.items()}
     if isinstance(target, int) and len(bounds) > 1:
-        raise PipelineError(
+        raise UsageError(
             "an offset means another record in each partition: name one with --partition "
             "(and --topic, if there are several)"
         )
@@ -247,12 +248,12 @@ def _resolve(
             return end
         case "committed":
             if committed is None:
-                raise PipelineError(f"{source}: the group has committed no offset there")
+                raise UsageError(f"{source}: the group has committed no offset there")
             offset = committed.offset
         case offset:
             pass
     if not start <= offset <= end:
-        raise PipelineError(f"{source}: offset {offset} is not in the log, {start} to {end}")
+        raise UsageError(f"{source}: offset {offset} is not in the log, {start} to {end}")
     return offset
 
 

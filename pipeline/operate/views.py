@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
+from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.operate.console import cut, cut_middle, duration, table, width
-from pipeline.operate.deadletters import DeadLetter, Found
+from pipeline.operate.deadletters import DeadLetter, Found, moment_of
 from pipeline.operate.lag import PartitionLag, totals
 from pipeline.operate.rewind import PartitionMove
 from pipeline.postgres.sink.merges import MERGES
@@ -71,31 +73,94 @@ def _consequences(config: Config) -> Iterator[str]:
         yield "columns merged with last show older values until the replay has caught up"
 
 
+def rewind_json(config: Config, moves: Sequence[PartitionMove], *, done: bool) -> dict[str, Any]:
+    """Return what will move as an object for JSON; ``done``: whether it has moved."""
+    return {
+        "group": config.kafka.group_id,
+        "done": done,
+        "partitions": [
+            {
+                "topic": move.source.topic,
+                "partition": move.source.partition,
+                "from": move.begin,
+                "to": move.to,
+                "applied_again": move.again,
+                "skipped": move.skipped,
+                "shard": move.shard,
+            }
+            for move in moves
+        ],
+    }
+
+
 # Dead letters
 
 
 def dead_letter_lines(letters: Sequence[DeadLetter], found: Found, *, several: bool) -> list[str]:
-    """Return a table of dead letters; offsets carry their partition if the topic has several."""
+    """Return a table of dead letters; offsets carry their partition if the topic has several.
+
+    The reason comes last and is whole, however long the line: it is what one looks for.
+    """
     rows = [["offset", "when (UTC)", "source", "state", "key", "reason"]]
     for letter in letters:
         state = found.state(letter)
         rows.append([
             f"{letter.place.partition}:{letter.offset}" if several else str(letter.offset),
-            letter.failed_at.astimezone(UTC).strftime("%m-%d %H:%M:%S"),
-            cut_middle(f"{letter.source}@{letter.source_offset}", 20),
+            letter.failed_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            cut_middle(f"{letter.source}@{letter.source_offset}", 40),
             letter.sqlstate or "-",
-            cut(_text(letter.key), 10),
+            cut(_text(letter.key), 24),
             (f"({state}) " if state else "") + letter.reason,
         ])  # fmt: skip
-    return table(rows, right=(0,), columns=width())
+    return table(rows, right=(0,), columns=None)
+
+
+def _made(millis: int) -> str:
+    moment = moment_of(millis)
+    if moment is not None:
+        return moment.isoformat(timespec="milliseconds")
+    return "-" if millis < 0 else f"{millis} ms since 1970: beyond any calendar (microseconds?)"
+
+
+def dead_letter_json(letter: DeadLetter, state: str | None) -> dict[str, Any]:
+    """Return one dead letter as an object for JSON, with everything but the added headers.
+
+    Key, value and headers are text if they are UTF-8; otherwise an object ``{"base64": "..."}``.
+    """
+    return {
+        "partition": letter.place.partition,
+        "offset": letter.offset,
+        "state": state or "waiting",
+        "source": {
+            "topic": letter.source.topic,
+            "partition": letter.source.partition,
+            "offset": letter.source_offset,
+        },
+        "failed_at": letter.failed_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "group": letter.group,
+        "attempts": int(letter.attempts) if letter.attempts.isdecimal() else None,
+        "sqlstate": letter.sqlstate or None,
+        "error": letter.error,
+        "reason": letter.reason,
+        "timestamp": letter.timestamp,
+        "key": _json_text(letter.key),
+        "value": _json_text(letter.value),
+        "headers": [[name, _json_text(value)] for name, value in letter.own_headers],
+    }
+
+
+def _json_text(data: bytes | None) -> Any:
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(data or b"").decode()}
 
 
 def dead_letter_details(letter: DeadLetter, state: str | None) -> Iterator[str]:
     """Yield everything about one dead letter; its value is indented if it is JSON."""
-    made = datetime.fromtimestamp(max(0, letter.timestamp) / 1000, UTC)
     yield f"dead letter  {letter} ({state or 'waiting'})"
     yield f"source       {letter.source}@{letter.source_offset}"
-    yield f"made         {made.isoformat(timespec='milliseconds')}"
+    yield f"made         {_made(letter.timestamp)}"
     yield f"given up     {letter.failed_at.isoformat(timespec='milliseconds')}"
     yield f"group        {letter.group or '-'}"
     yield f"attempts     {letter.attempts or '-'}"

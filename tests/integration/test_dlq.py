@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +40,7 @@ def test_what_postgres_refused_is_applied_once_its_cause_is_mended(
     assert listed[-1] == f"10 dead letters on {letters.topic}"
     assert all("23514" in line for line in listed[1:-1])
     assert any('constraint "small"' in line for line in dlq(letters, "show", "0"))
-    assert all(len(line) <= 80 for line in listed)
+    assert all("small" in line and len(line) > 80 for line in listed[1:-1]), "the whole reason"
     psql(dsn, "alter table accounts drop constraint small")
     assert dlq(letters, "replay") == ["replayed 10 dead letters"]
     job.wait_caught_up()
@@ -120,6 +122,43 @@ def test_show_tells_everything(letters: Letters, dlq: Dlq) -> None:
     assert "header       trace: x" in lines
     assert lines[-5:] == ["value", "{", '  "id": 1,', '  "name": "Zoë"', "}"]
     assert "there is no dead letter" in dlq(letters, "show", "5", code=1)[0]
+
+
+def test_json_has_every_dead_letter_whole(letters: Letters, dlq: Dlq) -> None:
+    reason = DeadLetterReason("a reason " * 30, "CheckViolationError", "23514", 2)
+    letters.put(7, "a", reason)
+    letters.put(8, "b", value=b"\xff", headers=[("trace", b"x")])
+    (line,) = dlq(letters, "list", "--json")
+    found = json.loads(line)
+    assert (found["topic"], found["others"]) == (letters.topic, 0)
+    first, second = found["dead_letters"]
+    assert first["reason"] == reason.reason
+    assert first["source"] == {"topic": letters.job.topic, "partition": 0, "offset": 7}
+    assert (first["state"], first["sqlstate"], first["attempts"]) == ("waiting", "23514", 2)
+    assert (first["key"], first["value"]) == ("a", '{"n": 1}')
+    assert (second["value"], second["headers"]) == ({"base64": "/w=="}, [["trace", "x"]])
+    assert json.loads(dlq(letters, "show", "0", "--json")[0]) == first
+
+
+def test_one_is_repaired_and_replayed(
+    letters: Letters, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    letters.put(7, "a", value=b'{"n": "x"}', headers=[("trace", b"x")])
+    letters.put(8, "b")
+    config = str(letters.job.config)
+    assert main(["dlq", "show", "0", "--raw", "--config", config]) == 0
+    raw = capfdbinary.readouterr().out
+    assert raw == b'{"n": "x"}', "nothing before it, and nothing after it"
+    mended = tmp_path / "value.json"
+    mended.write_bytes(raw.replace(b'"x"', b"7"))
+    words = ["dlq", "replay", "--value", str(mended), "--config", config]
+    assert main(words) == 2, "which one?"
+    assert main([*words, "0"]) == 0
+    assert main([*words, "0"]) == 2, "there is none any more"
+    assert main(["dlq", "replay", "1", "--value", str(tmp_path / "no"), "--config", config]) == 2
+    (record,) = letters.job.log()[0]
+    assert (record.key, record.value) == (b"a", b'{"n": 7}')
+    assert record.headers[0] == ("trace", b"x")
 
 
 def test_several_partitions_of_dead_letters_keep_each_sources_order(

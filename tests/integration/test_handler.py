@@ -127,7 +127,7 @@ def test_a_handler_that_fails_ends_the_program_with_one_message(job: Job, histor
     assert "no such tariff" in message
     assert "RuntimeError" in message
     assert job.topic in message
-    assert "Traceback" not in instance.output
+    assert instance.output.count("Traceback") == 1, "where in the handler's code it arose"
 
 
 def test_a_record_that_a_handler_rejects_is_a_dead_letter(

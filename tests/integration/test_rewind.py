@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -228,14 +229,24 @@ def test_a_time_is_the_first_record_from_then_on(idle: Job, capsys: Output) -> N
     assert idle.group.committed() == {0: 10, 1: 0}
 
 
+def test_as_json_it_plans_and_with_yes_it_does(idle: Job, capsys: Output) -> None:
+    planned = {"topic": idle.topic, "partition": 0, "from": 0, "to": 4, "applied_again": 0,
+               "skipped": 4, "shard": "db0"}  # fmt: skip
+    for options, done, committed in (([], False, 0), (["--yes"], True, 4)):
+        assert rewind(idle, "4", "--partition", "0", "--json", *options) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found == {"group": idle.group.group, "done": done, "partitions": [planned]}
+        assert idle.group.committed() == {0: committed, 1: 0}
+
+
 @pytest.mark.parametrize(
     ("to", "options", "code", "message"),
     [
-        ("11", ["--partition", "0"], 1, "offset 11 is not in the log, 0 to 10"),
-        ("5", [], 1, "an offset means another record in each partition"),
-        ("5", ["--partition", "7"], 1, "there is no partition 7"),
-        ("5", ["--topic", "other"], 1, "other is not among the configured topics"),
-        ("committed", [], 1, "the group has committed no offset there"),
+        ("11", ["--partition", "0"], 2, "offset 11 is not in the log, 0 to 10"),
+        ("5", [], 2, "an offset means another record in each partition"),
+        ("5", ["--partition", "7"], 2, "there is no partition 7"),
+        ("5", ["--topic", "other"], 2, "other is not among the configured topics"),
+        ("committed", [], 2, "the group has committed no offset there"),
         ("yesterday", [], 2, "'yesterday' is not a valid time"),
         ("earliest", [], 1, "to confirm, pass --yes"),
     ],

@@ -44,7 +44,7 @@ def test_sigkill_loses_nothing_and_repeats_nothing(job: Job, account_dsn: str) -
     assert accounts.differences(job.log(), account_dsn) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_load_commits_what_is_applied_and_leaves(
     job: Job, account_dsn: str, number: int
 ) -> None:

@@ -88,11 +88,7 @@ class Instance:
 
     def errors(self) -> list[str]:
         """The messages that ended it."""
-        return [
-            line.removeprefix("pipeline: ")
-            for line in self.output.splitlines()
-            if line.startswith("pipeline: ")
-        ]
+        return re.findall(r"^(?:\S+Z CRITICAL pipeline|pipeline:) (.*)", self.output, re.MULTILINE)
 
     def tail(self, lines: int = 60) -> str:
         return "\n".join(self.output.splitlines()[-lines:])

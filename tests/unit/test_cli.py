@@ -211,6 +211,13 @@ def test_documents_link_to_what_is_there(document: Path) -> None:
             assert section in anchors(path), link
 
 
+def test_the_index_names_every_document() -> None:
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#\s]+)\)", (docs / "index.md").read_text()))
+    there = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"index.md"}
+    assert {name for name in there if not name.startswith("decisions/")} <= linked
+
+
 def anchors(document: Path) -> set[str]:
     """The headings of a document as links name them."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)

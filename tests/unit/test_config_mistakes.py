@@ -67,7 +67,7 @@ MISTAKES = [
     (limits("max_batch = -1"), "limits.max_batch", f"{COUNT}-1"),
     (limits("max_batch = 1.5"), "limits.max_batch", f"{COUNT}1.5"),
     (limits("max_batch = 2020-01-01"), "limits.max_batch", f"{COUNT}a date or time"),
-    (limits('lock_timeout = "10h"'), "limits.lock_timeout", f'{DURATION}"10h"'),
+    (limits('lock_timeout = "10w"'), "limits.lock_timeout", f'{DURATION}"10w"'),
     (limits("lock_timeout = 0"), "limits.lock_timeout", f"{DURATION}0"),
     (document(more="[[limits]]"), "limits", "expected a table, not a list"),
     (document(kafka="group_id = 3"), "kafka.group_id", "expected a string, not 3"),

@@ -67,6 +67,18 @@ def test_each_package_that_is_imported_is_declared() -> None:
     assert missing == {}
 
 
+def test_what_people_are_told_to_install_is_this_project() -> None:
+    """PyPI's ``pipeline`` is a stranger's: whoever is told to type that name installs it."""
+    name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("pipeline/**/*.py")]
+    told = {
+        found
+        for path in documents
+        for found in re.findall(r"pip install '([\w.-]+)\[\w+\]'", path.read_text())
+    }
+    assert told == {name, "."}
+
+
 def test_each_package_that_is_declared_is_imported_or_has_a_reason() -> None:
     unused = declared().keys() - {name for name, _ in imported()}
     assert unused == NOT_IMPORTED.keys()

@@ -49,8 +49,8 @@ def test_without_psutil_the_command_to_type_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    with pytest.raises(LocalError, match=r"pip install 'pipeline\[local\]'"):
+    with pytest.raises(LocalError, match=r"pip install 'kafka-to-postgres\[local\]'"):
         descendants(1)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(["local", "down"]) == 1
-    assert "pip install 'pipeline[local]'" in capsys.readouterr().err
+    assert "pip install 'kafka-to-postgres[local]'" in capsys.readouterr().err

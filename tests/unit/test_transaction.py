@@ -404,3 +404,59 @@ async def test_what_the_handler_raises_after_a_fetch_is_rolled_back_for(world: W
     assert [query for _, query, _ in world.connection.sent] == ["select"]
     assert world.connection.transactions == ["begin", "rollback"]
     assert world.called == [], "how long a call took that failed says nothing"
+
+
+# What a handler forgot to await.
+
+
+async def test_a_statement_that_is_not_awaited_ends_the_transaction(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(tx: Transaction) -> None:
+        tx.queue("insert", 1)
+        tx.execute("insert", 2)  # type: ignore[unused-coroutine]
+
+    with pytest.raises(HandlerFailed, match=r"Transaction.execute' was never awaited.*write await"):
+        await world.call(handler)
+    assert world.connection.transactions == []
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("call", ["fetch", "fetchrow", "fetchval", "executemany"])
+async def test_every_async_method_that_is_not_awaited_is_told(world: World, call: str) -> None:
+    async def handler(tx: Transaction) -> None:
+        for _ in range(2):  # Python's own warning comes once for each line
+            forgotten = getattr(tx, call)("select", [(1,)])
+            assert forgotten is not None
+
+    for _ in range(2):
+        with pytest.raises(HandlerFailed, match=f"Transaction.{call}' was never awaited"):
+            await world.call(handler)
+
+
+async def test_a_function_of_the_handlers_own_that_is_not_awaited_is_told(world: World) -> None:
+    async def save(tx: Transaction) -> None:
+        await tx.execute("insert", 1)
+
+    async def handler(tx: Transaction) -> None:
+        await tx.fetchval("select 1")
+        save(tx)  # type: ignore[unused-coroutine]
+
+    with pytest.raises(HandlerFailed, match=r"save' was never awaited"):
+        await world.call(handler)
+    assert world.connection.transactions == ["begin", "rollback"]
+
+
+async def test_a_forgotten_await_elsewhere_is_no_handlers_fault(world: World) -> None:
+    async def elsewhere() -> None:
+        """Never runs."""
+
+    async def handler(tx: Transaction) -> None:
+        tx.queue("insert", 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tx.execute, "insert", 2)
+
+    await world.call(handler)
+    with pytest.warns(RuntimeWarning, match="elsewhere' was never awaited"):
+        elsewhere()  # type: ignore[unused-coroutine]
+    assert world.connection.transactions == ["begin", "commit"]

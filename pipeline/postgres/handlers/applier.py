@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -9,12 +10,15 @@ from functools import partial
 import trio
 
 from pipeline.postgres.connections.bridge import Connection
-from pipeline.postgres.connections.errors import HandlerFailed
+from pipeline.postgres.connections.errors import HandlerFailed, Verdict, judge
 from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.handlers.awaited import listening
 from pipeline.postgres.handlers.transaction import Transaction
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.records.record import Record
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Transaction, Sequence[Record]], Awaitable[None]]
 """A user's function: see docs/handlers.md."""
@@ -89,14 +93,18 @@ class HandlerApplier:
         run: Sequence[Record] = ()
         started = time.perf_counter()
         try:
-            for number, run in enumerate(self._split(records)):
-                if number % CALLS_PER_CHECKPOINT == 0:
-                    await trio.lowlevel.checkpoint()
-                if self._apart:
-                    transaction.next_call()
-                await self._handler(transaction, run)
+            with listening() as check:
+                for number, run in enumerate(self._split(records)):
+                    if number % CALLS_PER_CHECKPOINT == 0:
+                        await trio.lowlevel.checkpoint()
+                    if self._apart:
+                        transaction.next_call()
+                    await self._handler(transaction, run)
+                    check()
         except Exception as error:  # for the transaction to raise, after it has rolled back
-            transaction.finish(HandlerFailed(run, error))
+            failed = HandlerFailed(run, error)
+            _log_traceback(failed, error)
+            transaction.finish(failed)
         else:
             self._called(len(records), time.perf_counter() - started)
             transaction.finish()
@@ -120,3 +128,9 @@ class HandlerApplier:
         except HandlerFailed as failure:
             return failure
         return None
+
+
+def _log_traceback(failed: HandlerFailed, error: Exception) -> None:
+    """Log where in the handler's code an error arose: what ends the pipeline is an error itself."""
+    level = logging.ERROR if judge(failed) is Verdict.STOP else logging.DEBUG
+    log.log(level, "%s", failed, exc_info=(type(error), error, error.__traceback__))

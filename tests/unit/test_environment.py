@@ -1,0 +1,154 @@
+"""Values from outside: the environment, with defaults and as numbers, and files of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.load import load
+from pipeline.config.mistakes import ConfigError
+from pipeline.config.model import Config
+from tests.support.configurations import DSN, document
+
+Loader = Callable[[str], Config]
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loader:
+    def read(text: str) -> Config:
+        path = tmp_path / "pipeline.toml"
+        path.write_text(text)
+        return load(path)
+
+    return read
+
+
+def mistake(loaded: Loader, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(text)
+    (only,) = caught.value.mistakes
+    return f"{only.key}: {only.message}"
+
+
+def test_numbers_come_from_the_environment(loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"N": "5", "S": "1.5", "CHECK": "false"}.items():
+        monkeypatch.setenv(name, value)
+    config = loaded(
+        document(
+            shard='connections = "${N}"',
+            kafka='session_timeout_ms = "${N}0000"\ncheck_crcs = "${CHECK}"',
+            more='[limits]\ndrain_deadline = "${S}"\nlock_timeout = "${N}s"',
+        )
+    )
+    assert config.shards[0].connections == 5
+    assert config.kafka.options == {"session_timeout_ms": 50000, "check_crcs": False}
+    assert (config.limits.drain_deadline, config.limits.lock_timeout) == (1.5, 5.0)
+
+
+def test_a_number_as_text_in_the_file_stays_a_mistake(loaded: Loader) -> None:
+    text = mistake(loaded, document(more='[limits]\nmax_batch = "5"'))
+    assert text == 'limits.max_batch: expected a whole number above 0, not "5"'
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "true", "007", "1e9"])
+def test_what_is_no_count_is_a_mistake_from_the_environment_too(
+    loaded: Loader, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("N", value)
+    text = mistake(loaded, document(more='[limits]\nmax_batch = "${N}"'))
+    assert text == f'limits.max_batch: expected a whole number above 0, not "{value}"'
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, "b"), ("", "b"), ("x", "x")])
+def test_a_default_stands_in_for_a_variable(
+    loaded: Loader, monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("A", raising=False)
+    monkeypatch.setenv("B", "b")
+    if value is not None:
+        monkeypatch.setenv("A", value)
+    for written in ("${A:-b}", "${A:-${B}}"):
+        config = loaded(document(more=f'[errors]\ndead_letter_topic = "t-{written}"'))
+        assert config.errors.dead_letter_topic == f"t-{expected}"
+
+
+def test_what_is_not_set_is_named(loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A", raising=False)
+    monkeypatch.delenv("B", raising=False)
+    text = mistake(loaded, document(more='[errors]\ndead_letter_topic = "${A}${B}"'))
+    assert text == "errors.dead_letter_topic: the environment variables A, B are not set"
+
+
+def test_what_comes_from_outside_is_not_looked_at_again(
+    loaded: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A", "${B}")
+    config = loaded(document(kafka='sasl_plain_password = "${A}"'))
+    assert config.kafka.options["sasl_plain_password"] == "${B}"
+
+
+def test_secrets_come_from_files(
+    loaded: Loader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("p%40ss\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    dsn = "postgresql://app:${file:${CREDENTIALS_DIRECTORY}/password}@h/d"
+    assert loaded(document().replace(DSN, dsn)).shards[0].dsn == "postgresql://app:p%40ss@h/d"
+
+
+def test_a_file_that_cannot_be_read_is_named(loaded: Loader, tmp_path: Path) -> None:
+    text = mistake(loaded, document().replace(DSN, f"${{file:{tmp_path}/no}}"))
+    assert (
+        text == f"shards[db0].dsn: the file {tmp_path}/no can't be read: No such file or directory"
+    )
+
+
+def test_what_a_file_holds_is_never_shown(loaded: Loader, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cr3t")
+    reference = f"${{file:{tmp_path}/secret}}"
+    text = mistake(loaded, document(more=f'[limits]\nmax_batch = "{reference}"'))
+    assert reference in text
+    assert "s3cr3t" not in text
+
+
+def test_a_variable_without_braces_gets_a_hint(loaded: Loader) -> None:
+    text = mistake(loaded, document().replace(DSN, "$DSN"))
+    assert text == 'shards[db0].dsn: "$DSN" stands for itself: for the variable write "${DSN}"'
+    text = mistake(loaded, document().replace('"k:9092"', '["$KAFKA"]'))
+    assert '"${KAFKA}"' in text
+    assert loaded(document(kafka='sasl_plain_password = "$ECRET"')), "a password may be so"
+
+
+@pytest.mark.parametrize(
+    "password", ["p@ss/s3cr3t", "p/s3cr3t", "12#s3cr3t", "12?s3cr3t", "1/s3cr3t"]
+)
+def test_a_password_that_is_not_encoded_is_told_and_not_shown(
+    loaded: Loader, password: str
+) -> None:
+    text = mistake(loaded, document().replace(DSN, f"postgresql://app:{password}@h/d"))
+    assert "percent-encode a password's special characters" in text
+    assert "s3cr3t" not in text
+    assert "p@" not in text
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://app@h1:5432,h2:5433/d?target_session_attrs=read-write",
+        "postgresql://app:p%40ss@[::1]:5432/d?application_name=a@b",
+        "postgresql:///d?host=/var/run/postgresql",
+        "postgresql://app@tenant:x@h/d",
+    ],
+)
+def test_other_urls_of_postgres_are_taken(loaded: Loader, dsn: str) -> None:
+    assert loaded(document().replace(DSN, dsn)).shards[0].dsn == dsn
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1h", 3600.0), ("2d", 172_800.0), ("1.5h", 5400.0)]
+)
+def test_durations_have_hours_and_days(loaded: Loader, text: str, expected: float) -> None:
+    config = loaded(document(more=f'[limits]\nstatement_timeout = "{text}"'))
+    assert config.limits.statement_timeout == expected
