@@ -85,8 +85,8 @@ def test_what_comes_from_outside_is_not_looked_at_again(
     loaded: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A", "${B}")
-    config = loaded(document(kafka='sasl_plain_password = "${A}"'))
-    assert config.kafka.options["sasl_plain_password"] == "${B}"
+    config = loaded(document(kafka='group_id = "${A}"'))
+    assert config.kafka.group_id == "${B}"
 
 
 def test_secrets_come_from_files(
@@ -118,7 +118,8 @@ def test_a_variable_without_braces_gets_a_hint(loaded: Loader) -> None:
     assert text == 'shards[db0].dsn: "$DSN" stands for itself: for the variable write "${DSN}"'
     text = mistake(loaded, document().replace('"k:9092"', '["$KAFKA"]'))
     assert '"${KAFKA}"' in text
-    assert loaded(document(kafka='sasl_plain_password = "$ECRET"')), "a password may be so"
+    sasl = 'security_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\nsasl_plain_username = "u"\n'
+    assert loaded(document(kafka=sasl + 'sasl_plain_password = "$ECRET"')), "it may be so"
 
 
 @pytest.mark.parametrize(
