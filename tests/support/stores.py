@@ -51,6 +51,7 @@ class FakeDatabase:
         self.epoch = 1
         self.mark_errors: list[Exception] = []
         self.take_over_errors: list[Exception] = []
+        self.probe_error: Exception | None = None
         self.fold_error: Exception | None = None
         self.another_server = False
 
@@ -68,6 +69,12 @@ class FakeDatabase:
         (self.answers.pop(0) if self.answers else self.always)(records)
         self.applied += [record.offset for record in records]
         return len(records)
+
+    async def probe(self) -> bool:
+        self.calls.append("probe")
+        if self.probe_error is not None:
+            raise self.probe_error
+        return True
 
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
         self.calls.append("mark")

@@ -82,7 +82,7 @@ class Shard:
     async def serve(self) -> None:
         """Keep the breaker; when cancelled, close the connections. Runs until cancelled."""
         try:
-            await self.breaker.watch(lambda: self.run(lambda c: c.fetchval("select 1")))
+            await self.breaker.watch(lambda: self.run(_answers))
         finally:
             # Shielded: an open connection would be left to the server's keepalive. Each close is
             # bounded by `bridge.CLOSE_SECONDS`.
@@ -92,3 +92,20 @@ class Shard:
     def drop_idle(self) -> None:
         """The server is gone: connections that seem idle are broken too."""
         self._pool.terminate_idle()
+
+
+class ReadOnlyServer(Exception):
+    """The server that the address leads to takes no writes."""
+
+
+async def _answers(connection: Connection) -> None:
+    """Ask whether the server can be written.
+
+    A session keeps the default that it began with; so a connection that can't write is not kept:
+    what is raised here is none of Postgres's errors.
+
+    Raises:
+        ReadOnlyServer: it can't.
+    """
+    if await connection.fetchval("select current_setting('transaction_read_only')::boolean"):
+        raise ReadOnlyServer("the server is read-only")
