@@ -2,16 +2,17 @@
 
 kafka-python's idempotent producer is of no use after an error that is not retriable: whatever it is
 sent afterwards fails with that same error, be the record a good one or the cause mended. So such a
-producer is closed, and another is made. The batches that were under way fail along with the guilty
-one; so each record that failed is sent again by a producer of its own, and whatever error that one
-meets is the record's own.
+producer is closed, and another is made. Records that are under way fail along with the guilty one,
+be they written or not, and would be written twice; so one record after another is sent, as long as the
+brokers answer. A record that failed is sent again by a producer of its own, and whatever error that one meets is the
+record's own.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,9 @@ BLOCK_SECONDS = 10.0
 REQUEST_BYTES = 100 * 1024 * 1024
 """The largest request; what a broker takes by default (``socket.request.max.bytes``). So it is the
 topic that decides which record is too large, and not kafka-python, whose default is 1 MiB."""
+
+TURN_SECONDS = 2.0
+"""How long others wait for a record's acknowledgement before they are sent too."""
 
 CLOSE_SECONDS = 5.0
 
@@ -72,7 +76,7 @@ class AcknowledgedProducer:
     def __init__(self, producer: KafkaProducer, make: Callable[[], KafkaProducer]) -> None:
         self._producer: KafkaProducer | None = producer
         self._make = make
-        self._making = trio.Lock()
+        self._turns = trio.Lock()
         self._threads = trio.CapacityLimiter(20)  # of its own: a missing topic blocks all of these
 
     async def send(self, topic: str, *, alone: bool = False, **message: Any) -> None:
@@ -96,38 +100,46 @@ class AcknowledgedProducer:
                 with trio.CancelScope(shield=True):
                     await self._run(partial(producer.close, timeout=0))
             return
-        producer = await self._shared()
-        try:
-            await self._send(producer, topic, message)
-        except KafkaError as error:
-            if not isinstance(error, RetriableError):
-                await self._discard(producer)
-            raise
+        async with self._turns:
+            producer = await self._shared()
+            with self._discarded_if_useless(producer):
+                future = await self._run(partial(producer.send, topic, **message))
+                with trio.move_on_after(TURN_SECONDS):
+                    await _finished(future)
+        with self._discarded_if_useless(producer):
+            await _finished(future)
 
     async def _send(self, producer: KafkaProducer, topic: str, message: dict[str, Any]) -> None:
-        future = await self._run(partial(producer.send, topic, **message))
-        await _done(future)
-        if future.exception is not None:
-            raise future.exception
+        await _finished(await self._run(partial(producer.send, topic, **message)))
 
     async def _run(self, work: Callable[[], Any]) -> Any:
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 
     async def _shared(self) -> KafkaProducer:
-        async with self._making:
-            if self._producer is None:
-                self._producer = await self._run(self._make)
-            return self._producer
+        if self._producer is None:
+            self._producer = await self._run(self._make)
+        return self._producer
 
-    async def _discard(self, producer: KafkaProducer) -> None:
-        if self._producer is producer:
-            self._producer = None
-            await self._run(partial(producer.close, timeout=0))
+    @contextmanager
+    def _discarded_if_useless(self, producer: KafkaProducer) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            if not isinstance(error, RetriableError) and self._producer is producer:
+                self._producer = None
+                producer.close(timeout=0)  # does not wait
+            raise
 
     async def close(self) -> None:
         """Close the producer, within `CLOSE_SECONDS`. A checkpoint; cancelling waits for that."""
         if self._producer is not None:
             await trio.to_thread.run_sync(partial(self._producer.close, timeout=CLOSE_SECONDS))
+
+
+async def _finished(future: FutureRecordMetadata) -> None:
+    await _done(future)
+    if future.exception is not None:
+        raise future.exception
 
 
 async def _done(future: FutureRecordMetadata) -> None:

@@ -120,7 +120,9 @@ class FakeDeadLetters:
 class World:
     """A store over a fake database, opened for one partition."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, others_work: Callable[[], bool] = lambda: False
+    ) -> None:
         self.database = FakeDatabase()
         self.shard = FakeShard(nursery)
         self.dead_letters = FakeDeadLetters()
@@ -130,6 +132,7 @@ class World:
             self.dead_letters,
             BatchSizer(100, bounded=False),
             clock=trio.current_time,
+            others_work=others_work,
         )
 
     async def _connect(self) -> FakeDatabase:

@@ -177,3 +177,53 @@ def test_recovery_in_progress_means_away() -> None:
     error = asyncpg.ObjectNotInPrerequisiteStateError("recovery is in progress")
     assert is_away(error)
     assert judge(error) is Verdict.RETRY
+
+
+# One shard's own fault.
+
+
+async def test_a_shard_stops_alone_while_others_work_and_heals_when_it_is_mended(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(nursery, others_work=lambda: True)
+    partition = await world.open()
+    await partition.apply(0, records(1))
+    world.database.always = raising(server_error("42703"))
+    world.database.probe_error = server_error("42703")
+    async with trio.open_nursery() as applying:
+        applying.start_soon(partition.apply, 0, records(10, start=1))
+        await trio.sleep(300)
+        assert "42703" in (world.shard.breaker.stopped or "")
+        assert world.database.calls.count("write") < 80, "with waits that grow"
+        assert len([r for r in caplog.records if "has stopped" in r.message]) == 1
+        world.database.always = lambda _: None
+        world.database.probe_error = None
+    assert world.shard.breaker.stopped is None
+    assert world.database.applied == list(range(11))
+    assert world.dead_letters.kept == []
+
+
+async def test_at_the_start_a_mistake_ends_the_program(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world = World(nursery, others_work=lambda: True)
+    partition = await world.open()
+    world.database.always = raising(server_error("42703"))
+    world.database.probe_error = server_error("42703")
+    with pytest.raises(PipelineError, match="42703"):
+        await partition.apply(0, records(10))
+
+
+async def test_what_waits_for_the_dead_letter_topic_says_so(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    partition = await world.open()
+
+    async def put(*_: object) -> None:
+        await trio.sleep_forever()
+
+    world.dead_letters.put = put  # type: ignore[method-assign,assignment]
+    nursery.start_soon(partition.apply, 0, [record(0, "k", error="not JSON")])
+    await trio.sleep(1)
+    assert partition.waits_for == "the dead letter topic"
+    assert not world.store.answers(record(0, "k").source), "a restart would not help"

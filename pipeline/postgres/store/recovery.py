@@ -44,6 +44,7 @@ class Recovery:
         sizer: is told how long transactions took.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
+        others_work: whether another shard works, so that this one may stop alone.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Recovery:
         sizer: BatchSizer,
         backoff: Backoff,
         clock: Callable[[], float] = time.perf_counter,
+        others_work: Callable[[], bool] = lambda: False,
     ) -> None:
         self.now = clock
         self._shard = shard
         self._sizer = sizer
         self._backoff = backoff
+        self._others_work = others_work
         self._put_off: Counter[TopicPartition] = Counter()
         self.successes = 0
         """How many transactions were applied: what tells a record's fault from the schema's."""
@@ -76,6 +79,7 @@ class Recovery:
 
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction: ``seconds`` from its batch's start to its end."""
+        self._shard.breaker.worked()
         self.successes += 1
         self.condemned = 0
         self._sizer.observe(records, seconds)
@@ -91,7 +95,8 @@ class Recovery:
         """
         verdict = judge(error)
         if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT) and not may_pass(error):
-            raise self.stop(error, doing) from error
+            await self.stopped(error, doing)
+            return
         self.retried(error, doing)
         sqlstate = sqlstate_of(error) or ""
         if verdict is Verdict.IN_DOUBT or is_away(error) or sqlstate.startswith("57P"):
@@ -100,6 +105,20 @@ class Recovery:
             await self._shard.breaker.wait_closed()
         else:
             await self.pause(attempt)
+
+    async def stopped(self, error: Exception, doing: str) -> None:
+        """Stop this shard until the cause is mended, if it has worked before and others work.
+
+        A checkpoint.
+
+        Raises:
+            PipelineError: no other shard works, or this one never did: the configuration is wrong.
+        """
+        stop = self.stop(error, doing)
+        if not self.successes or not self._others_work():
+            raise stop from error
+        self._shard.breaker.stop(str(stop))
+        await self._shard.breaker.wait_closed()
 
     async def pause(self, attempt: int) -> None:
         """Wait before another attempt. A checkpoint."""

@@ -98,6 +98,12 @@ class ShardPartition:
         self._sizer = sizer
         self._recovery = recovery
         self._dead_letters = dead_letters
+        self._keeping = 0  # writers that wait for the dead letter topic
+
+    @property
+    def waits_for(self) -> str:
+        """See `PartitionStore.waits_for`."""
+        return "the dead letter topic" if self._keeping else "a transaction in the database"
 
     @property
     def lease(self) -> Lease:
@@ -216,7 +222,7 @@ class ShardPartition:
             if may_pass(error) and attempt < PASSING_ATTEMPTS:
                 return None
             if await self._is_the_schemas(error):
-                raise self._recovery.stop(error, f"applying {described(records)}") from error
+                return None
         elif not may_be_too_large(error) or attempts + attempt < 2:
             return None
         self._recovery.retried(error, f"applying {described(records)} in smaller parts")
@@ -250,7 +256,8 @@ class ShardPartition:
             if not known or self._recovery.condemned + len(suspects) >= LONE_SUSPECTS:
                 first = suspects[0]
                 doing = f"applying {described([each.record for each in suspects])}"
-                raise self._recovery.stop(first.error, doing) from first.error
+                await self._recovery.stopped(first.error, doing)
+                return set()
             self._recovery.condemned += len(suspects)
         for each in suspects:
             await self._reject(writer, each.record, _reason(each.error, each.attempts))
@@ -283,7 +290,12 @@ class ShardPartition:
         return ()
 
     async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
-        await self._dead_letters.put(record, rejection)
+        self._keeping += 1
+        try:
+            with self._recovery.waiting(record.source):
+                await self._dead_letters.put(record, rejection)
+        finally:
+            self._keeping -= 1
         self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
         attempt = 0
         while True:
