@@ -70,6 +70,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     },
     "kafka.producer.kafka:KafkaProducer": {
         "_metadata": "the metadata, which must make no topic",
+        "_sender": "ending its thread where `close` gives up",
     },
     "kafka.cluster:ClusterMetadata": {
         "config": "whether asking for a topic makes it",

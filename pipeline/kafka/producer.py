@@ -4,15 +4,15 @@ kafka-python's idempotent producer is of no use after an error that is not retri
 sent afterwards fails with that same error, be the record a good one or the cause mended. So such a
 producer is closed, and another is made. Records that are under way fail along with the guilty one,
 be they written or not, and would be written twice; so one record after another is sent, as long as the
-brokers answer. A record that failed is sent again by a producer of its own, and whatever error that one meets is the
-record's own.
+brokers answer. A record that failed is sent again by a producer of its own, and whatever error that
+one meets is the record's own.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ TURN_SECONDS = 2.0
 """How long others wait for a record's acknowledgement before they are sent too."""
 
 CLOSE_SECONDS = 5.0
+DISCARD_SECONDS = 0.5
 
 
 def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaProducer:
@@ -97,16 +98,16 @@ class AcknowledgedProducer:
             try:
                 await self._send(producer, topic, message)
             finally:
-                with trio.CancelScope(shield=True):
-                    await self._run(partial(producer.close, timeout=0))
+                with trio.CancelScope(shield=True):  # its thread would stay
+                    await self._run(partial(_close, producer, DISCARD_SECONDS))
             return
         async with self._turns:
             producer = await self._shared()
-            with self._discarded_if_useless(producer):
+            async with self._discarded_if_useless(producer):
                 future = await self._run(partial(producer.send, topic, **message))
                 with trio.move_on_after(TURN_SECONDS):
                     await _finished(future)
-        with self._discarded_if_useless(producer):
+        async with self._discarded_if_useless(producer):
             await _finished(future)
 
     async def _send(self, producer: KafkaProducer, topic: str, message: dict[str, Any]) -> None:
@@ -120,20 +121,28 @@ class AcknowledgedProducer:
             self._producer = await self._run(self._make)
         return self._producer
 
-    @contextmanager
-    def _discarded_if_useless(self, producer: KafkaProducer) -> Iterator[None]:
+    @asynccontextmanager
+    async def _discarded_if_useless(self, producer: KafkaProducer) -> AsyncIterator[None]:
         try:
             yield
         except KafkaError as error:
             if not isinstance(error, RetriableError) and self._producer is producer:
                 self._producer = None
-                producer.close(timeout=0)  # does not wait
+                await self._run(partial(_close, producer, DISCARD_SECONDS))
             raise
 
     async def close(self) -> None:
         """Close the producer, within `CLOSE_SECONDS`. A checkpoint; cancelling waits for that."""
         if self._producer is not None:
-            await trio.to_thread.run_sync(partial(self._producer.close, timeout=CLOSE_SECONDS))
+            await trio.to_thread.run_sync(_close, self._producer, CLOSE_SECONDS)
+
+
+def _close(producer: KafkaProducer, seconds: float) -> None:
+    """Close a producer, whatever it still has to send. Blocks."""
+    try:
+        producer.close(timeout=seconds)
+    except KafkaError:  # what is not sent by then keeps kafka-python from closing
+        producer._sender.force_close()
 
 
 async def _finished(future: FutureRecordMetadata) -> None:
