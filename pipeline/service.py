@@ -233,7 +233,13 @@ def make_store(
         breakers.append(shard.breaker)
         others_work = partial(_others_work, breakers, shard.breaker)
         stores[shard.name] = ShardStore(
-            shard, connect, dead_letters, sizer, waits, others_work=others_work
+            shard,
+            connect,
+            dead_letters,
+            sizer,
+            waits,
+            others_work=others_work,
+            details=config.errors.details,
         )
     return StoreRouter(stores, partial(shard_name, config))
 

@@ -27,8 +27,14 @@ from tests.support.records import SOURCE, record
 CLAIM = Claim("group", SOURCE, UUID(int=1))
 
 
-def server_error(sqlstate: str) -> PostgresError:
-    return PostgresError.new({"C": sqlstate, "M": "no", "S": "ERROR", "V": "ERROR"})
+def server_error(
+    sqlstate: str, message: str = "no", detail: str = "", hint: str = ""
+) -> PostgresError:
+    more = {"D": detail, "H": hint}
+    return PostgresError.new(
+        {"C": sqlstate, "M": message, "S": "ERROR", "V": "ERROR"}
+        | {k: v for k, v in more.items() if v}
+    )
 
 
 Answer = Callable[[Sequence[Record]], None]
@@ -121,7 +127,11 @@ class World:
     """A store over a fake database, opened for one partition."""
 
     def __init__(
-        self, nursery: trio.Nursery, others_work: Callable[[], bool] = lambda: False
+        self,
+        nursery: trio.Nursery,
+        others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
     ) -> None:
         self.database = FakeDatabase()
         self.shard = FakeShard(nursery)
@@ -133,6 +143,7 @@ class World:
             BatchSizer(100, bounded=False),
             clock=trio.current_time,
             others_work=others_work,
+            details=details,
         )
 
     async def _connect(self) -> FakeDatabase:

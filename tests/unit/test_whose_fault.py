@@ -227,3 +227,43 @@ async def test_what_waits_for_the_dead_letter_topic_says_so(
     await trio.sleep(1)
     assert partition.waits_for == "the dead letter topic"
     assert not world.store.answers(record(0, "k").source), "a restart would not help"
+
+
+# Privacy.
+
+SECRET = "4711-personal"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        server_error("22P02", f'invalid input syntax for type integer: "{SECRET}"'),
+        server_error("23514", "violates check constraint", detail=f"row contains ({SECRET})"),
+        server_error("42601", f'syntax error in tsquery: "{SECRET}"'),
+        server_error("P0001", f"no {SECRET} here", hint=SECRET),
+        asyncpg.DataError(f"invalid input for query argument $1: '{SECRET}'"),
+    ],
+)
+@pytest.mark.parametrize("details", [False, True])
+async def test_no_value_of_a_record_is_told_unless_it_is_wanted(
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    details: bool,
+) -> None:
+    caplog.set_level("DEBUG")
+    world = World(nursery, details=details)
+    partition = await world.open()
+
+    def refuse(batch: Sequence[Record]) -> None:
+        if batch[0].offset <= 3 <= batch[-1].offset:
+            raise error
+
+    world.database.always = refuse
+    await partition.apply(0, records(9))
+    ((offset, reason),) = world.dead_letters.kept
+    assert offset == 3
+    assert (SECRET in reason.reason) is details
+    if not details:
+        assert SECRET not in caplog.text

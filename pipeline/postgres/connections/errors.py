@@ -234,3 +234,27 @@ def explain(error: BaseException) -> str:
     text = " ".join(text.split("\n"))
     more = (getattr(error, "detail", None), getattr(error, "hint", None))
     return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
+
+
+def explain_without_values(error: BaseException) -> str:
+    """Like `explain`, but with nothing that may hold a value of a record.
+
+    What Postgres says of a violated constraint has names only, so it is kept; any other message may
+    quote the value. Detail and hint may quote the row.
+    """
+    sqlstate = sqlstate_of(error)
+    if isinstance(error, asyncpg.DataError) and not sqlstate:
+        return "a value does not fit its type"
+    if not sqlstate:
+        return explain(error)
+    if sqlstate.startswith(("23", "44")):
+        text = getattr(error, "message", None) or rule_for(sqlstate).reason
+    else:
+        text = rule_for(sqlstate).reason
+    fields = ("table", "column", "constraint", "data_type")
+    names = [
+        f"{field.replace('_', ' ')} {name}"
+        for field in fields
+        if (name := getattr(error, f"{field}_name", None))
+    ]
+    return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *names])})"

@@ -22,6 +22,7 @@ from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
     explain,
+    explain_without_values,
     is_away,
     judge,
     may_pass,
@@ -45,6 +46,7 @@ class Recovery:
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
         others_work: whether another shard works, so that this one may stop alone.
+        details: whether messages may hold values of records.
     """
 
     def __init__(
@@ -54,12 +56,15 @@ class Recovery:
         backoff: Backoff,
         clock: Callable[[], float] = time.perf_counter,
         others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
     ) -> None:
         self.now = clock
         self._shard = shard
         self._sizer = sizer
         self._backoff = backoff
         self._others_work = others_work
+        self._details = details
         self._put_off: Counter[TopicPartition] = Counter()
         self.successes = 0
         """How many transactions were applied: what tells a record's fault from the schema's."""
@@ -120,6 +125,12 @@ class Recovery:
         self._shard.breaker.stop(str(stop))
         await self._shard.breaker.wait_closed()
 
+    def explain(self, error: Exception) -> str:
+        """One line on what went wrong with records; without their values unless these are wanted."""
+        if self._details or judge(error) not in (Verdict.REJECT, Verdict.SUSPECT):
+            return explain(error)
+        return explain_without_values(error)
+
     async def pause(self, attempt: int) -> None:
         """Wait before another attempt. A checkpoint."""
         await trio.sleep(self._backoff.seconds(attempt))
@@ -127,7 +138,7 @@ class Recovery:
     def retried(self, error: Exception, doing: str) -> None:
         """Count and log that something is tried again."""
         self._retries(sqlstate_of(error) or type(error).__name__).inc()
-        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, explain(error))
+        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, self.explain(error))
 
     @contextmanager
     def waiting(self, source: TopicPartition) -> Iterator[None]:

@@ -260,7 +260,7 @@ class ShardPartition:
                 return set()
             self._recovery.condemned += len(suspects)
         for each in suspects:
-            await self._reject(writer, each.record, _reason(each.error, each.attempts))
+            await self._reject(writer, each.record, self._reason(each.error, each.attempts))
         return {each.record.offset for each in suspects}
 
     async def _has_probe(self) -> bool:
@@ -286,8 +286,14 @@ class ShardPartition:
             return around(records, error.records)
         if len(records) > 1:
             return halves(records)
-        await self._reject(writer, records[0], _reason(error, attempts))
+        await self._reject(writer, records[0], self._reason(error, attempts))
         return ()
+
+    def _reason(self, error: Exception, attempts: int) -> DeadLetterReason:
+        cause = error.error if isinstance(error, HandlerFailed) else error
+        return DeadLetterReason(
+            self._recovery.explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
+        )
 
     async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
         self._keeping += 1
@@ -316,8 +322,3 @@ def _set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> l
     held |= held_up([record for part, _ in reversed(todo) for record in part], run)
     left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
     return [(part, attempts) for part, attempts in left if part]
-
-
-def _reason(error: Exception, attempts: int) -> DeadLetterReason:
-    cause = error.error if isinstance(error, HandlerFailed) else error
-    return DeadLetterReason(explain(cause), type(cause).__name__, sqlstate_of(cause), attempts)

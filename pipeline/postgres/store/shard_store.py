@@ -36,7 +36,7 @@ class ShardStore:
         sizer: how large batches are.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
-        others_work: see `Recovery`.
+        others_work, details: see `Recovery`.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class ShardStore:
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.perf_counter,
         others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
     ) -> None:
         self._shard = shard
         self._connect = connect
@@ -55,7 +57,7 @@ class ShardStore:
         self._database: Transactions | None = None
         self._dead_letters = dead_letters
         self._sizer = sizer
-        self._recovery = Recovery(shard, sizer, backoff, clock, others_work)
+        self._recovery = Recovery(shard, sizer, backoff, clock, others_work, details=details)
         shard.mended = self._probe
         self._partitions: dict[Claim, ShardPartition] = {}  # as they were taken over last
 
