@@ -36,6 +36,7 @@ from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
+from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
@@ -223,13 +224,28 @@ def make_store(
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
     handled = config.sink.handler is not None
     stores = {}
+    breakers: list[Breaker] = []
     for shard_config in config.shards:
         shard = Shard(shard_config, Session.of(config), metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)
-        stores[shard.name] = ShardStore(shard, connect, dead_letters, sizer, waits)
+        breakers.append(shard.breaker)
+        others_work = partial(_others_work, breakers, shard.breaker)
+        stores[shard.name] = ShardStore(
+            shard,
+            connect,
+            dead_letters,
+            sizer,
+            waits,
+            others_work=others_work,
+            details=config.errors.details,
+        )
     return StoreRouter(stores, partial(shard_name, config))
+
+
+def _others_work(breakers: Sequence[Breaker], own: Breaker) -> bool:
+    return any(other.stopped is None for other in breakers if other is not own)
 
 
 def shard_name(config: Config, partition: int) -> str:

@@ -81,6 +81,12 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unexpected
+    return value
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise Unexpected
@@ -203,6 +209,7 @@ def _listen(value: Any) -> tuple[str, int]:
 TEXT = Kind("a string", _string)
 TEXTS = Kind("a string or a list of strings", _strings)
 COUNT = Kind("a whole number above 0", _count)
+SWITCH = Kind("true or false", _switch)
 DURATION = Kind('a duration above 0, such as "10s", "500ms" or "2m"', _positive_seconds)
 PATH = Kind('a path such as "a.b", "@key" or "@header:NAME"', _path)
 PATHS = Kind('a path, or a list of paths, such as "a.b", "@key" or "@header:NAME"', _paths)

@@ -19,6 +19,7 @@ from pipeline.config.kinds import (
     PATH,
     PATHS,
     SERVERS,
+    SWITCH,
     TEXT,
     TEXTS,
     by,
@@ -133,6 +134,8 @@ class ErrorsConfig:
     max_dead_letters_per_minute: int = field(default=600, metadata=by(COUNT))
     backoff_initial: float = field(default=0.1, metadata=by(DURATION))
     backoff_max: float = field(default=10.0, metadata=by(DURATION))
+    details: bool = field(default=False, metadata=by(SWITCH))
+    """Whether Postgres's messages about a record, which may quote its values, are passed on whole."""
 
 
 @frozen

@@ -106,7 +106,7 @@ def waits_for(task: PartitionTask) -> str:
     if task.phase is Phase.OPENING:
         return "its take-over in the database"
     if task.channels.in_flight:
-        return "a transaction in the database"
+        return task.writers.waits_for
     if task.writers.buffered:
         return "a slot at its shard"
     return "records from Kafka"

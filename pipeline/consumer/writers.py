@@ -223,6 +223,11 @@ class Writers:
                 )  # fmt: skip
             self._acknowledged = 0
 
+    @property
+    def waits_for(self) -> str:
+        """What the batches in flight wait for, for people."""
+        return self._store.waits_for
+
     # Writers
 
     async def _writer(self, number: int) -> None:

@@ -103,6 +103,10 @@ class PartitionStore(Protocol):
     """How many batches may be in flight at once."""
 
     @property
+    def waits_for(self) -> str:
+        """What the batches in flight wait for, for people."""
+
+    @property
     def shape(self) -> Shape | None:
         """What is read of a record's value, whose document is then a `Row`; None: all of it."""
 

@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import orjson
 import trio
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RetriableError,
+)
 
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import PipelineError
-from pipeline.kafka.producer import make_producer
+from pipeline.kafka.dead_letter_topic import advice, problem_of, recently_kept
+from pipeline.kafka.producer import (
+    BLOCK_SECONDS,
+    DELIVERY_SECONDS,
+    AcknowledgedProducer,
+    make_producer,
+)
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from pipeline.runtime.backoff import Backoff
@@ -35,7 +49,23 @@ NULLS = OURS + "nulls"
 RATE_SECONDS = 60.0
 """The span over which dead letters are counted."""
 
-SEND_SECONDS = 30.0
+SILENT_SECONDS = 10.0
+"""After which a dead letter topic that does not answer is told of."""
+
+OMITTED = OURS + "omitted"
+"""The header that lists what of a record was too large to be kept: a JSON list."""
+
+TIMESTAMP = OURS + "timestamp"
+"""The header with a record's timestamp, in ms, if the topic refused it."""
+
+REASON_BYTES = 1000
+"""How much of each header is kept where a record is too large."""
+
+PRODUCER_OPTIONS = {
+    "batch_size": 0,  # a record that is refused takes no other along
+    "max_block_ms": int(BLOCK_SECONDS * 1000),
+    "delivery_timeout_ms": int(DELIVERY_SECONDS * 1000),
+}
 
 BACKOFF = Backoff(initial=0.4, longest=10.0)
 """Between attempts to send a dead letter."""
@@ -57,79 +87,123 @@ class NoDeadLetters:
 
 
 class DeadLetterTopic:
-    """Keeps dead letters on a topic, acknowledged by all of its replicas.
+    """Keeps dead letters on a topic, acknowledged by all of its replicas. In Trio.
 
-    In Trio. The producer's blocking calls run on worker threads.
+    Args:
+        producer: sends them.
+        topic: where they are kept.
+        group: the consumer group that they come from.
+        max_per_minute: how many may be kept within `RATE_SECONDS`.
+        recent: how many seconds ago a former process kept its last ones, the oldest first.
     """
 
     def __init__(
-        self, producer: KafkaProducer, topic: str, group: str, max_per_minute: int
+        self,
+        producer: AcknowledgedProducer,
+        topic: str,
+        group: str,
+        max_per_minute: int,
+        recent: Iterable[float] = (),
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._group = group
         self._max_per_minute = max_per_minute
-        self._kept: deque[float] = deque()
+        self._kept = deque(trio.current_time() - seconds for seconds in recent)
+        self._trouble: str | None = None
 
     @classmethod
     async def open(
         cls, kafka: KafkaConfig, topic: str, client_id: str, max_per_minute: int
     ) -> DeadLetterTopic:
-        """Connect a producer.
+        """Connect a producer, and see whether the topic can be written.
 
         A checkpoint. If cancelled, it returns at once; a connection that is made nevertheless ends
         with the process.
 
         Raises:
-            PipelineError: no broker answers.
+            PipelineError: no broker answers, the topic does not exist, or it may not be written.
         """
+        make = partial(make_producer, kafka, client_id, **PRODUCER_OPTIONS)
         try:
-            producer = await trio.to_thread.run_sync(
-                partial(make_producer, kafka, client_id), abandon_on_cancel=True
+            producer = await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+            problem = await trio.to_thread.run_sync(
+                partial(problem_of, kafka, client_id, topic), abandon_on_cancel=True
             )
         except (KafkaError, OSError) as error:
             raise PipelineError(f"Kafka can't be used for dead letters: {error}") from error
-        return cls(producer, topic, kafka.group_id, max_per_minute)
+        if problem is not None:
+            raise PipelineError(f"[errors] dead_letter_topic: {problem}")
+        recent = await trio.to_thread.run_sync(
+            partial(recently_kept, kafka, client_id, topic, RATE_SECONDS, max_per_minute),
+            abandon_on_cancel=True,
+        )
+        sender = AcknowledgedProducer(producer, make)
+        return cls(sender, topic, kafka.group_id, max_per_minute, recent)
 
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         """See `DeadLetters.put`. Sends again, with back-off, until the record is acknowledged.
 
-        A checkpoint. Cancelling waits for the attempt under way, which its timeouts bound; the record
-        may have been kept or not.
+        If the topic refuses the record for good, as it is, the record is kept in a lesser form: see
+        `lesser`.
+
+        A checkpoint. Cancelled, it returns at once; the record may have been kept or not.
 
         Raises:
             PipelineError: more dead letters than allowed within `RATE_SECONDS`.
         """
         self._check_rate(rejection)
-        value, headers = without_nulls(record)
-        headers += headers_of(record, rejection, self._group)
-        attempt = 0
+        letter = letter_of(record, rejection, self._group)
+        attempt, alone = 0, False
         while True:
             try:
-                await trio.to_thread.run_sync(
-                    self._send, record.key, value, headers, record.timestamp
-                )
-            except KafkaError as error:
-                log.warning("%s is not among the dead letters yet: %s", record, error)
+                await self._send(letter, record, alone=alone)
+                break
+            except (KafkaError, OSError, ValueError) as error:  # ValueError: no partition is known
+                smaller = lesser(letter, error, record) if alone else None
+                if smaller is not None:
+                    letter = smaller
+                    continue
+                self._tell_trouble(record, error)
+                if not alone and not isinstance(error, RetriableError):
+                    alone = True
+                    continue
                 await trio.sleep(BACKOFF.seconds(attempt))
                 attempt += 1
-            else:
-                log.warning("%s is a dead letter: %s", record, rejection.reason)
-                return
+        if self._trouble is not None:
+            self._trouble = None
+            log.warning("the dead letter topic %s takes records again", self._topic)
+        log.warning("%s is a dead letter: %s", record, rejection.reason)
 
-    def _send(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes]],
-        at: int,
-    ) -> None:
-        """Send once, and wait for the acknowledgement. Blocks; on a worker thread."""
-        future = self._producer.send(
-            self._topic, value=value, key=key, headers=headers, timestamp_ms=at if at >= 0 else None
-        )
-        self._producer.flush(timeout=SEND_SECONDS)
-        future.get(timeout=SEND_SECONDS)
+    async def _send(self, letter: dict[str, Any], record: Record, *, alone: bool) -> None:
+        """Send once; say so if no answer comes. The producer itself tries on meanwhile."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_silence, record)
+            try:
+                await self._producer.send(self._topic, alone=alone, **letter)
+            except (KafkaError, OSError, ValueError) as error:
+                failure: Exception | None = error
+            else:
+                failure = None
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _tell_silence(self, record: Record) -> None:
+        await trio.sleep(SILENT_SECONDS)
+        self._tell_trouble(record, KafkaTimeoutError(f"no answer for {SILENT_SECONDS:.0f} s"))
+
+    def _tell_trouble(self, record: Record, error: Exception) -> None:
+        """Say once why the topic takes no records; again only if the reason is another one."""
+        why = advice(error, self._topic)
+        if why != self._trouble:
+            self._trouble = why
+            log.error(
+                "%s is not among the dead letters yet: %s. It is sent again until it is; its "
+                "partition waits, others go on",
+                record,
+                why,
+            )
 
     def _check_rate(self, rejection: DeadLetterReason) -> None:
         now = trio.current_time()
@@ -145,8 +219,47 @@ class DeadLetterTopic:
         self._kept.append(now)
 
     async def close(self) -> None:
-        """Close the producer, within 5 s. A checkpoint; cancelling waits for that."""
-        await trio.to_thread.run_sync(partial(self._producer.close, timeout=5))
+        """See `AcknowledgedProducer.close`."""
+        await self._producer.close()
+
+
+def letter_of(record: Record, rejection: DeadLetterReason, group: str) -> dict[str, Any]:
+    """Return a dead letter as the arguments of `KafkaProducer.send`."""
+    value, headers = without_nulls(record)
+    return {
+        "key": record.key,
+        "value": value,
+        "headers": headers + headers_of(record, rejection, group),
+        "timestamp_ms": record.timestamp if record.timestamp >= 0 else None,
+    }
+
+
+def lesser(letter: dict[str, Any], error: Exception, record: Record) -> dict[str, Any] | None:
+    """Return the next form of a dead letter that the topic refuses for good; None if there is none.
+
+    Too large: first without the value, then also without the record's own key and headers. The
+    header `OMITTED` lists what is missing; topic, partition and offset say where the record is.
+    A timestamp that the topic refuses is left out, and noted in the header `TIMESTAMP`.
+    """
+    headers = dict(letter["headers"])
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        omitted = orjson.loads(headers.get(OMITTED, b"[]"))
+        if not omitted and letter["value"]:
+            note = (OMITTED, orjson.dumps(["value"]))
+            return {**letter, "value": b"", "headers": [*letter["headers"], note]}
+        if "key" not in omitted:
+            own = [
+                (name, text) for name, text in letter["headers"] if name.startswith((CONNECT, OURS))
+            ]
+            own = [
+                (name, text[:REASON_BYTES]) for name, text in own if name not in (OMITTED, NULLS)
+            ]
+            note = (OMITTED, orjson.dumps(["value", "key", "headers"]))
+            return {**letter, "key": None, "value": b"", "headers": [*own, note]}
+    if isinstance(error, InvalidTimestampError) and letter["timestamp_ms"] is not None:
+        note = (TIMESTAMP, str(record.timestamp).encode())
+        return {**letter, "timestamp_ms": None, "headers": [*letter["headers"], note]}
+    return None
 
 
 def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
@@ -162,7 +275,7 @@ def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]
     if record.key is None and value is None:
         nulls.append("value")
         value = b""
-    sendable = [(name, b"" if text is None else text) for name, text in headers]
+    sendable = [(_printable(name), b"" if text is None else text) for name, text in headers]
     return value, [*sendable, (NULLS, orjson.dumps(nulls))] if nulls else sendable
 
 
@@ -180,4 +293,9 @@ def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[
         OURS + "attempts": str(rejection.attempts),
         OURS + "failed-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    return [(name, text.encode()) for name, text in texts.items()]
+    return [(name, text.encode(errors="backslashreplace")) for name, text in texts.items()]
+
+
+def _printable(name: str) -> str:
+    """A header's name in UTF-8: bytes that are none were read as surrogates."""
+    return name.encode(errors="backslashreplace").decode()

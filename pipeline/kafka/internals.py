@@ -68,7 +68,12 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "rejoining": "whether a join was left unfinished",
         "request_rejoin": "a reason to join that lasts until an assignment was taken over",
     },
+    "kafka.producer.kafka:KafkaProducer": {
+        "_metadata": "the metadata, which must make no topic",
+        "_sender": "ending its thread where `close` gives up",
+    },
     "kafka.cluster:ClusterMetadata": {
+        "config": "whether asking for a topic makes it",
         "leader_for_partition": "whether a partition is led",
         "request_update": "looking for a leader again",
         "topic_id": "a topic's id",

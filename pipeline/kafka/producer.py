@@ -1,17 +1,51 @@
-"""kafka-python's producer as it is made here."""
+"""kafka-python's producer as it is made here, and records that are sent until they are acknowledged.
+
+kafka-python's idempotent producer is of no use after an error that is not retriable: whatever it is
+sent afterwards fails with that same error, be the record a good one or the cause mended. So such a
+producer is closed, and another is made. Records that are under way fail along with the guilty one,
+be they written or not, and would be written twice; so one record after another is sent, as long as the
+brokers answer. A record that failed is sent again by a producer of its own, and whatever error that
+one meets is the record's own.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
+import trio
 from kafka import KafkaProducer
+from kafka.errors import KafkaError, RetriableError
+from kafka.producer.future import FutureRecordMetadata
 
 from pipeline.config.model import KafkaConfig
 from pipeline.kafka.options import RECONNECT_MS, connection_options
 
+DELIVERY_SECONDS = 300.0
+"""How long the producer itself tries to deliver a record. It recognises its own repetitions, so the
+longer it tries, the rarer is a record that is written twice."""
+
+BLOCK_SECONDS = 10.0
+"""How long `send` waits for a topic that is not in the cluster's metadata."""
+
+REQUEST_BYTES = 100 * 1024 * 1024
+"""The largest request; what a broker takes by default (``socket.request.max.bytes``). So it is the
+topic that decides which record is too large, and not kafka-python, whose default is 1 MiB."""
+
+TURN_SECONDS = 2.0
+"""How long others wait for a record's acknowledgement before they are sent too."""
+
+CLOSE_SECONDS = 5.0
+DISCARD_SECONDS = 0.5
+
 
 def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaProducer:
     """Make an idempotent producer whose records are acknowledged by all replicas. Blocks.
+
+    It makes no topics.
 
     Args:
         options: more of `kafka.KafkaProducer`'s options.
@@ -19,10 +53,115 @@ def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaPr
     Raises:
         KafkaError, OSError: no broker answers.
     """
-    return KafkaProducer(
+    producer = KafkaProducer(
         **connection_options(kafka, client_id, KafkaProducer.DEFAULT_CONFIG),
         acks="all",
         enable_idempotence=True,
+        max_request_size=REQUEST_BYTES,
         reconnect_backoff_max_ms=RECONNECT_MS,
         **options,
     )
+    # kafka-python does not hand its option on to its metadata.
+    producer._metadata.config["allow_auto_create_topics"] = False
+    return producer
+
+
+class AcknowledgedProducer:
+    """Sends single records and waits for each acknowledgement. In Trio.
+
+    Args:
+        producer: the first producer.
+        make: makes another; blocks, runs on a worker thread.
+    """
+
+    def __init__(self, producer: KafkaProducer, make: Callable[[], KafkaProducer]) -> None:
+        self._producer: KafkaProducer | None = producer
+        self._make = make
+        self._turns = trio.Lock()
+        self._threads = trio.CapacityLimiter(20)  # of its own: a missing topic blocks all of these
+
+    async def send(self, topic: str, *, alone: bool = False, **message: Any) -> None:
+        """Send a record; return when all replicas have it.
+
+        A checkpoint. Cancelled, it returns at once; the record may be written nevertheless.
+
+        Args:
+            alone: send by a producer of its own, so that an error is this record's.
+            message: the arguments of `KafkaProducer.send`.
+
+        Raises:
+            KafkaError, OSError: the record was refused, or not acknowledged in time. It may have
+                been written if the error is retriable.
+        """
+        if alone:
+            producer = await self._run(self._make)
+            try:
+                await self._send(producer, topic, message)
+            finally:
+                with trio.CancelScope(shield=True):  # its thread would stay
+                    await self._run(partial(_close, producer, DISCARD_SECONDS))
+            return
+        async with self._turns:
+            producer = await self._shared()
+            async with self._discarded_if_useless(producer):
+                future = await self._run(partial(producer.send, topic, **message))
+                with trio.move_on_after(TURN_SECONDS):
+                    await _finished(future)
+        async with self._discarded_if_useless(producer):
+            await _finished(future)
+
+    async def _send(self, producer: KafkaProducer, topic: str, message: dict[str, Any]) -> None:
+        await _finished(await self._run(partial(producer.send, topic, **message)))
+
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+
+    async def _shared(self) -> KafkaProducer:
+        if self._producer is None:
+            self._producer = await self._run(self._make)
+        return self._producer
+
+    @asynccontextmanager
+    async def _discarded_if_useless(self, producer: KafkaProducer) -> AsyncIterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            if not isinstance(error, RetriableError) and self._producer is producer:
+                self._producer = None
+                await self._run(partial(_close, producer, DISCARD_SECONDS))
+            raise
+
+    async def close(self) -> None:
+        """Close the producer, within `CLOSE_SECONDS`. A checkpoint; cancelling waits for that."""
+        if self._producer is not None:
+            await trio.to_thread.run_sync(_close, self._producer, CLOSE_SECONDS)
+
+
+def _close(producer: KafkaProducer, seconds: float) -> None:
+    """Close a producer, whatever it still has to send. Blocks."""
+    try:
+        producer.close(timeout=seconds)
+    except KafkaError:  # what is not sent by then keeps kafka-python from closing
+        producer._sender.force_close()
+
+
+async def _finished(future: FutureRecordMetadata) -> None:
+    await _done(future)
+    if future.exception is not None:
+        raise future.exception
+
+
+async def _done(future: FutureRecordMetadata) -> None:
+    """Wait until a producer's future is done. A checkpoint; no thread waits meanwhile."""
+    token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def tell(*_: object) -> None:
+        if threading.get_ident() == here:
+            done.set()
+            return
+        with suppress(trio.RunFinishedError):  # nobody waits any more
+            token.run_sync_soon(done.set)
+
+    here = threading.get_ident()
+    future.add_both(tell)
+    await done.wait()

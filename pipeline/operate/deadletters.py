@@ -17,7 +17,7 @@ from uuid import uuid4
 import attrs
 import orjson
 
-from pipeline.kafka.dead_letters import CONNECT, NULLS, OURS
+from pipeline.kafka.dead_letters import CONNECT, NULLS, OMITTED, OURS
 from pipeline.operate.cluster import Cluster
 from pipeline.records.ranges import ranges_of
 from pipeline.records.record import RawRecord, TopicPartition
@@ -72,6 +72,11 @@ class DeadLetter:
     def own_headers(self) -> list[tuple[str, bytes | None]]:
         """The headers that the original record had."""
         return [(k, v) for k, v in self.headers if not k.startswith((CONNECT, OURS))]
+
+    @property
+    def omitted(self) -> bool:
+        """Whether it is without its value, since the topic takes no record so large."""
+        return any(name == OMITTED for name, _ in self.headers)
 
     def __str__(self) -> str:
         return f"{self.place}@{self.offset}"

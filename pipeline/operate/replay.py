@@ -110,6 +110,13 @@ def _producer(cluster: Cluster) -> Iterator[KafkaProducer]:
 
 
 def _check_sources(cluster: Cluster, letters: Sequence[DeadLetter]) -> None:
+    for letter in letters:
+        if letter.omitted:
+            raise PipelineError(
+                f"dead letter {letter} was too large for its topic and has no value; the record is "
+                f"{letter.source} offset {letter.source_offset}: nothing was replayed. Choose others, "
+                "or drop it"
+            )
     for topic in sorted({letter.source.topic for letter in letters}):
         there = set(cluster.partitions(topic))
         for letter in letters:

@@ -330,6 +330,10 @@ class SimulatedDatabase:
     def note_applied(self, claim: Claim, records: Sequence[Record]) -> None:
         self.server.ledger.note(key_of(claim), map(offset_of, records))
 
+    async def probe(self) -> bool:
+        await self._call("probe", [], lambda: None)
+        return True
+
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
         await self._guarded("mark", lease, partial(self._mark, lease, records))
 

@@ -27,8 +27,14 @@ from tests.support.records import SOURCE, record
 CLAIM = Claim("group", SOURCE, UUID(int=1))
 
 
-def server_error(sqlstate: str) -> PostgresError:
-    return PostgresError.new({"C": sqlstate, "M": "no", "S": "ERROR", "V": "ERROR"})
+def server_error(
+    sqlstate: str, message: str = "no", detail: str = "", hint: str = ""
+) -> PostgresError:
+    more = {"D": detail, "H": hint}
+    return PostgresError.new(
+        {"C": sqlstate, "M": message, "S": "ERROR", "V": "ERROR"}
+        | {k: v for k, v in more.items() if v}
+    )
 
 
 Answer = Callable[[Sequence[Record]], None]
@@ -51,6 +57,7 @@ class FakeDatabase:
         self.epoch = 1
         self.mark_errors: list[Exception] = []
         self.take_over_errors: list[Exception] = []
+        self.probe_error: Exception | None = None
         self.fold_error: Exception | None = None
         self.another_server = False
 
@@ -68,6 +75,12 @@ class FakeDatabase:
         (self.answers.pop(0) if self.answers else self.always)(records)
         self.applied += [record.offset for record in records]
         return len(records)
+
+    async def probe(self) -> bool:
+        self.calls.append("probe")
+        if self.probe_error is not None:
+            raise self.probe_error
+        return True
 
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
         self.calls.append("mark")
@@ -113,7 +126,13 @@ class FakeDeadLetters:
 class World:
     """A store over a fake database, opened for one partition."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
+    ) -> None:
         self.database = FakeDatabase()
         self.shard = FakeShard(nursery)
         self.dead_letters = FakeDeadLetters()
@@ -123,6 +142,8 @@ class World:
             self.dead_letters,
             BatchSizer(100, bounded=False),
             clock=trio.current_time,
+            others_work=others_work,
+            details=details,
         )
 
     async def _connect(self) -> FakeDatabase:

@@ -1,20 +1,28 @@
 """Dead letters: what they say, how many are allowed, and that none is lost."""
 
-# ruff: noqa: ARG001 (the clock is asked for to be in force)
+# ruff: noqa: ARG001, ARG002 (the clock is asked for to be in force; fakes ignore much)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import orjson
 import pytest
 import trio
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import (
+    InvalidTimestampError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
+from kafka.future import Future
 from trio.testing import MockClock
 
 from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters, headers_of
+from pipeline.kafka.producer import AcknowledgedProducer
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, Raw
@@ -23,32 +31,27 @@ REJECTION = DeadLetterReason("value out of range", "NumericValueOutOfRangeError"
 
 
 class FakeProducer:
-    """Keeps what it is sent; fails as often as it is told to."""
+    """Keeps what it is sent; fails as often as it is told to, and as ``refuse`` says."""
 
     def __init__(self, failures: int = 0) -> None:
         self.sent: list[dict[str, Any]] = []
         self.failures = failures
-        self.flushed = 0
-        self.closed = False
+        self.attempts: list[bool] = []
+        """Of each attempt, whether it was made alone."""
+        self.refuse: Callable[[dict[str, Any]], Exception | None] = lambda _: None
+        self.silent = False
 
-    def send(self, topic: str, **message: Any) -> FakeProducer:
-        self.message = {"topic": topic, **message}
-        return self
-
-    def flush(self, timeout: float) -> None:
-        assert timeout < 60
-        self.flushed += 1
-
-    def get(self, timeout: float) -> None:
-        """The future's: it is the producer itself."""
-        assert timeout < 60
+    async def send(self, topic: str, *, alone: bool = False, **message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self.attempts.append(alone)
+        if self.silent:
+            await trio.sleep_forever()
         if self.failures:
             self.failures -= 1
             raise KafkaTimeoutError("no broker answers")
-        self.sent.append(self.message)
-
-    def close(self, timeout: float) -> None:
-        self.closed = timeout < 60
+        if error := self.refuse(message):
+            raise error
+        self.sent.append({"topic": topic, **message})
 
 
 def letter(**raw: Any) -> Record:
@@ -117,7 +120,7 @@ async def test_sending_is_tried_until_it_is_acknowledged(autojump_clock: MockClo
     started = trio.current_time()
     await topic(producer).put(letter(), REJECTION)
     assert len(producer.sent) == 1
-    assert producer.flushed == 13
+    assert producer.attempts == [False] * 13
     longest = 0.4 + 0.8 + 1.6 + 3.2 + 6.4 + 7 * 10  # half of each wait is random
     assert longest / 2 <= trio.current_time() - started <= longest
 
@@ -147,7 +150,130 @@ async def test_without_a_topic_the_first_stops_the_pipeline_and_is_named() -> No
     assert "dead_letter_topic" in message
 
 
-async def test_closing_is_bounded() -> None:
+# What the topic refuses.
+
+
+def larger_than(most: int) -> Callable[[dict[str, Any]], Exception | None]:
+    def refuse(message: dict[str, Any]) -> Exception | None:
+        size = sum(len(n) + len(v) for n, v in message["headers"]) + len(message["value"] or b"")
+        return MessageSizeTooLargeError() if size > most else None
+
+    return refuse
+
+
+async def test_too_large_is_kept_without_its_value(autojump_clock: MockClock) -> None:
     producer = FakeProducer()
-    await topic(producer).close()
-    assert producer.closed
+    producer.refuse = larger_than(1000)
+    await topic(producer).put(letter(value=b"v" * 1001, headers=[("mine", b"1")]), REJECTION)
+    (sent,) = producer.sent
+    headers = dict(sent["headers"])
+    assert (sent["key"], sent["value"], headers["mine"]) == (b"k", b"", b"1")
+    assert orjson.loads(headers["pipeline.omitted"]) == ["value"]
+    assert headers["__connect.errors.offset"] == b"7"
+
+
+async def test_headers_that_are_too_large_are_left_out_too(autojump_clock: MockClock) -> None:
+    producer = FakeProducer()
+    producer.refuse = larger_than(1000)
+    await topic(producer).put(letter(headers=[("mine", b"1" * 2000)]), REJECTION)
+    headers = dict(producer.sent[0]["headers"])
+    assert "mine" not in headers
+    assert "key" in orjson.loads(headers["pipeline.omitted"])
+
+
+async def test_a_timestamp_that_is_refused_is_noted(autojump_clock: MockClock) -> None:
+    producer = FakeProducer()
+    producer.refuse = lambda m: InvalidTimestampError() if m["timestamp_ms"] is not None else None
+    await topic(producer).put(letter(timestamp=5), REJECTION)
+    (sent,) = producer.sent
+    assert (sent["value"], sent["timestamp_ms"]) == (b"v", None)
+    assert dict(sent["headers"])["pipeline.timestamp"] == b"5"
+
+
+async def test_a_record_that_fails_beside_a_guilty_one_is_kept_as_it_is(
+    autojump_clock: MockClock,
+) -> None:
+    """The shared producer fails whatever is under way; the record's own attempt goes through."""
+    producer = FakeProducer()
+    producer.refuse = lambda _: InvalidTimestampError() if len(producer.attempts) == 1 else None
+    await topic(producer).put(letter(timestamp=5), REJECTION)
+    assert producer.attempts == [False, True]
+    assert producer.sent[0]["timestamp_ms"] == 5
+
+
+async def test_a_missing_right_is_told_once_and_heals(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = FakeProducer()
+    producer.refuse = lambda _: (
+        TopicAuthorizationFailedError() if len(producer.attempts) < 9 else None
+    )
+    await topic(producer).put(letter(), REJECTION)
+    assert len(producer.sent) == 1
+    told = [r.getMessage() for r in caplog.records if "not among the dead letters" in r.message]
+    assert len(told) == 1
+    assert "grant Write and Describe on topic sessions.dlq" in told[0]
+    assert "takes records again" in caplog.text
+
+
+async def test_a_topic_that_does_not_answer_is_told_of_and_stops_no_drain(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = FakeProducer()
+    producer.silent = True
+    with trio.move_on_after(60):
+        await topic(producer).put(letter(), REJECTION)
+    assert trio.current_time() < 61, "cancelled at once"
+    assert producer.attempts == [False], "sent once: the producer itself tries on"
+    assert "the dead letter topic sessions.dlq does not answer" in caplog.text
+
+
+async def test_the_limit_outlives_a_restart(autojump_clock: MockClock) -> None:
+    letters = DeadLetterTopic(FakeProducer(), "t", "g", 3, recent=[59.0, 30.0])  # type: ignore[arg-type]
+    await letters.put(letter(), REJECTION)
+    with pytest.raises(PipelineError, match="more than 3"):
+        await letters.put(letter(), REJECTION)
+    await trio.sleep(2)
+    await letters.put(letter(), REJECTION)
+
+
+# The producer.
+
+
+class FakeKafkaProducer:
+    """As kafka-python's idempotent one: after an error that is not retriable it is of no use."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.closed = False
+
+    def send(self, topic: str, **message: Any) -> Future:
+        return Future().failure(self.error) if self.error else Future().success(None)
+
+    def close(self, timeout: float) -> None:
+        assert timeout < 60
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(TopicAuthorizationFailedError(), False), (KafkaTimeoutError(), True)]
+)
+async def test_a_producer_that_is_of_no_use_any_more_is_replaced(
+    error: Exception, kept: bool
+) -> None:
+    first, second = FakeKafkaProducer(error), FakeKafkaProducer()
+    producer = AcknowledgedProducer(first, lambda: second)  # type: ignore[arg-type,return-value]
+    with pytest.raises(type(error)):
+        await producer.send("t", value=b"")
+    assert first.closed is not kept
+    if not kept:
+        await producer.send("t", value=b"")
+    await producer.close()
+    assert (first if kept else second).closed
+
+
+async def test_alone_another_producer_is_used_and_closed() -> None:
+    first, second = FakeKafkaProducer(KafkaTimeoutError()), FakeKafkaProducer()
+    producer = AcknowledgedProducer(first, lambda: second)  # type: ignore[arg-type,return-value]
+    await producer.send("t", alone=True, value=b"")
+    assert (first.closed, second.closed) == (False, True)

@@ -21,6 +21,7 @@ from pipeline.postgres.connections.errors import (
 )
 
 RETRY, IN_DOUBT, REJECT, STOP = Verdict.RETRY, Verdict.IN_DOUBT, Verdict.REJECT, Verdict.STOP
+SUSPECT = Verdict.SUSPECT
 
 
 def server_error(sqlstate: str, message: str = "no", **fields: str) -> PostgresError:
@@ -33,7 +34,7 @@ def server_error(sqlstate: str, message: str = "no", **fields: str) -> PostgresE
     ("sqlstate", "verdict"),
     [
         ("08000", IN_DOUBT), ("08006", IN_DOUBT), ("08P01", IN_DOUBT),
-        ("0A000", STOP),
+        ("0A000", SUSPECT),
         ("22001", REJECT), ("22003", REJECT), ("22021", REJECT), ("22P02", REJECT),
         ("23502", REJECT), ("23503", REJECT), ("23505", REJECT), ("23514", REJECT),
         ("25006", RETRY),
@@ -41,16 +42,16 @@ def server_error(sqlstate: str, message: str = "no", **fields: str) -> PostgresE
         ("28000", STOP), ("28P01", STOP),
         ("3D000", STOP), ("3F000", STOP),
         ("40001", RETRY), ("40P01", RETRY), ("40003", IN_DOUBT),
-        ("42501", STOP), ("42703", STOP), ("42P01", STOP), ("42601", STOP),
+        ("42501", SUSPECT), ("42703", SUSPECT), ("42P01", SUSPECT), ("42601", SUSPECT),
         ("44000", REJECT),
         ("53000", RETRY), ("53100", RETRY), ("53300", RETRY),
         ("54000", REJECT),
-        ("55P03", RETRY), ("55006", RETRY), ("55000", STOP),
+        ("55P03", RETRY), ("55006", RETRY), ("55000", SUSPECT),
         ("57014", RETRY), ("57P01", IN_DOUBT), ("57P02", IN_DOUBT), ("57P03", RETRY),
         ("58030", RETRY),
-        ("P0001", REJECT), ("P0002", STOP),
-        ("XX000", RETRY),
-        ("ZZ999", STOP), ("", STOP),
+        ("P0001", REJECT), ("P0002", SUSPECT),
+        ("XX000", SUSPECT), ("20000", SUSPECT), ("AB001", SUSPECT),
+        ("ZZ999", SUSPECT),
     ],
 )  # fmt: skip
 def test_verdict_of_the_server(sqlstate: str, verdict: Verdict) -> None:

@@ -12,6 +12,7 @@ TOLD = {
     Verdict.REJECT: "a record's fault",
     Verdict.RETRY: "tried again",
     Verdict.IN_DOUBT: "as a lost connection",
+    Verdict.SUSPECT: "may be a record's fault",
     Verdict.STOP: "stops the pipeline",
 }
 

@@ -167,6 +167,7 @@ async def test_what_retrying_can_not_help_stops_and_names_shard_and_sqlstate(
 ) -> None:
     partition = await world.open()
     world.database.always = raising(server_error(sqlstate))
+    world.database.probe_error = server_error(sqlstate)
     with pytest.raises(PipelineError) as caught:
         await partition.apply(0, records(2))
     message = str(caught.value)

@@ -25,6 +25,9 @@ class Breaker:
         self._closed = trio.Event()
         self._closed.set()
         self._tripped = trio.Event()
+        self._stops = 0
+        self.stopped: str | None = None
+        """Why no attempt on this shard can help until a person has mended it; None if none is known."""
         self._set(BreakerState.CLOSED)
 
     def _set(self, state: BreakerState) -> None:
@@ -39,6 +42,30 @@ class Breaker:
             self._closed = trio.Event()
             self._tripped.set()
 
+    def stop(self, why: str) -> None:
+        """The shard answers, but nothing can be written until a person has mended something.
+
+        It is tried again with waits that grow until `worked` is called. Not a checkpoint.
+        """
+        if why != self.stopped:
+            log.error(
+                "shard %s has stopped: %s; its partitions wait until it is mended, others go on",
+                self._name,
+                why,
+            )
+        self.stopped = why
+        if self.state is BreakerState.CLOSED:
+            self._stops += 1
+            self._set(BreakerState.OPEN)
+            self._closed = trio.Event()
+            self._tripped.set()
+
+    def worked(self) -> None:
+        """Something was written. Not a checkpoint."""
+        if self.stopped is not None:
+            log.warning("shard %s works again", self._name)
+        self.stopped, self._stops = None, 0
+
     async def wait_closed(self) -> None:
         """Wait until the shard can be reached. A checkpoint."""
         await self._closed.wait()
@@ -47,7 +74,7 @@ class Breaker:
         """Probe the shard whenever it is away, until it answers. Runs until cancelled."""
         while True:
             await self._tripped.wait()
-            attempt = 0
+            attempt = self._stops
             while self.state is not BreakerState.CLOSED:
                 await trio.sleep(self._backoff.seconds(attempt))
                 attempt += 1
@@ -58,7 +85,8 @@ class Breaker:
                     log.info("shard %s is still away: %s", self._name, explain(error))
                     self._set(BreakerState.OPEN)
                 else:
-                    log.warning("shard %s is back", self._name)
+                    if self.stopped is None:
+                        log.warning("shard %s is back", self._name)
                     self._tripped = trio.Event()
                     self._set(BreakerState.CLOSED)
                     self._closed.set()

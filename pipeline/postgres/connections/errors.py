@@ -34,6 +34,10 @@ class Verdict(Enum):
     REJECT = "reject"
     """A record's own fault: found by halving, and kept among the dead letters."""
 
+    SUSPECT = "suspect"
+    """The state does not say whose fault it is: a record's, the schema's or the server's. It is found
+    out, by the statement over no rows and by what becomes of the others."""
+
     STOP = "stop"
     """Nobody's record is at fault: retrying can't help, and rejecting would empty the topic."""
 
@@ -70,43 +74,60 @@ class Rule:
     prefix: str
     verdict: Verdict
     reason: str
+    smaller: bool = False
+    """Whether a smaller batch may do: it takes less time, less memory, or fewer locks."""
+    away: bool = False
+    """Whether another connection may reach a server that can do it: this one is left."""
 
 
 RULES = (
     Rule("08", Verdict.IN_DOUBT, "the connection failed, perhaps after the server had committed"),
-    Rule("0A", Verdict.STOP, "the server can't do what the statement asks for"),
+    Rule("0A", Verdict.SUSPECT, "the server can't do what the statement asks for"),
     Rule("21", Verdict.REJECT, "a statement met one row twice, as of 1 and '1': tried apart"),
     Rule("22", Verdict.REJECT, "a value does not fit its type"),
     Rule("23", Verdict.REJECT, "a constraint refuses the row"),
-    Rule("25", Verdict.RETRY, "the transaction's state is wrong, as after a failover to a standby"),
+    Rule("25006", Verdict.RETRY, "the server is read-only, as after a failover", away=True),
+    Rule("25P04", Verdict.RETRY, "the transaction took too long", smaller=True),
+    Rule("25", Verdict.RETRY, "the transaction's state is wrong"),
     Rule("26", Verdict.RETRY, "the prepared statement is gone: it is prepared again"),
     Rule("28", Verdict.STOP, "the server does not accept the user or the password"),
     Rule("3D", Verdict.STOP, "the database does not exist"),
     Rule("3F", Verdict.STOP, "the schema does not exist"),
     Rule("40003", Verdict.IN_DOUBT, "the server does not know whether the statement completed"),
     Rule(
-        "40", Verdict.RETRY, "rolled back for another transaction's sake (deadlock, serialization)"
+        "40",
+        Verdict.RETRY,
+        "rolled back for another transaction's sake (deadlock, serialization)",
+        smaller=True,
     ),
-    Rule("42", Verdict.STOP, "the statement does not fit the schema, or permission is missing"),
+    Rule("42", Verdict.SUSPECT, "the statement does not fit the schema, or permission is missing"),
     Rule("44", Verdict.REJECT, "a view's check option refuses the row"),
+    Rule("53200", Verdict.RETRY, "the server is out of memory", smaller=True),
+    Rule("53400", Verdict.RETRY, "a limit of the server's configuration is exceeded", smaller=True),
     Rule("53", Verdict.RETRY, "the server is out of a resource (connections, memory, disk)"),
     Rule("54", Verdict.REJECT, "the row exceeds one of the server's limits"),
     Rule("55006", Verdict.RETRY, "the object is in use"),
-    Rule("55P03", Verdict.RETRY, "a lock was not to be had in time"),
-    Rule("55", Verdict.STOP, "an object is not in the state that the statement needs"),
-    Rule("57014", Verdict.RETRY, "the statement was cancelled, by its timeout or by an operator"),
+    Rule("55P03", Verdict.RETRY, "a lock was not to be had in time", smaller=True),
+    Rule("55", Verdict.SUSPECT, "an object is not in the state that the statement needs"),
+    Rule(
+        "57014",
+        Verdict.RETRY,
+        "the statement was cancelled, by its timeout or by an operator",
+        smaller=True,
+    ),
     Rule("57P01", Verdict.IN_DOUBT, "an administrator ended the connection"),
     Rule("57P02", Verdict.IN_DOUBT, "the server crashed and is recovering"),
-    Rule("57P03", Verdict.RETRY, "the server is starting up or shutting down"),
+    Rule("57P03", Verdict.RETRY, "the server is starting up or shutting down", away=True),
     Rule("57", Verdict.RETRY, "an operator intervened"),
     Rule("58", Verdict.RETRY, "the server's system failed (I/O)"),
     Rule("P0001", Verdict.REJECT, "a trigger or function raised an exception for the row"),
-    Rule("P0", Verdict.STOP, "a trigger or function is defective"),
-    Rule("XX", Verdict.RETRY, "an internal error of the server"),
+    Rule("P0", Verdict.SUSPECT, "a trigger or function is defective"),
+    Rule("XX", Verdict.SUSPECT, "an internal error of the server, or of an extension"),
 )
 _BY_PREFIX = {rule.prefix: rule for rule in RULES}
 _CALL = re.compile("the server expects .* argument|number of query arguments")
-_UNKNOWN = Rule("", Verdict.STOP, "an error that the pipeline has no rule for")
+_UNKNOWN = Rule("", Verdict.SUSPECT, "an error that the pipeline has no rule for")
+_RECOVERING = "recovery is in progress"
 
 
 def rule_for(sqlstate: str) -> Rule:
@@ -120,6 +141,23 @@ def rule_for(sqlstate: str) -> Rule:
 def sqlstate_of(error: BaseException) -> str | None:
     """The SQLSTATE that an exception carries, None where it has none."""
     return getattr(error, "sqlstate", None)
+
+
+def may_be_too_large(error: Exception) -> bool:
+    """Whether a smaller batch may go through where this one was refused."""
+    return isinstance(error, asyncpg.PostgresError) and rule_for(error.sqlstate or "").smaller
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a suspect error may pass by itself: an internal one of the server."""
+    return (sqlstate_of(error) or "").startswith("XX")
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the server that a connection leads to can't write, and another one may."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return False
+    return rule_for(error.sqlstate or "").away or _RECOVERING in str(error)
 
 
 _OF_FILES = (
@@ -146,8 +184,10 @@ def judge(error: Exception) -> Verdict:
         return _judge_own(error.error)
     if isinstance(error, RowError | asyncpg.DataError):
         return Verdict.REJECT
+    if isinstance(error, asyncpg.InvalidCachedStatementError) or is_away(error):
+        return Verdict.RETRY
     if isinstance(error, asyncpg.PostgresError):
-        return rule_for(error.sqlstate or "").verdict
+        return rule_for(error.sqlstate).verdict if error.sqlstate else Verdict.STOP
     if isinstance(error, asyncpg.InterfaceError) and _CALL.search(str(error)):
         return Verdict.STOP
     if isinstance(error, OSError | asyncio.IncompleteReadError | asyncpg.InterfaceError | EOFError):
@@ -194,3 +234,27 @@ def explain(error: BaseException) -> str:
     text = " ".join(text.split("\n"))
     more = (getattr(error, "detail", None), getattr(error, "hint", None))
     return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *filter(None, more)])})"
+
+
+def explain_without_values(error: BaseException) -> str:
+    """Like `explain`, but with nothing that may hold a value of a record.
+
+    What Postgres says of a violated constraint has names only, so it is kept; any other message may
+    quote the value. Detail and hint may quote the row.
+    """
+    sqlstate = sqlstate_of(error)
+    if isinstance(error, asyncpg.DataError) and not sqlstate:
+        return "a value does not fit its type"
+    if not sqlstate:
+        return explain(error)
+    if sqlstate.startswith(("23", "44")):
+        text = getattr(error, "message", None) or rule_for(sqlstate).reason
+    else:
+        text = rule_for(sqlstate).reason
+    fields = ("table", "column", "constraint", "data_type")
+    names = [
+        f"{field.replace('_', ' ')} {name}"
+        for field in fields
+        if (name := getattr(error, f"{field}_name", None))
+    ]
+    return f"{text} ({'; '.join([f'SQLSTATE {sqlstate}', *names])})"

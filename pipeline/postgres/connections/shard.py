@@ -44,6 +44,8 @@ class Shard:
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
         self.limiter = Limiter(config.connections, handled=handled)
+        self.mended: Callable[[], Awaitable[object]] | None = None
+        """Raises what stopped the shard, if it can be asked without a record."""
         self._pool = Connections(config.dsn, session)
         self._connections = config.connections
         self._apply_seconds = metrics.apply_seconds.labels(config.name)
@@ -82,13 +84,36 @@ class Shard:
     async def serve(self) -> None:
         """Keep the breaker; when cancelled, close the connections. Runs until cancelled."""
         try:
-            await self.breaker.watch(lambda: self.run(lambda c: c.fetchval("select 1")))
+            await self.breaker.watch(self._ask)
         finally:
             # Shielded: an open connection would be left to the server's keepalive. Each close is
             # bounded by `bridge.CLOSE_SECONDS`.
             with trio.CancelScope(shield=True):
                 await cross(self._pool.close)
 
+    async def _ask(self) -> None:
+        """Raise if the shard does not answer, or if what stopped it is not mended."""
+        await self.run(_answers)
+        if self.breaker.stopped is not None and self.mended is not None:
+            await self.mended()
+
     def drop_idle(self) -> None:
         """The server is gone: connections that seem idle are broken too."""
         self._pool.terminate_idle()
+
+
+class ReadOnlyServer(Exception):
+    """The server that the address leads to takes no writes."""
+
+
+async def _answers(connection: Connection) -> None:
+    """Ask whether the server can be written.
+
+    A session keeps the default that it began with; so a connection that can't write is not kept:
+    what is raised here is none of Postgres's errors.
+
+    Raises:
+        ReadOnlyServer: it can't.
+    """
+    if await connection.fetchval("select current_setting('transaction_read_only')::boolean"):
+        raise ReadOnlyServer("the server is read-only")

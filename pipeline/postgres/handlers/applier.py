@@ -85,6 +85,11 @@ class HandlerApplier:
             raise failure
         return len(records)
 
+    async def probe(self) -> bool:
+        """See `Transactions.probe`: a handler without records does nothing. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return False
+
     async def _call(self, transaction: Transaction, records: Sequence[Record]) -> None:
         """Call the handler, run after run; what it raises ends the transaction.
 

@@ -41,6 +41,22 @@ class SinkApplier:
             raise fenced(lease)
         return sum(write.rows for write in writes)
 
+    async def probe(self) -> bool:
+        """See `Transactions.probe`. A checkpoint."""
+        await self._shard.run(self._probe)
+        return True
+
+    async def _probe(self, connection: Connection) -> None:
+        """Run each statement without its ledger over null arrays, which have no rows; roll back."""
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            for statement in self._statements.plain.values():
+                prepared = await connection.prepare(statement)
+                await prepared.fetch(*[None] * len(prepared.get_parameters()))
+        finally:
+            await transaction.rollback()
+
     async def _apply(
         self, connection: Connection, fence: tuple[Any, ...] | None, writes: list[Write]
     ) -> bool:

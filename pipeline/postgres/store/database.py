@@ -37,6 +37,13 @@ class Transactions(Protocol):
             Fenced: the lease is void; nothing was written.
         """
 
+    async def probe(self) -> bool:
+        """Run the statement of `write` over no rows; False if there is none, as of a handler.
+
+        So permissions, names and syntax are checked and no value is touched: what it raises is no
+        record's fault.
+        """
+
     async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
         """Note offsets as decided without data: their records are among the dead letters.
 
@@ -73,6 +80,9 @@ class Applier(Protocol):
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         """See `Transactions.write`."""
 
+    async def probe(self) -> bool:
+        """See `Transactions.probe`."""
+
 
 class Database:
     """`Transactions` of a real shard."""
@@ -81,6 +91,7 @@ class Database:
         self.shape = applier.shape
         self.take_over = ledger.take_over
         self.write = applier.write
+        self.probe = applier.probe
         self.mark = ledger.mark
         self.resolve = ledger.resolve
         self.fold = ledger.fold

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import trio
@@ -21,7 +22,10 @@ from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
     explain,
+    explain_without_values,
+    is_away,
     judge,
+    may_pass,
     rule_for,
     sqlstate_of,
 )
@@ -41,6 +45,8 @@ class Recovery:
         sizer: is told how long transactions took.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
+        others_work: whether another shard works, so that this one may stop alone.
+        details: whether messages may hold values of records.
     """
 
     def __init__(
@@ -49,12 +55,21 @@ class Recovery:
         sizer: BatchSizer,
         backoff: Backoff,
         clock: Callable[[], float] = time.perf_counter,
+        others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
     ) -> None:
         self.now = clock
         self._shard = shard
         self._sizer = sizer
         self._backoff = backoff
+        self._others_work = others_work
+        self._details = details
         self._put_off: Counter[TopicPartition] = Counter()
+        self.successes = 0
+        """How many transactions were applied: what tells a record's fault from the schema's."""
+        self.condemned = 0
+        """How many suspect records in a row became dead letters, since one was applied."""
         metrics, name = shard.metrics, shard.name
         self._retries = partial(metrics.retries.labels, name)
         self._batch_records = metrics.batch_records.labels(name)
@@ -69,6 +84,9 @@ class Recovery:
 
     def applied(self, records: int, rows: int, seconds: float) -> None:
         """Count one transaction: ``seconds`` from its batch's start to its end."""
+        self._shard.breaker.worked()
+        self.successes += 1
+        self.condemned = 0
         self._sizer.observe(records, seconds)
         self._shard.limiter.set_slots(slow=self._sizer.slow)
         self._batch_records.observe(records)
@@ -81,28 +99,63 @@ class Recovery:
             PipelineError: no attempt can help.
         """
         verdict = judge(error)
-        if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT):
-            raise self.stop(error, doing) from error
-        sqlstate = sqlstate_of(error) or type(error).__name__
-        self._retries(sqlstate).inc()
-        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, explain(error))
-        if verdict is Verdict.IN_DOUBT or sqlstate.startswith("57P"):
+        if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT) and not may_pass(error):
+            await self.stopped(error, doing)
+            return
+        self.retried(error, doing)
+        sqlstate = sqlstate_of(error) or ""
+        if verdict is Verdict.IN_DOUBT or is_away(error) or sqlstate.startswith("57P"):
             self._shard.drop_idle()
             self._shard.breaker.trip(explain(error))
             await self._shard.breaker.wait_closed()
         else:
-            await trio.sleep(self._backoff.seconds(attempt))
+            await self.pause(attempt)
+
+    async def stopped(self, error: Exception, doing: str) -> None:
+        """Stop this shard until the cause is mended, if it has worked before and others work.
+
+        A checkpoint.
+
+        Raises:
+            PipelineError: no other shard works, or this one never did: the configuration is wrong.
+        """
+        stop = self.stop(error, doing)
+        if not self.successes or not self._others_work():
+            raise stop from error
+        self._shard.breaker.stop(str(stop))
+        await self._shard.breaker.wait_closed()
+
+    def explain(self, error: Exception) -> str:
+        """One line on what went wrong with records; without their values unless these are wanted."""
+        if self._details or judge(error) not in (Verdict.REJECT, Verdict.SUSPECT):
+            return explain(error)
+        return explain_without_values(error)
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before another attempt. A checkpoint."""
+        await trio.sleep(self._backoff.seconds(attempt))
+
+    def retried(self, error: Exception, doing: str) -> None:
+        """Count and log that something is tried again."""
+        self._retries(sqlstate_of(error) or type(error).__name__).inc()
+        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, self.explain(error))
+
+    @contextmanager
+    def waiting(self, source: TopicPartition) -> Iterator[None]:
+        """While this lasts, the partition waits for something beside its shard: see `answers`."""
+        self._put_off[source] += 1
+        try:
+            yield
+        finally:
+            self._put_off[source] -= 1
 
     async def put_off(self, failed: HandlerFailed, attempt: int) -> None:
         """Wait before a handler is called again for what it could not do. A checkpoint."""
         source, name = failed.records[0].source, type(failed.error).__name__
         self._retries(f"handler: {name}").inc()
         log.warning("%s will be tried again: %s", described(failed.records), failed)
-        self._put_off[source] += 1
-        try:
-            await trio.sleep(self._backoff.seconds(attempt))
-        finally:
-            self._put_off[source] -= 1
+        with self.waiting(source):
+            await self.pause(attempt)
 
     def stop(self, error: Exception, doing: str) -> PipelineError:
         """The error that ends the program after ``error``, which came while ``doing`` something."""

@@ -6,9 +6,14 @@ simulated one:
 - retried without end, while the shard is away or busy;
 - settled by the ledger first, where an answer was lost;
 - halved until the guilty record stands alone, where a row was refused;
+- cut into smaller parts, where it took too long or met a lock a second time; a record that fails so
+  alone waits, with the later ones of its keys, until the others are applied;
+- suspected, where the error may be a record's fault or the schema's: if the statement fails over no
+  rows too, it is the schema's. Otherwise it is halved; records that fail alone while others go
+  through are at fault, and if none goes through it is the schema's again;
 - raised, where retrying can't help.
 
-Halves are applied one after the other, so records of one key stay in order.
+Parts are applied one after the other, so records of one key stay in order.
 
 A handler's own failure says nothing of the shard, and names the records of the call that failed. So
 they are set aside and the others applied at once; then they are tried again, with a wait that grows.
@@ -19,6 +24,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import asyncpg
 
 from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
@@ -27,17 +35,32 @@ from pipeline.postgres.connections.errors import (
     Verdict,
     explain,
     judge,
+    may_be_too_large,
+    may_pass,
     sqlstate_of,
 )
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
+from pipeline.postgres.store.parts import Held, around, halves, held_up, pieces
 from pipeline.postgres.store.recovery import Recovery, described
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
+
+Part: TypeAlias = tuple[Sequence[Record], int]
+"""Records to be applied in one transaction, and how often they were tried."""
+
+SUSPECTS = 20
+"""So many records that failed alone, and none that went through: the rest is not tried one by one."""
+
+LONE_SUSPECTS = 3
+"""So many records in a row that failed, and none that went through: it is the schema's fault."""
+
+PASSING_ATTEMPTS = 4
+"""How often an internal error of the server is tried again before a record is suspected."""
 
 
 class ShardPartition:
@@ -75,6 +98,12 @@ class ShardPartition:
         self._sizer = sizer
         self._recovery = recovery
         self._dead_letters = dead_letters
+        self._keeping = 0  # writers that wait for the dead letter topic
+
+    @property
+    def waits_for(self) -> str:
+        """See `PartitionStore.waits_for`."""
+        return "the dead letter topic" if self._keeping else "a transaction in the database"
 
     @property
     def lease(self) -> Lease:
@@ -119,29 +148,40 @@ class ShardPartition:
             return False
 
     async def _apply(self, writer: int, records: Sequence[Record]) -> None:
-        """Until all are decided. What a handler can't do yet waits until the others are."""
-        todo: list[tuple[Sequence[Record], int]] = [(records, 1)]  # parts; the next one is last
+        """Until all are decided. What can't be done yet waits until the others are."""
+        todo: list[Part] = [(records, 1)]  # the next one is last
         held: set[int] = set()  # offsets
-        waits = 0
+        suspects: list[Held] = []
+        waits, successes = 0, self._recovery.successes
         while todo or held:
             if not todo:
-                todo, held = [([r for r in records if r.offset in held], 1)], set()
+                held -= await self._judged(writer, suspects, successes)
+                todo = [([r for r in records if r.offset in held], 1)] if held else []
+                held, suspects, successes = set(), [], self._recovery.successes
+                continue
             part, attempts = todo.pop()
             outcome = await self._decide(writer, part, attempts)
             if isinstance(outcome, HandlerFailed):
-                rest = [*part, *(r for other, _ in reversed(todo) for r in other)]
-                held |= _held_up(rest, outcome.records)
-                rest = [record for record in rest if record.offset not in held]
-                todo = [(rest, attempts)] if rest else []
+                todo = _set_aside([*todo, (part, attempts)], outcome.records, held)
                 await self._recovery.put_off(outcome, waits)
                 waits += 1
+            elif isinstance(outcome, Held):
+                todo = _set_aside([*todo, (part, attempts)], [outcome.record], held)
+                if outcome.suspected:
+                    suspects.append(outcome)
+                elif not todo:
+                    await self._recovery.pause(waits)
+                    waits += 1
+                if len(suspects) >= SUSPECTS and self._recovery.successes == successes:
+                    held |= {record.offset for left, _ in todo for record in left}
+                    todo = []
             else:
                 todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
 
     async def _decide(
         self, writer: int, records: Sequence[Record], attempts: int
-    ) -> Sequence[Sequence[Record]] | HandlerFailed:
-        """Apply records or keep them; or tell what to do instead: smaller parts, or to call later."""
+    ) -> Sequence[Sequence[Record]] | HandlerFailed | Held:
+        """Apply records or keep them; or tell what to do instead: smaller parts, or to wait."""
         attempt, in_doubt = 0, False
         while True:
             await self._shard.breaker.wait_closed()
@@ -164,9 +204,70 @@ class ShardPartition:
                     if verdict is Verdict.RETRY:
                         return error
                     guilty = error.records
+                if not in_doubt and (split := await self._split(records, error, attempts, attempt)):
+                    return split
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
                 await self._recovery.failed(error, attempt, f"applying {described(guilty)}")
                 attempt += 1
+
+    async def _split(
+        self, records: Sequence[Record], error: Exception, attempts: int, attempt: int
+    ) -> Sequence[Sequence[Record]] | Held | None:
+        """Smaller parts, or a record to hold, for an error that may have to do with the records.
+
+        None: the same is to be tried again, or is no record's fault.
+        """
+        suspected = judge(error) is Verdict.SUSPECT
+        if suspected:
+            if may_pass(error) and attempt < PASSING_ATTEMPTS:
+                return None
+            if await self._is_the_schemas(error):
+                return None
+        elif not may_be_too_large(error) or attempts + attempt < 2:
+            return None
+        self._recovery.retried(error, f"applying {described(records)} in smaller parts")
+        if len(records) == 1:
+            return Held(records[0], error, attempts + attempt, suspected)
+        return halves(records) if suspected else pieces(records)
+
+    async def _is_the_schemas(self, error: Exception) -> bool:
+        """Whether the statement fails in the same way over no rows, so that no record is at fault."""
+        try:
+            await self._database.probe()
+        except asyncpg.PostgresError as same:
+            return sqlstate_of(same) == sqlstate_of(error)
+        except (OSError, asyncpg.InterfaceError):
+            return False  # what becomes of the next attempt, tells
+        return False
+
+    async def _judged(self, writer: int, suspects: Sequence[Held], successes: int) -> set[int]:
+        """Keep suspect records, if it is they that are at fault; return the offsets of those.
+
+        A record that fails alone is at fault if others went through since ``successes``. If none
+        did, it can't be known: so few of them are taken for guilty, and of more it is the schema's
+        fault.
+
+        Raises:
+            PipelineError: it is the schema's or the server's fault.
+        """
+        passed = self._recovery.successes > successes
+        if not passed and suspects:
+            known = self._recovery.successes or await self._has_probe()
+            if not known or self._recovery.condemned + len(suspects) >= LONE_SUSPECTS:
+                first = suspects[0]
+                doing = f"applying {described([each.record for each in suspects])}"
+                await self._recovery.stopped(first.error, doing)
+                return set()
+            self._recovery.condemned += len(suspects)
+        for each in suspects:
+            await self._reject(writer, each.record, self._reason(each.error, each.attempts))
+        return {each.record.offset for each in suspects}
+
+    async def _has_probe(self) -> bool:
+        try:
+            return await self._database.probe()
+        except Exception:
+            return True
 
     async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
         lease = self._leases[writer]
@@ -181,22 +282,26 @@ class ShardPartition:
         self, writer: int, records: Sequence[Record], error: Exception, attempts: int
     ) -> Sequence[Sequence[Record]]:
         """A record is at fault: parts of them to find it in, until it stands alone and is kept."""
-        cause: Exception = error
-        if isinstance(error, HandlerFailed):
-            cause = error.error
-            if len(error.records) < len(records):
-                return _around(records, error.records)
+        if isinstance(error, HandlerFailed) and len(error.records) < len(records):
+            return around(records, error.records)
         if len(records) > 1:
-            middle = len(records) // 2
-            return records[:middle], records[middle:]
-        rejection = DeadLetterReason(
-            explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
-        )
-        await self._reject(writer, records[0], rejection)
+            return halves(records)
+        await self._reject(writer, records[0], self._reason(error, attempts))
         return ()
 
+    def _reason(self, error: Exception, attempts: int) -> DeadLetterReason:
+        cause = error.error if isinstance(error, HandlerFailed) else error
+        return DeadLetterReason(
+            self._recovery.explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
+        )
+
     async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
-        await self._dead_letters.put(record, rejection)
+        self._keeping += 1
+        try:
+            with self._recovery.waiting(record.source):
+                await self._dead_letters.put(record, rejection)
+        finally:
+            self._keeping -= 1
         self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
         attempt = 0
         while True:
@@ -212,21 +317,8 @@ class ShardPartition:
                 attempt += 1
 
 
-def _around(records: Sequence[Record], run: Sequence[Record]) -> list[Sequence[Record]]:
-    """What stands before a run, the run, and what stands after it; none of them empty."""
-    start = next(place for place, record in enumerate(records) if record is run[0])
-    end = start + len(run)
-    return [part for part in (records[:start], records[start:end], records[end:]) if part]
-
-
-def _held_up(records: Sequence[Record], run: Sequence[Record]) -> set[int]:
-    """The offsets of a run, and of those after it that must not be applied before it."""
-    keys: set[object] = set()
-    offsets: set[int] = set()
-    first = run[0].offset
-    for record in records:
-        own = record.ordering if type(record.ordering) is tuple else (record.ordering,)
-        if record.offset == first or not keys.isdisjoint(own):
-            keys.update(own)
-            offsets.add(record.offset)
-    return offsets | {record.offset for record in run}
+def _set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
+    """Hold a run, and what must not be applied before it; return what is left of the parts."""
+    held |= held_up([record for part, _ in reversed(todo) for record in part], run)
+    left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
+    return [(part, attempts) for part, attempts in left if part]

@@ -36,6 +36,7 @@ class ShardStore:
         sizer: how large batches are.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
+        others_work, details: see `Recovery`.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class ShardStore:
         sizer: BatchSizer,
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.perf_counter,
+        others_work: Callable[[], bool] = lambda: False,
+        *,
+        details: bool = False,
     ) -> None:
         self._shard = shard
         self._connect = connect
@@ -53,7 +57,8 @@ class ShardStore:
         self._database: Transactions | None = None
         self._dead_letters = dead_letters
         self._sizer = sizer
-        self._recovery = Recovery(shard, sizer, backoff, clock)
+        self._recovery = Recovery(shard, sizer, backoff, clock, others_work, details=details)
+        shard.mended = self._probe
         self._partitions: dict[Claim, ShardPartition] = {}  # as they were taken over last
 
     async def open(self, claim: Claim) -> ShardPartition:
@@ -79,6 +84,10 @@ class ShardStore:
     def snapshot(self) -> ShardSnapshot:
         """The shard as it is now."""
         return self._shard.snapshot()
+
+    async def _probe(self) -> None:
+        if self._database is not None:
+            await self._database.probe()
 
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""

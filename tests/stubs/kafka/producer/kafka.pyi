@@ -1,10 +1,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kafka.cluster import ClusterMetadata
 from kafka.producer.future import FutureRecordMetadata
 
 class KafkaProducer:
     DEFAULT_CONFIG: Mapping[str, Any]
+    _metadata: ClusterMetadata
+    _sender: Any
     def __init__(self, **configs: Any) -> None: ...
     def abort_transaction(self) -> None: ...
     def begin_transaction(self) -> None: ...
