@@ -31,6 +31,8 @@ Merge = Literal["last", "first", "add", "max", "min", "coalesce", "jsonb"]
 Mode = Literal["insert", "upsert", "update"]
 Tombstone = Literal["ignore", "delete"]
 Scope = Literal["key", "batch"]
+Unit = Literal["s", "ms", "us", "ns", "days"]
+Encoding = Literal["hex", "base64"]
 
 
 def _default_owner() -> str:
@@ -77,11 +79,16 @@ class RecordsConfig:
 
 @frozen
 class ColumnConfig:
-    """A column of the table: the path it is read from, and how a newer value meets an older one."""
+    """A column of the table: the path it is read from, and how a newer value meets an older one.
+
+    The unit says what numbers count in a column of times; the encoding, how bytes are written.
+    """
 
     name: str
     source: str = field(metadata=by(PATH, key="from"))
     merge: Merge = field(default="last", metadata=by(choice(*get_args(Merge))))
+    unit: Unit | None = field(default=None, metadata=by(choice(*get_args(Unit))))
+    encoding: Encoding | None = field(default=None, metadata=by(choice(*get_args(Encoding))))
 
 
 @frozen

@@ -9,10 +9,10 @@ from operator import attrgetter
 from typing import Any
 
 import attrs
-import orjson
+import msgspec
 
 from pipeline.records.record import Record, offset_of
-from pipeline.records.rows import Row
+from pipeline.records.rows import Digits, Row
 
 Getter = Callable[[Record], Any]
 """A function from a record to one of its values; None if the record does not have it."""
@@ -94,6 +94,9 @@ def _from_value(steps: tuple[str, ...]) -> Getter:
     return lambda record: _walk(record.document, steps)
 
 
+_DECODER = msgspec.json.Decoder(float_hook=Digits)
+
+
 def _from_key(steps: tuple[str, ...]) -> Getter:
     def text(record: Record) -> str | None:
         key = record.raw.key
@@ -104,8 +107,8 @@ def _from_key(steps: tuple[str, ...]) -> Getter:
         if key is None:
             return None
         try:
-            return _walk(orjson.loads(key), steps)
-        except orjson.JSONDecodeError:
+            return _walk(_DECODER.decode(key), steps)
+        except (ValueError, RecursionError):
             return None
 
     return inside if steps else text

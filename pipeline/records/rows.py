@@ -5,7 +5,8 @@ the whole value would make a dictionary per record, with every name and every va
 compiles a decoder for the fields that are read; the rest of the value is only skipped over.
 
 Fields that go into a JSON column as they are need not even be decoded: they stay text, with every
-digit that was produced.
+digit that was produced. So do numbers with a fraction or an exponent, as `Digits`: what they are to
+become, the column that they go into knows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,17 @@ from typing import Any, ClassVar
 
 import attrs
 import msgspec
+
+
+class Digits(str):
+    """A number with a fraction or an exponent, as it was written: ``1.10`` is not ``1.1``."""
+
+    __slots__ = ()
+
+
+def plain(value: Any) -> Any:
+    """Return a number that was kept as `Digits` as a float, so that 1.0 and 1 are one ordering key."""
+    return float(value) if type(value) is Digits else value
 
 
 @attrs.frozen
@@ -71,6 +83,6 @@ def row_parser(shape: Shape) -> Callable[[bytes], Row]:
     """Return a function from JSON to a row.
 
     The function raises ValueError if the value is not a JSON object, and RecursionError if it nests
-    too deep. Whole numbers keep all their digits, whatever their size.
+    too deep. Whole numbers keep all their digits, whatever their size; other numbers are `Digits`.
     """
-    return msgspec.json.Decoder(row_type(shape)).decode
+    return msgspec.json.Decoder(row_type(shape), float_hook=Digits).decode

@@ -169,7 +169,7 @@ def test_rows_of_a_shape_and_of_the_ordering_key_behind_it() -> None:
     (record,) = decode(SOURCE, [Raw(0, b"k", b'{"id":7,"a":[1, 2],"not a name":2.50,"x":{}}')])
     assert (record.ordering, reason_of(record)) == (7, "")
     assert bytes(record.document.get("a")) == b"[1, 2]"
-    assert msgspec.structs.astuple(record.document)[1:] == (2.5, 7)
+    assert msgspec.structs.astuple(record.document)[1:] == ("2.50", 7)
 
 
 def test_a_value_without_columns_may_be_anything_in_json() -> None:

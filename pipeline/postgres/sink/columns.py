@@ -12,13 +12,14 @@ record of the batch would have covered it. What Postgres casts, it can only judg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from pipeline.config.model import ColumnConfig
 from pipeline.postgres.connections.errors import RowError
-from pipeline.postgres.sink import values
+from pipeline.postgres.sink import binary, times, values
 from pipeline.postgres.sink.catalog import Column
 from pipeline.postgres.sink.merges import FLOATS, INTEGERS, MERGES, TEXTS, Fold, Merge, either
 from pipeline.records.path import Getter, Path
@@ -117,7 +118,9 @@ class SinkColumn:
         Text is left to the assignment: an explicit cast to ``varchar(n)`` would cut it short.
         """
         name = f"u.{quote(self.name)}"
-        if self.array == self.type or self.base in TEXTS | {"bpchar"}:
+        if self.base == "bpchar":  # without a length, which would cut; compared as char(n) is
+            return f"{name}::bpchar"
+        if self.array == self.type or self.base in TEXTS:
             return name
         return f"{name}::{self.type}"
 
@@ -169,7 +172,7 @@ def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> S
     """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
     path = Path.parse(config.source)
     merge = MERGES[config.merge]
-    array, convert, encode = _transport(column, merge, path, key)
+    array, convert, encode = _transport(config, column, path, key)
     return SinkColumn(
         name=config.name,
         path=path,
@@ -184,29 +187,59 @@ def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> S
 
 
 def _transport(
-    column: Column, merge: Merge, path: Path, key: bool
+    config: ColumnConfig, column: Column, path: Path, key: bool
 ) -> tuple[str, Convert | None, Convert | None]:
     """How values of a column travel: the array's type, what parses them, what encodes them.
 
     Those of a primary key are parsed too, where one value can be written in several ways: rows that
     are one to Postgres must be one here.
     """
-    base, compared = column.base, merge.parsed
+    base, parsed = column.base, MERGES[config.merge].parsed or key
     if base in ("json", "jsonb"):
-        if merge.name == "jsonb":
+        if config.merge == "jsonb":
             return "text", values.json_object, values.as_json
         return ("text", None, values.as_json) if key else ("text", values.json_text, None)
-    if column.category == "A":
-        return "text", None, values.as_array
+    if column.element is not None:
+        element = _textual(config, column.element)
+        return "text", None, values.array_of(element, column.delimiter)
     if base in ARRAYS and not path.is_text:
-        check = values.integer if base in INTEGERS else values.number
+        if base in FLOATS:
+            return ARRAYS[base], values.number, None
         # A key's values are all there after folding, and are looked at one by one before it.
-        return (ARRAYS[base], None, check) if key else (ARRAYS[base], check, None)
+        return (ARRAYS[base], None, values.integer) if key else (ARRAYS[base], values.integer, None)
     if base == "bool" and not path.is_text:
         return "boolean", values.boolean, None
-    if not (compared or key) or base not in PARSED:
-        return "text", None, values.as_text
-    return PARSED[base]
+    if parsed and base in PARSED:
+        return _parsed(config, column)
+    text = _textual(config, base)
+    return ("text", text, None) if key or text is not values.as_text else ("text", None, text)
+
+
+def _textual(config: ColumnConfig, base: str) -> Callable[[Any], str]:
+    """What makes the text of a value, for a type that Postgres reads from text."""
+    if base in times.TIMES:
+        if config.unit is not None:
+            return times.counted(base, config.unit)
+        return times.date_text if base in times.SINCE_EPOCH else times.time_text
+    if base == "bytea":
+        return binary.base64 if config.encoding == "base64" else binary.hexadecimal
+    if base in ("json", "jsonb"):
+        return values.as_json
+    return values.unpadded if base == "bpchar" else values.as_text
+
+
+def _parsed(config: ColumnConfig, column: Column) -> tuple[str, Convert | None, Convert | None]:
+    """How values travel that are compared or added here."""
+    array, parse, encode = PARSED[column.base]
+    if column.precision_and_scale is not None:
+        return array, values.decimal_of(*column.precision_and_scale), encode
+    if config.unit is not None and parse is not None:
+        return array, _through(times.counted(column.base, config.unit), parse), encode
+    return array, parse, encode
+
+
+def _through(first: Convert, then: Convert) -> Convert:
+    return lambda value: then(value if isinstance(value, datetime) else first(value))
 
 
 def converted(column: SinkColumn, value: Any) -> Any:

@@ -26,7 +26,6 @@ from pipeline.postgres.sink.catalog import Table
 from pipeline.postgres.sink.columns import (
     SinkColumn,
     converted,
-    quote,
     shape_of,
     sink_column,
 )
@@ -48,7 +47,7 @@ class Sink:
 
     def __init__(self, config: SinkConfig, table: Table) -> None:
         self.mode = config.mode
-        self.table = ".".join(quote(part) for part in table.name.split("."))
+        self.table = table.sql
         self.columns = tuple(
             sink_column(column, table.columns[column.name], key=column.name in config.primary_key)
             for column in config.columns

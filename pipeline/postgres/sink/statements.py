@@ -59,7 +59,9 @@ def _into(sink: Sink, fence: str, first: int) -> str:
 
 
 def _insert(sink: Sink, fence: str, first: int) -> str:
-    return f"{_into(sink, fence, first)}\non conflict do nothing"
+    """What is there already stays; a conflict with another unique index is a record's mistake."""
+    target = f" ({_names(sink.primary_key)})" if sink.primary_key else ""
+    return f"{_into(sink, fence, first)}\non conflict{target} do nothing"
 
 
 def _upsert(sink: Sink, fence: str, first: int) -> str:
