@@ -26,8 +26,10 @@ class Digits(str):
 
 
 def plain(value: Any) -> Any:
-    """Return a number that was kept as `Digits` as a float, so that 1.0 and 1 are one ordering key."""
-    return float(value) if type(value) is Digits else value
+    """Return a value as an ordering key has it: 1.0 and 1 are one, and what is absent is None."""
+    if type(value) is Digits:
+        return float(value)
+    return None if value is msgspec.UNSET else value
 
 
 @attrs.frozen
@@ -50,13 +52,13 @@ class Shape:
 
 
 class Row(msgspec.Struct, gc=False):
-    """The fields of one object; None for one that is missing. `msgspec.structs.astuple` gives all."""
+    """The fields of one object; UNSET for one that is absent. `msgspec.structs.astuple` gives all."""
 
     attributes: ClassVar[Mapping[str, str]]
     """Field → attribute: the name of a field may be any text, that of an attribute may not."""
 
     def get(self, field: str) -> Any:
-        """Return the value of a field of the shape."""
+        """Return the value of a field of the shape; UNSET if it is absent."""
         return getattr(self, self.attributes[field])
 
 
@@ -67,7 +69,7 @@ def row_type(shape: Shape) -> type[Row]:
     made = msgspec.defstruct(
         "Row",
         [
-            (name, msgspec.Raw if field in shape.texts else Any, None)
+            (name, msgspec.Raw if field in shape.texts else Any, msgspec.UNSET)
             for field, name in attributes.items()
         ],
         bases=(Row,),

@@ -13,7 +13,12 @@ select a.attname as name, format_type(a.atttypid, -1) as type, t.typcategory::te
        b.typname as base, a.attnotnull as not_null,
        a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated,
        e.typname as element, coalesce(e.typdelim::text, ',') as delimiter, b.typmod as modifier,
-       coalesce(c.collisdeterministic, true) as deterministic
+       coalesce(c.collisdeterministic, true) as deterministic, format_type(b.oid, -1) as plain_type,
+       a.atttypid || ' ' || a.atttypmod as identity, a.attidentity = 'a' as always_identity,
+       case when a.attidentity <> '' then format('nextval(%L::regclass)',
+                pg_get_serial_sequence($1::text::regclass::text, a.attname))
+            else coalesce(pg_get_expr(f.adbin, f.adrelid), pg_get_expr(t.typdefaultbin, 0), 'null')
+       end as default
 from pg_attribute a join pg_type t on t.oid = a.atttypid
      join lateral (  -- the type itself, or what a domain is made of, however many are between
          with recursive d as (
@@ -24,6 +29,7 @@ from pg_attribute a join pg_type t on t.oid = a.atttypid
              from d join pg_type n on n.oid = d.typbasetype where d.typtype = 'd')
          select * from d where typtype <> 'd') b on true
      left join pg_type e on t.typcategory = 'A' and e.oid = b.typelem
+     left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
      left join pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 _UNIQUE = """\
@@ -45,6 +51,10 @@ class Column:
         delimiter: what stands between the elements.
         modifier: the type's modifier, which holds precision and scale; -1: it has none.
         deterministic: whether texts are equal only if their bytes are.
+        plain_type: the type as SQL writes it, or that under a domain.
+        identity: the type's number and modifier, which change if the type does.
+        always_identity: whether it is ``generated always as identity``.
+        default: SQL of the value that a new row gets if none is given.
     """
 
     name: str
@@ -58,6 +68,10 @@ class Column:
     delimiter: str = ","
     modifier: int = -1
     deterministic: bool = True
+    plain_type: str = ""
+    identity: str = ""
+    always_identity: bool = False
+    default: str = "null"
 
     @property
     def precision_and_scale(self) -> tuple[int, int] | None:
@@ -70,17 +84,28 @@ class Column:
 
 @attrs.frozen
 class Table:
-    """A table: its name as configured, and as SQL writes it, with its schema and quoted."""
+    """A table as the catalog has it.
+
+    Attributes:
+        name: as configured.
+        unique: the columns of each of its unique indexes.
+        sql: its name with its schema, quoted where SQL needs it.
+        kind: a table, a view, …, as ``pg_class.relkind`` has it.
+        mergeable: whether it can be the target of MERGE.
+    """
 
     name: str
     columns: Mapping[str, Column]
     unique: Sequence[frozenset[str]]
     sql: str = ""
     kind: str = "r"
+    mergeable: bool = True
 
 
 _TABLE = """\
-select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as sql, c.relkind::text as kind
+select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as sql, c.relkind::text as kind,
+       (c.relkind in ('r', 'p') and not c.relhasrules)
+           or (c.relkind = 'v' and current_setting('server_version_num')::int >= 170000) as mergeable
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)"""
 
 
@@ -101,4 +126,5 @@ async def read_table(connection: Connection, name: str) -> Table | None:
         tuple(frozenset(row["columns"]) for row in unique),
         table["sql"],
         table["kind"],
+        table["mergeable"],
     )

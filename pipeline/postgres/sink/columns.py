@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+from msgspec import UNSET, UnsetType
 
 from pipeline.config.model import ColumnConfig
 from pipeline.postgres.connections.errors import RowError
@@ -50,6 +51,9 @@ PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
 }
 """What is compared here, not by Postgres alone: array, parser, encoder."""
 
+EXACT = frozenset(PARSED) - {"float4"} | {"bool", "bpchar", "bytea"}
+"""The types whose equal values are equal here too, if their collation is deterministic."""
+
 _NEVER: frozenset[type] = frozenset()
 UNCHANGED: Mapping[Convert, frozenset[type]] = {
     values.as_text: frozenset({str, type(None)}),
@@ -79,6 +83,10 @@ class SinkColumn:
         array: the type of the array that its values are read into, without ``[]``.
         convert: applied to what is not None before it is folded and sent; None: as it is.
         encode: applied after folding; None: as it is.
+        missing: what a record without the field does.
+        default: SQL of a new row's value if the field is absent and kept so.
+        identity: the type's number and modifier in the catalog.
+        exact: whether Postgres holds equal what is equal here, and nothing else.
     """
 
     name: str
@@ -90,6 +98,15 @@ class SinkColumn:
     array: str
     convert: Convert | None
     encode: Convert | None
+    missing: str = "null"
+    default: str = "null"
+    identity: str = ""
+    exact: bool = True
+
+    @property
+    def keeps(self) -> bool:
+        """Whether an absent field leaves the stored value, or the default of a new row, alone."""
+        return self.missing == "keep"
 
     @property
     def field(self) -> str | None:
@@ -129,19 +146,29 @@ class SinkColumn:
         name = quote(self.name)
         return self.merge.merged(f"{stored}.{name}", f"{newer}.{name}", self.base)
 
-    def parsed(self, found: Sequence[Any]) -> Sequence[Any]:
-        """Values as they were decoded → as they are folded.
+    def parsed(self, found: Sequence[Any]) -> tuple[Sequence[Any], bool]:
+        """Values as they were decoded → as they are folded, and whether one is absent and kept so.
 
         Raises:
             RowError: one can't be converted.
         """
+        kinds = set(map(type, found))
+        absent = UnsetType in kinds
+        if absent:
+            found = self._without_absent(found)
+            absent = self.keeps
         convert = self.convert
-        if convert is None or _unchanged(convert, found):
-            return found
+        if convert is None or UNCHANGED.get(convert, _NEVER).issuperset(kinds):
+            return found, absent
         try:
-            return [None if value is None else convert(value) for value in found]
+            return [v if v is None or v is UNSET else convert(v) for v in found], absent
         except (ValueError, TypeError, OverflowError) as error:
             raise RowError(f"column {self.name}: {error}") from error
+
+    def _without_absent(self, found: Sequence[Any]) -> Sequence[Any]:
+        if self.missing == "reject":
+            raise RowError(f"column {self.name}: {self.path.text} is missing")
+        return found if self.keeps else [None if value is UNSET else value for value in found]
 
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
@@ -168,21 +195,30 @@ def shape_of(columns: Iterable[SinkColumn]) -> Shape:
     return Shape(tuple(readers), frozenset(name for name, texts in readers.items() if all(texts)))
 
 
-def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
-    """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
+def sink_column(
+    config: ColumnConfig, column: Column, *, key: bool = False, missing: str = "keep"
+) -> SinkColumn:
+    """The column as configured and as the catalog has it.
+
+    ``key``: it is of the primary key; ``missing``: what the sink says of absent fields.
+    """
     path = Path.parse(config.source)
     merge = MERGES[config.merge]
     array, convert, encode = _transport(config, column, path, key)
     return SinkColumn(
         name=config.name,
         path=path,
-        getter=path.getter(),
+        getter=path.finder(),
         merge=merge,
         base=column.base,
-        type=column.type,
+        type=column.plain_type or column.type,
         array=array,
         convert=convert,
         encode=encode,
+        missing="null" if key else config.missing or missing,
+        default=column.default,
+        identity=column.identity,
+        exact=column.base in EXACT and column.deterministic,
     )
 
 
@@ -248,7 +284,7 @@ def converted(column: SinkColumn, value: Any) -> Any:
     Raises:
         RowError: it can't be converted; the message names the column and the value.
     """
-    if value is None or column.convert is None:
+    if value is None or value is UNSET or column.convert is None:
         return value
     try:
         return column.convert(value)

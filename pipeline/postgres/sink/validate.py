@@ -18,7 +18,12 @@ def mistakes_of(sink: SinkConfig, table: Table | None) -> list[str]:
     """Return what is wrong, one sentence each; empty if the table fits."""
     if table is None:
         return [f"table {sink.table} does not exist ([sink] table)"]
-    return [*_columns(sink, table), *_primary_key(sink, table), *_left_out(sink, table)]
+    return [
+        *_columns(sink, table),
+        *_primary_key(sink, table),
+        *_left_out(sink, table),
+        *_keeps(sink, table),
+    ]
 
 
 def _columns(sink: SinkConfig, table: Table) -> Iterator[str]:
@@ -64,6 +69,19 @@ def _primary_key(sink: SinkConfig, table: Table) -> Iterator[str]:
             f"table {table.name} has no unique index on ({names}), which primary_key needs: "
             f"create unique index on {table.name} ({names})"
         )
+
+
+def _keeps(sink: SinkConfig, table: Table) -> Iterator[str]:
+    """Only MERGE can leave some columns of some rows alone."""
+    if table.mergeable or sink.mode == "insert":
+        return
+    for column in sink.columns:
+        if column.name not in sink.primary_key and (column.missing or sink.missing) == "keep":
+            yield (
+                f"column {column.name}: table {table.name} can't be written by MERGE (a view before "
+                'PostgreSQL 17, rules, or foreign), so missing = "keep" can\'t be: choose "null" or '
+                '"reject"'
+            )
 
 
 def _left_out(sink: SinkConfig, table: Table) -> Iterator[str]:

@@ -61,6 +61,10 @@ def json_text(value: Any) -> str | None:
     return None if text == "null" else text
 
 
+decode_json = msgspec.json.Decoder(float_hook=Digits).decode
+"""JSON → a value, as records' fields are decoded."""
+
+
 def as_array(
     value: Any,
     element: Callable[[Any], str] = as_text,
