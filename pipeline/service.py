@@ -44,7 +44,6 @@ from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.ledger import Ledger, NoLedger, PostgresLedger
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table
-from pipeline.postgres.sink.sink import Sink
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Applier, Database
@@ -289,7 +288,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     mistakes = mistakes_of(config.sink, table)
     if mistakes or table is None:
         raise PipelineError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
-    return SinkApplier(Sink(config.sink, table), shard, ledger)
+    return SinkApplier(config.sink, table, shard, ledger)
 
 
 def _whole(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

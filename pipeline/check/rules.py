@@ -17,8 +17,8 @@ from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.ranges import ranges_of
 
-OLDEST_SERVER = 140_000
-"""The ledger keeps offsets as multiranges, which Postgres has had since version 14."""
+OLDEST_SERVER = 150_000
+"""The sink writes by MERGE, which Postgres has had since version 15."""
 
 
 def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
@@ -114,6 +114,8 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         return
     if shard.standby:
         yield Mistake(key, f"{shard.server} is a standby, which takes no writes: name the primary")
+    if shard.version < OLDEST_SERVER:
+        yield Mistake(key, f"{shard.server} is too old: PostgreSQL 15 or later is needed")
     if config.pipeline.exactly_once:
         for problem in _ledger(shard):
             yield Mistake(key, problem)
@@ -122,8 +124,6 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
 def _ledger(shard: ShardFacts) -> Iterator[str]:
     ledger = shard.ledger
     assert ledger is not None, "a shard without a problem has been asked"
-    if shard.version < OLDEST_SERVER:
-        yield 'delivery "exactly-once" needs PostgreSQL 14 or later'
     if ledger.forbidden:
         yield (
             f"role {shard.role} may not use {', '.join(ledger.forbidden)}: grant usage on schema "

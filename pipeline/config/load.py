@@ -100,7 +100,7 @@ def _read_sink(reading: Reading, values: Mapping[str, Any]) -> SinkConfig:
         for name, value in reading.table(values, "columns", "sink.columns").items()
     )
     if "handler" in values:
-        for key in ("table", "mode", "primary_key", "columns", "tombstone"):
+        for key in ("table", "mode", "primary_key", "columns", "tombstone", "missing"):
             if key in values:
                 reading.wrong(f"sink.{key}", "has no use beside sink.handler: leave one out")
     elif "scope" in values:

@@ -32,6 +32,9 @@ Merge = Literal["last", "first", "add", "max", "min", "coalesce", "jsonb"]
 Mode = Literal["insert", "upsert", "update"]
 Tombstone = Literal["ignore", "delete"]
 Scope = Literal["key", "batch"]
+Unit = Literal["s", "ms", "us", "ns", "days"]
+Encoding = Literal["hex", "base64"]
+Missing = Literal["keep", "null", "reject"]
 
 
 def _default_owner() -> str:
@@ -78,11 +81,18 @@ class RecordsConfig:
 
 @frozen
 class ColumnConfig:
-    """A column of the table: the path it is read from, and how a newer value meets an older one."""
+    """A column of the table: the path it is read from, and how a newer value meets an older one.
+
+    The unit says what numbers count in a column of times; the encoding, how bytes are written; missing,
+    what a record without the field does (None: what the sink says).
+    """
 
     name: str
     source: str = field(metadata=by(PATH, key="from"))
     merge: Merge = field(default="last", metadata=by(choice(*get_args(Merge))))
+    unit: Unit | None = field(default=None, metadata=by(choice(*get_args(Unit))))
+    encoding: Encoding | None = field(default=None, metadata=by(choice(*get_args(Encoding))))
+    missing: Missing | None = field(default=None, metadata=by(choice(*get_args(Missing))))
 
 
 @frozen
@@ -94,6 +104,7 @@ class SinkConfig:
     primary_key: tuple[str, ...] = field(default=(), metadata=by(TEXTS))
     columns: tuple[ColumnConfig, ...] = field(default=(), metadata=by(COLUMN))
     tombstone: Tombstone = field(default="ignore", metadata=by(choice(*get_args(Tombstone))))
+    missing: Missing = field(default="keep", metadata=by(choice(*get_args(Missing))))
     handler: str | None = field(default=None, metadata=by(HANDLER))
     scope: Scope = field(default="key", metadata=by(choice(*get_args(Scope))))
 

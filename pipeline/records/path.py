@@ -9,13 +9,13 @@ from operator import attrgetter
 from typing import Any
 
 import attrs
-import orjson
+import msgspec
 
 from pipeline.records.record import Record, offset_of
-from pipeline.records.rows import Row
+from pipeline.records.rows import Digits, Row
 
 Getter = Callable[[Record], Any]
-"""A function from a record to one of its values; None if the record does not have it."""
+"""A function from a record to one of its values."""
 
 
 @attrs.frozen
@@ -79,19 +79,38 @@ class Path:
 
     def getter(self) -> Getter:
         """Return a function from a record to the value; it gives None if any step is missing."""
+        found = self.finder()
+
+        def getter(record: Record) -> Any:
+            value = found(record)
+            return None if value is msgspec.UNSET else value
+
+        return getter
+
+    def finder(self) -> Getter:
+        """Return a function from a record to the value; it gives `msgspec.UNSET` if a step is missing.
+
+        What is inside a null is null.
+        """
         return _GETTERS[self.base](self.steps)
 
 
 def _walk(document: Any, steps: Iterable[str]) -> Any:
     for step in steps:
-        if type(document) is not dict and not isinstance(document, Row):
-            return None
-        document = document.get(step)
+        if type(document) is dict:
+            document = document.get(step, msgspec.UNSET)
+        elif isinstance(document, Row):
+            document = document.get(step)
+        else:
+            return None if document is None else msgspec.UNSET
     return document
 
 
 def _from_value(steps: tuple[str, ...]) -> Getter:
     return lambda record: _walk(record.document, steps)
+
+
+_DECODER = msgspec.json.Decoder(float_hook=Digits)
 
 
 def _from_key(steps: tuple[str, ...]) -> Getter:
@@ -104,8 +123,8 @@ def _from_key(steps: tuple[str, ...]) -> Getter:
         if key is None:
             return None
         try:
-            return _walk(orjson.loads(key), steps)
-        except orjson.JSONDecodeError:
+            return _walk(_DECODER.decode(key), steps)
+        except (ValueError, RecursionError):
             return None
 
     return inside if steps else text
@@ -114,11 +133,11 @@ def _from_key(steps: tuple[str, ...]) -> Getter:
 def _from_header(steps: tuple[str, ...]) -> Getter:
     (name,) = steps
 
-    def header(record: Record) -> str | None:
+    def header(record: Record) -> Any:
         for found, value in reversed(record.raw.headers or ()):
             if found == name:
                 return None if value is None else value.decode("utf-8", "surrogateescape")
-        return None
+        return msgspec.UNSET
 
     return header
 

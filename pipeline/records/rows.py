@@ -5,7 +5,8 @@ the whole value would make a dictionary per record, with every name and every va
 compiles a decoder for the fields that are read; the rest of the value is only skipped over.
 
 Fields that go into a JSON column as they are need not even be decoded: they stay text, with every
-digit that was produced.
+digit that was produced. So do numbers with a fraction or an exponent, as `Digits`: what they are to
+become, the column that they go into knows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ from typing import Any, ClassVar
 
 import attrs
 import msgspec
+
+
+class Digits(str):
+    """A number with a fraction or an exponent, as it was written: ``1.10`` is not ``1.1``."""
+
+    __slots__ = ()
+
+
+def plain(value: Any) -> Any:
+    """Return a value as an ordering key has it: 1.0 and 1 are one, and what is absent is None."""
+    if type(value) is Digits:
+        return float(value)
+    return None if value is msgspec.UNSET else value
 
 
 @attrs.frozen
@@ -38,13 +52,13 @@ class Shape:
 
 
 class Row(msgspec.Struct, gc=False):
-    """The fields of one object; None for one that is missing. `msgspec.structs.astuple` gives all."""
+    """The fields of one object; UNSET for one that is absent. `msgspec.structs.astuple` gives all."""
 
     attributes: ClassVar[Mapping[str, str]]
     """Field → attribute: the name of a field may be any text, that of an attribute may not."""
 
     def get(self, field: str) -> Any:
-        """Return the value of a field of the shape."""
+        """Return the value of a field of the shape; UNSET if it is absent."""
         return getattr(self, self.attributes[field])
 
 
@@ -55,7 +69,7 @@ def row_type(shape: Shape) -> type[Row]:
     made = msgspec.defstruct(
         "Row",
         [
-            (name, msgspec.Raw if field in shape.texts else Any, None)
+            (name, msgspec.Raw if field in shape.texts else Any, msgspec.UNSET)
             for field, name in attributes.items()
         ],
         bases=(Row,),
@@ -71,6 +85,6 @@ def row_parser(shape: Shape) -> Callable[[bytes], Row]:
     """Return a function from JSON to a row.
 
     The function raises ValueError if the value is not a JSON object, and RecursionError if it nests
-    too deep. Whole numbers keep all their digits, whatever their size.
+    too deep. Whole numbers keep all their digits, whatever their size; other numbers are `Digits`.
     """
-    return msgspec.json.Decoder(row_type(shape)).decode
+    return msgspec.json.Decoder(row_type(shape), float_hook=Digits).decode

@@ -36,6 +36,7 @@ def catalog_column(name: str, base: str) -> Column:
     return Column(
         name=name, type=NAMES.get(base, base), base=base, category="A" if base[0] == "_" else "X",
         not_null=False, has_default=False, generated=False,
+        element=base[1:] if base[0] == "_" else None,
     )  # fmt: skip
 
 
@@ -56,7 +57,9 @@ def sink_config(
 
 def table_of(columns: Mapping[str, Declared]) -> Table:
     """The same table as the catalog would tell of it."""
-    return Table("public.t", {n: catalog_column(n, c.base) for n, c in columns.items()}, ())
+    return Table(
+        "public.t", {n: catalog_column(n, c.base) for n, c in columns.items()}, (), "public.t"
+    )
 
 
 def document_record(offset: int, key: object, document: Any) -> Record:

@@ -180,7 +180,7 @@ def test_no_password_is_shown(configured: ConfigFactory) -> None:
     ("changes", "part"),
     [
         ({"standby": True}, "is a standby"),
-        ({"version": 130009}, "needs PostgreSQL 14 or later"),
+        ({"version": 130009}, "PostgreSQL 15 or later is needed"),
         ({"ledger": LedgerFacts(None, ()), "may_create": False}, "pipeline check --ddl"),
         ({"ledger": LedgerFacts(1, ("pipeline.applied",))}, "may not use pipeline.applied"),
         ({"ledger": LedgerFacts(VERSION + 1, ())}, "made by a later pipeline"),
@@ -201,7 +201,6 @@ def test_what_a_shard_does_not_allow_is_a_mistake(
 def test_at_least_once_needs_no_ledger(configured: ConfigFactory) -> None:
     config = configured(pipeline='delivery = "at-least-once"')
     nothing: dict[str, Any] = {
-        "version": 120000,
         "ledger": LedgerFacts(None, ()),
         "may_create": False,
     }

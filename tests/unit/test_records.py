@@ -144,7 +144,8 @@ def test_both_decoders_agree(values: list[bytes | None]) -> None:
 
 def plain(document: Any) -> Any:
     """A row as the dictionary that it was read from, as far as the test's fields go."""
-    return {field: document.get(field) for field in ("a", "id")}
+    found = {field: document.get(field) for field in ("a", "id")}
+    return {field: None if value is msgspec.UNSET else value for field, value in found.items()}
 
 
 @given(payloads, st.sampled_from([["id"], ["a.b"], ["@key"], ["id", "a"], ["@key", "id.a"]]))
@@ -169,7 +170,7 @@ def test_rows_of_a_shape_and_of_the_ordering_key_behind_it() -> None:
     (record,) = decode(SOURCE, [Raw(0, b"k", b'{"id":7,"a":[1, 2],"not a name":2.50,"x":{}}')])
     assert (record.ordering, reason_of(record)) == (7, "")
     assert bytes(record.document.get("a")) == b"[1, 2]"
-    assert msgspec.structs.astuple(record.document)[1:] == (2.5, 7)
+    assert msgspec.structs.astuple(record.document)[1:] == ("2.50", 7)
 
 
 def test_a_value_without_columns_may_be_anything_in_json() -> None:

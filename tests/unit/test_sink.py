@@ -17,9 +17,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from pipeline.postgres.connections.errors import RowError
-from pipeline.postgres.sink.sink import Sink, Write
+from pipeline.postgres.sink.sink import SPARSE, Sink, Write
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
 from tests.support.records import SOURCE, Raw
@@ -95,30 +96,38 @@ class Model:
                 self.rows.pop(key, None)
             return
         arrays = [
-            [read(column.base, value) for value in array]
-            for column, array in zip(COLUMNS.values(), write.arrays, strict=True)
+            [read(column.base, None if value is UNSET else value) for value in array]
+            for column, array in zip(COLUMNS.values(), write.arrays, strict=False)
         ]
+        given = (
+            write.arrays[-1] if write.kind.endswith(SPARSE) else ["1" * len(COLUMNS)] * write.rows
+        )
         rows = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*arrays, strict=True)]
         assert len(rows) == write.rows
         keys = [row["id"] for row in rows]
         if self.mode != "insert":
             assert len(set(keys)) == len(keys), "on conflict refuses to touch a row twice"
             assert keys == sorted(keys), "sorted: or else two transactions deadlock"
-        for row in rows:
-            self.meet(row)
+        for row, digits in zip(rows, given, strict=True):
+            present = {n for n, digit in zip(COLUMNS, digits, strict=True) if digit == "1"}
+            self.meet({name: value for name, value in row.items() if name in present})
 
-    def meet(self, row: Row) -> None:
-        """One row meets the stored one of its key."""
-        stored = self.rows.get(row["id"])
+    def meet(self, given: Row) -> None:
+        """One row, of which some columns may be absent, meets the stored one of its key."""
+        stored = self.rows.get(given["id"])
+        row = (stored or dict.fromkeys(COLUMNS)) | given
         if stored is None and self.mode != "update":
             self.rows[row["id"]] = row
         elif stored is not None and self.mode != "insert":
-            self.rows[row["id"]] = merge_row(stored, row)
+            self.rows[row["id"]] = {
+                n: v if n in given else stored[n] for n, v in merge_row(stored, row).items()
+            }
 
 
 def value_at(document: Any, path: str) -> Any:
     for step in path.split("."):
-        document = document.get(step) if isinstance(document, dict) else None
+        if document is not None:
+            document = document.get(step, UNSET) if isinstance(document, dict) else UNSET
     return document
 
 
@@ -132,7 +141,8 @@ def one_at_a_time(
         key = record.key.decode()
         if record.value is not None:
             document = orjson.loads(record.value)
-            row = {n: read(c.base, value_at(document, c.source or n)) for n, c in COLUMNS.items()}
+            found = {n: value_at(document, c.source or n) for n, c in COLUMNS.items()}
+            row = {n: read(COLUMNS[n].base, v) for n, v in found.items() if v is not UNSET}
             model.meet(row | {"id": key})
         elif tombstone == "delete":
             model.rows.pop(key, None)

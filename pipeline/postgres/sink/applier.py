@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
+from enum import Enum
 from functools import partial
 from typing import Any
 
+import asyncpg
+
+from pipeline.config.model import SinkConfig
 from pipeline.postgres.connections.bridge import Connection
+from pipeline.postgres.connections.errors import RowError, Verdict, judge
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import Lease, fenced
+from pipeline.postgres.ledger.lease import KEY, Lease, fenced
 from pipeline.postgres.ledger.ledger import Ledger
+from pipeline.postgres.sink.catalog import Table, read_table
+from pipeline.postgres.sink.columns import quote
 from pipeline.postgres.sink.packing import packed
 from pipeline.postgres.sink.sink import Sink, Write
 from pipeline.postgres.sink.statements import Statements
+from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.record import Record
+
+log = logging.getLogger(__name__)
+
+RACES = 3
+"""How often a statement is tried again if another program inserts the same key at the same moment."""
+
+_NOTED = (
+    f"select exists (select from pipeline.applied where {KEY} "
+    "and offsets @> $4::text::int8multirange)"
+)
+"""Whether a transaction noted its offsets: they are in one row, also after a fold."""
+
+
+class Outcome(Enum):
+    """What became of a statement that raised nothing."""
+
+    APPLIED = "applied"
+    FENCED = "fenced"
+    OTHER_TYPES = "other types"
+    """A column's type is not the one that the statement was made for: nothing was written."""
 
 
 class SinkApplier:
-    """Applies records by the declared sink."""
+    """Applies records by the declared sink.
 
-    def __init__(self, sink: Sink, shard: Shard, ledger: Ledger) -> None:
-        self.shape = sink.shape
+    The shape is that of the first table that was read; a table whose types have changed since is read
+    by the same fields.
+    """
+
+    def __init__(self, config: SinkConfig, table: Table, shard: Shard, ledger: Ledger) -> None:
+        self._config = config
         self._shard = shard
         self._ledger = ledger
-        self._sink = sink
-        self._statements = Statements(sink)
+        self._use(table)
+        self.shape = self._sink.shape
+
+    def _use(self, table: Table) -> None:
+        self._sink = Sink(self._config, table)
+        self._statements = Statements(self._sink)
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         """See `Transactions.write`.
@@ -32,14 +70,25 @@ class SinkApplier:
         Raises:
             RowError: a record can't become a row.
         """
-        writes = list(self._sink.writes(records))
-        if not writes:  # tombstones that the sink ignores: only their offsets
-            await self._ledger.mark(lease, records)
-            return 0
-        fence = self._ledger.guard(lease, records)
-        if not await self._shard.transact(partial(self._apply, fence=fence, writes=writes)):
-            raise fenced(lease)
-        return sum(write.rows for write in writes)
+        while True:
+            sink, statements = self._sink, self._statements
+            try:
+                writes = list(sink.writes(records))
+            except RowError:
+                if await self._shard.run(partial(_has_types, statements=statements)):
+                    raise
+                await self._read_table(statements)
+                continue
+            if not writes:  # tombstones that the sink ignores: only their offsets
+                await self._ledger.mark(lease, records)
+                return 0
+            attempt = _Attempt(sink, statements, self._ledger.guard(lease, records), writes)
+            outcome = await self._shard.transact(attempt.run)
+            if outcome is Outcome.APPLIED:
+                return sum(write.rows for write in writes)
+            if outcome is Outcome.FENCED:
+                raise fenced(lease)
+            await self._read_table(statements)
 
     async def probe(self) -> bool:
         """See `Transactions.probe`. A checkpoint."""
@@ -57,23 +106,101 @@ class SinkApplier:
         finally:
             await transaction.rollback()
 
-    async def _apply(
-        self, connection: Connection, fence: tuple[Any, ...] | None, writes: list[Write]
-    ) -> bool:
-        if len(writes) == 1:
-            return await self._first(connection, fence, writes[0])
-        async with connection.transaction():
-            if not await self._first(connection, fence, writes[0]):
-                return False
-            for write in writes[1:]:
-                await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
-        return True
+    async def _read_table(self, former: Statements) -> None:
+        """Make the statements anew, unless another batch of this shard has done so meanwhile.
 
-    async def _first(
-        self, connection: Connection, fence: tuple[Any, ...] | None, write: Write
-    ) -> bool:
-        if fence is None:
-            await connection.execute(self._statements.plain[write.kind], *packed(write.arrays))
-            return True
-        statement = self._statements.guarded[write.kind]
-        return bool(await connection.fetchval(statement, *fence, *packed(write.arrays)))
+        Raises:
+            RowError: the table does not fit the sink any more.
+        """
+        if self._statements is not former:
+            return
+        assert self._config.table is not None, "the sink is a table"
+        table = await self._shard.run(partial(read_table, name=self._config.table))
+        if table is None or (mistakes := mistakes_of(self._config, table)):
+            raise asyncpg.UndefinedTableError(
+                "; ".join(mistakes if table is not None else [f"{self._config.table} is gone"])
+            )
+        log.info("table %s: the types of its columns have changed, its statements too", table.name)
+        self._use(table)
+
+
+async def _has_types(connection: Connection, statements: Statements) -> bool:
+    return bool(await connection.fetchval(f"select {statements.same_types}"))
+
+
+class _Attempt:
+    """The statements of one batch, and the ledger's parameters; None: statements go unguarded."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        statements: Statements,
+        guard: tuple[Any, ...] | None,
+        writes: Sequence[Write],
+    ) -> None:
+        self._statements = statements
+        self._guard = guard
+        self._writes = writes
+        self._key = sink.primary_key
+
+    async def run(self, connection: Connection) -> Outcome:
+        """Apply them in one transaction. On asyncio."""
+        race = 0
+        while True:
+            try:
+                return await self._apply(connection)
+            except asyncpg.UniqueViolationError as error:
+                race += 1
+                if race > RACES or not self._on_key(error):
+                    return await self._unless_types_changed(connection, error)
+            except asyncpg.PostgresError as error:
+                return await self._unless_types_changed(connection, error)
+
+    async def _apply(self, connection: Connection) -> Outcome:
+        first, *rest = self._writes
+        if not rest:
+            return await self._first(connection, first)
+        async with connection.transaction():
+            outcome = await self._first(connection, first)
+            if outcome is Outcome.APPLIED:
+                for write in rest:
+                    statement = self._statements.plain[write.kind]
+                    await connection.execute(statement, *packed(write.arrays))
+        return outcome
+
+    async def _first(self, connection: Connection, write: Write) -> Outcome:
+        of_kind = self._statements.plain if self._guard is None else self._statements.guarded
+        parameters = (*(self._guard or ()), *packed(write.arrays))
+        tag = await connection.execute(of_kind[write.kind], *parameters)
+        if tag.rpartition(" ")[2] != "0":
+            return Outcome.APPLIED
+        if self._guard is not None and await self._noted(connection):
+            return Outcome.APPLIED
+        if not await _has_types(connection, self._statements):
+            return Outcome.OTHER_TYPES
+        return Outcome.APPLIED if self._guard is None else Outcome.FENCED
+
+    async def _noted(self, connection: Connection) -> bool:
+        assert self._guard is not None, "there is a ledger to ask"
+        stream, topic_id, partition, *_, offsets = self._guard
+        return bool(await connection.fetchval(_NOTED, stream, topic_id, partition, offsets))
+
+    async def _unless_types_changed(
+        self, connection: Connection, error: asyncpg.PostgresError
+    ) -> Outcome:
+        """Postgres's verdict on a value is about the type that it was cast to.
+
+        Raises:
+            asyncpg.PostgresError: ``error``, if the types are as they were.
+        """
+        if judge(error) in (Verdict.RETRY, Verdict.IN_DOUBT) or connection.is_closed():
+            raise error
+        if await _has_types(connection, self._statements):
+            raise error
+        return Outcome.OTHER_TYPES
+
+    def _on_key(self, error: asyncpg.UniqueViolationError) -> bool:
+        """Whether two rows of one primary key met; the detail says so in every language."""
+        found = re.search(r"\((.*?)\)=\(", error.detail or "")
+        bare = found[1].replace('"', "") if found else ""
+        return bare == ", ".join(quote(column.name) for column in self._key).replace('"', "")

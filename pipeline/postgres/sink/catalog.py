@@ -10,20 +10,52 @@ from pipeline.postgres.connections.bridge import Connection
 
 _COLUMNS = """\
 select a.attname as name, format_type(a.atttypid, -1) as type, t.typcategory::text as category,
-       coalesce(b.typname, t.typname) as base, a.attnotnull as not_null,
-       a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated
-from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype
+       b.typname as base, a.attnotnull as not_null,
+       a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated,
+       e.typname as element, coalesce(e.typdelim::text, ',') as delimiter, b.typmod as modifier,
+       coalesce(c.collisdeterministic, true) as deterministic, format_type(b.oid, -1) as plain_type,
+       a.atttypid || ' ' || a.atttypmod as identity, a.attidentity = 'a' as always_identity,
+       case when a.attidentity <> '' then format('nextval(%L::regclass)',
+                pg_get_serial_sequence($1::text::regclass::text, a.attname))
+            else coalesce(pg_get_expr(f.adbin, f.adrelid), pg_get_expr(t.typdefaultbin, 0), 'null')
+       end as default
+from pg_attribute a join pg_type t on t.oid = a.atttypid
+     join lateral (  -- the type itself, or what a domain is made of, however many are between
+         with recursive d as (
+             select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, a.atttypmod as typmod,
+                    t.typtypmod
+             union all
+             select n.oid, n.typname, n.typtype, n.typbasetype, n.typelem, d.typtypmod, n.typtypmod
+             from d join pg_type n on n.oid = d.typbasetype where d.typtype = 'd')
+         select * from d where typtype <> 'd') b on true
+     left join pg_type e on t.typcategory = 'A' and e.oid = b.typelem
+     left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
+     left join pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 _UNIQUE = """\
-select array(select a.attname::text from unnest(i.indkey::int2[]) k
-             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k) as columns
+select array(select a.attname::text from unnest(i.indkey::int2[])
+             with ordinality k(attnum, place)
+             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+             where k.place <= i.indnkeyatts) as columns
 from pg_index i where i.indrelid = $1::text::regclass and i.indisunique and i.indisvalid
      and i.indpred is null and i.indexprs is null"""
 
 
 @attrs.frozen
 class Column:
-    """A column as the catalog has it; ``base`` is the type's name, or that under a domain."""
+    """A column as the catalog has it.
+
+    Attributes:
+        base: the type's name, or that under a domain.
+        element: the same of an array's elements; None: it is no array.
+        delimiter: what stands between the elements.
+        modifier: the type's modifier, which holds precision and scale; -1: it has none.
+        deterministic: whether texts are equal only if their bytes are.
+        plain_type: the type as SQL writes it, or that under a domain.
+        identity: the type's number and modifier, which change if the type does.
+        always_identity: whether it is ``generated always as identity``.
+        default: SQL of the value that a new row gets if none is given.
+    """
 
     name: str
     type: str
@@ -32,13 +64,49 @@ class Column:
     not_null: bool
     has_default: bool
     generated: bool
+    element: str | None = None
+    delimiter: str = ","
+    modifier: int = -1
+    deterministic: bool = True
+    plain_type: str = ""
+    identity: str = ""
+    always_identity: bool = False
+    default: str = "null"
+
+    @property
+    def precision_and_scale(self) -> tuple[int, int] | None:
+        """Those of a ``numeric(p,s)``; None if it takes any number. Packed as in numeric.c."""
+        if self.base != "numeric" or self.modifier < 4:
+            return None
+        packed = self.modifier - 4
+        return packed >> 16 & 0xFFFF, ((packed & 0x7FF) ^ 1024) - 1024
 
 
 @attrs.frozen
 class Table:
+    """A table as the catalog has it.
+
+    Attributes:
+        name: as configured.
+        unique: the columns of each of its unique indexes.
+        sql: its name with its schema, quoted where SQL needs it.
+        kind: a table, a view, …, as ``pg_class.relkind`` has it.
+        mergeable: whether it can be the target of MERGE.
+    """
+
     name: str
     columns: Mapping[str, Column]
     unique: Sequence[frozenset[str]]
+    sql: str = ""
+    kind: str = "r"
+    mergeable: bool = True
+
+
+_TABLE = """\
+select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as sql, c.relkind::text as kind,
+       (c.relkind in ('r', 'p') and not c.relhasrules)
+           or (c.relkind = 'v' and current_setting('server_version_num')::int >= 170000) as mergeable
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)"""
 
 
 async def read_table(connection: Connection, name: str) -> Table | None:
@@ -47,7 +115,8 @@ async def read_table(connection: Connection, name: str) -> Table | None:
     Raises:
         asyncpg.PostgresError: the name is no name, or reading the catalog failed.
     """
-    if not await connection.fetchval("select to_regclass($1) is not null", name):
+    table = await connection.fetchrow(_TABLE, name)
+    if table is None:
         return None
     columns = await connection.fetch(_COLUMNS, name)
     unique = await connection.fetch(_UNIQUE, name)
@@ -55,4 +124,7 @@ async def read_table(connection: Connection, name: str) -> Table | None:
         name,
         {row["name"]: Column(**dict(row)) for row in columns},
         tuple(frozenset(row["columns"]) for row in unique),
+        table["sql"],
+        table["kind"],
+        table["mergeable"],
     )

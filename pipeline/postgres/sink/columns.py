@@ -12,13 +12,15 @@ record of the batch would have covered it. What Postgres casts, it can only judg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
+from msgspec import UNSET, UnsetType
 
 from pipeline.config.model import ColumnConfig
 from pipeline.postgres.connections.errors import RowError
-from pipeline.postgres.sink import values
+from pipeline.postgres.sink import binary, times, values
 from pipeline.postgres.sink.catalog import Column
 from pipeline.postgres.sink.merges import FLOATS, INTEGERS, MERGES, TEXTS, Fold, Merge, either
 from pipeline.records.path import Getter, Path
@@ -49,6 +51,9 @@ PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
 }
 """What is compared here, not by Postgres alone: array, parser, encoder."""
 
+EXACT = frozenset(PARSED) - {"float4"} | {"bool", "bpchar", "bytea"}
+"""The types whose equal values are equal here too, if their collation is deterministic."""
+
 _NEVER: frozenset[type] = frozenset()
 UNCHANGED: Mapping[Convert, frozenset[type]] = {
     values.as_text: frozenset({str, type(None)}),
@@ -78,6 +83,10 @@ class SinkColumn:
         array: the type of the array that its values are read into, without ``[]``.
         convert: applied to what is not None before it is folded and sent; None: as it is.
         encode: applied after folding; None: as it is.
+        missing: what a record without the field does.
+        default: SQL of a new row's value if the field is absent and kept so.
+        identity: the type's number and modifier in the catalog.
+        exact: whether Postgres holds equal what is equal here, and nothing else.
     """
 
     name: str
@@ -89,6 +98,15 @@ class SinkColumn:
     array: str
     convert: Convert | None
     encode: Convert | None
+    missing: str = "null"
+    default: str = "null"
+    identity: str = ""
+    exact: bool = True
+
+    @property
+    def keeps(self) -> bool:
+        """Whether an absent field leaves the stored value, or the default of a new row, alone."""
+        return self.missing == "keep"
 
     @property
     def field(self) -> str | None:
@@ -117,7 +135,9 @@ class SinkColumn:
         Text is left to the assignment: an explicit cast to ``varchar(n)`` would cut it short.
         """
         name = f"u.{quote(self.name)}"
-        if self.array == self.type or self.base in TEXTS | {"bpchar"}:
+        if self.base == "bpchar":  # without a length, which would cut; compared as char(n) is
+            return f"{name}::bpchar"
+        if self.array == self.type or self.base in TEXTS:
             return name
         return f"{name}::{self.type}"
 
@@ -126,19 +146,29 @@ class SinkColumn:
         name = quote(self.name)
         return self.merge.merged(f"{stored}.{name}", f"{newer}.{name}", self.base)
 
-    def parsed(self, found: Sequence[Any]) -> Sequence[Any]:
-        """Values as they were decoded → as they are folded.
+    def parsed(self, found: Sequence[Any]) -> tuple[Sequence[Any], bool]:
+        """Values as they were decoded → as they are folded, and whether one is absent and kept so.
 
         Raises:
             RowError: one can't be converted.
         """
+        kinds = set(map(type, found))
+        absent = UnsetType in kinds
+        if absent:
+            found = self._without_absent(found)
+            absent = self.keeps
         convert = self.convert
-        if convert is None or _unchanged(convert, found):
-            return found
+        if convert is None or UNCHANGED.get(convert, _NEVER).issuperset(kinds):
+            return found, absent
         try:
-            return [None if value is None else convert(value) for value in found]
+            return [v if v is None or v is UNSET else convert(v) for v in found], absent
         except (ValueError, TypeError, OverflowError) as error:
             raise RowError(f"column {self.name}: {error}") from error
+
+    def _without_absent(self, found: Sequence[Any]) -> Sequence[Any]:
+        if self.missing == "reject":
+            raise RowError(f"column {self.name}: {self.path.text} is missing")
+        return found if self.keeps else [None if value is UNSET else value for value in found]
 
     def values(self, converted: Sequence[Any]) -> Sequence[Any]:
         """Folded values as the array to send."""
@@ -165,48 +195,87 @@ def shape_of(columns: Iterable[SinkColumn]) -> Shape:
     return Shape(tuple(readers), frozenset(name for name, texts in readers.items() if all(texts)))
 
 
-def sink_column(config: ColumnConfig, column: Column, *, key: bool = False) -> SinkColumn:
-    """The column as configured and as the catalog has it; ``key``: it is of the primary key."""
+def sink_column(
+    config: ColumnConfig, column: Column, *, key: bool = False, missing: str = "keep"
+) -> SinkColumn:
+    """The column as configured and as the catalog has it.
+
+    ``key``: it is of the primary key; ``missing``: what the sink says of absent fields.
+    """
     path = Path.parse(config.source)
     merge = MERGES[config.merge]
-    array, convert, encode = _transport(column, merge, path, key)
+    array, convert, encode = _transport(config, column, path, key)
     return SinkColumn(
         name=config.name,
         path=path,
-        getter=path.getter(),
+        getter=path.finder(),
         merge=merge,
         base=column.base,
-        type=column.type,
+        type=column.plain_type or column.type,
         array=array,
         convert=convert,
         encode=encode,
+        missing="null" if key else config.missing or missing,
+        default=column.default,
+        identity=column.identity,
+        exact=column.base in EXACT and column.deterministic,
     )
 
 
 def _transport(
-    column: Column, merge: Merge, path: Path, key: bool
+    config: ColumnConfig, column: Column, path: Path, key: bool
 ) -> tuple[str, Convert | None, Convert | None]:
     """How values of a column travel: the array's type, what parses them, what encodes them.
 
     Those of a primary key are parsed too, where one value can be written in several ways: rows that
     are one to Postgres must be one here.
     """
-    base, compared = column.base, merge.parsed
+    base, parsed = column.base, MERGES[config.merge].parsed or key
     if base in ("json", "jsonb"):
-        if merge.name == "jsonb":
+        if config.merge == "jsonb":
             return "text", values.json_object, values.as_json
         return ("text", None, values.as_json) if key else ("text", values.json_text, None)
-    if column.category == "A":
-        return "text", None, values.as_array
+    if column.element is not None:
+        element = _textual(config, column.element)
+        return "text", None, values.array_of(element, column.delimiter)
     if base in ARRAYS and not path.is_text:
-        check = values.integer if base in INTEGERS else values.number
+        if base in FLOATS:
+            return ARRAYS[base], values.number, None
         # A key's values are all there after folding, and are looked at one by one before it.
-        return (ARRAYS[base], None, check) if key else (ARRAYS[base], check, None)
+        return (ARRAYS[base], None, values.integer) if key else (ARRAYS[base], values.integer, None)
     if base == "bool" and not path.is_text:
         return "boolean", values.boolean, None
-    if not (compared or key) or base not in PARSED:
-        return "text", None, values.as_text
-    return PARSED[base]
+    if parsed and base in PARSED:
+        return _parsed(config, column)
+    text = _textual(config, base)
+    return ("text", text, None) if key or text is not values.as_text else ("text", None, text)
+
+
+def _textual(config: ColumnConfig, base: str) -> Callable[[Any], str]:
+    """What makes the text of a value, for a type that Postgres reads from text."""
+    if base in times.TIMES:
+        if config.unit is not None:
+            return times.counted(base, config.unit)
+        return times.date_text if base in times.SINCE_EPOCH else times.time_text
+    if base == "bytea":
+        return binary.base64 if config.encoding == "base64" else binary.hexadecimal
+    if base in ("json", "jsonb"):
+        return values.as_json
+    return values.unpadded if base == "bpchar" else values.as_text
+
+
+def _parsed(config: ColumnConfig, column: Column) -> tuple[str, Convert | None, Convert | None]:
+    """How values travel that are compared or added here."""
+    array, parse, encode = PARSED[column.base]
+    if column.precision_and_scale is not None:
+        return array, values.decimal_of(*column.precision_and_scale), encode
+    if config.unit is not None and parse is not None:
+        return array, _through(times.counted(column.base, config.unit), parse), encode
+    return array, parse, encode
+
+
+def _through(first: Convert, then: Convert) -> Convert:
+    return lambda value: then(value if isinstance(value, datetime) else first(value))
 
 
 def converted(column: SinkColumn, value: Any) -> Any:
@@ -215,7 +284,7 @@ def converted(column: SinkColumn, value: Any) -> Any:
     Raises:
         RowError: it can't be converted; the message names the column and the value.
     """
-    if value is None or column.convert is None:
+    if value is None or value is UNSET or column.convert is None:
         return value
     try:
         return column.convert(value)

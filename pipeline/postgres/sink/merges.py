@@ -78,7 +78,8 @@ MERGES: Mapping[str, Merge] = {
               text_sql='least({t} collate "C", {e} collate "C")',
               suits=COMPARABLE, parsed=True),
         Merge("jsonb", either(lambda older, newer: {**older, **newer}),
-              "coalesce({t} || {e}, {e}, {t})", suits=frozenset({"jsonb"})),
+              "case when jsonb_typeof({t}) = 'object' then coalesce({t} || {e}, {t}) "
+              "else coalesce({e}, {t}) end", suits=frozenset({"jsonb"})),
     )
 }  # fmt: skip
 """The rules by name; text is compared as Python compares it, by code points (collation C)."""

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import attrs
+from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
 from pipeline.config.model import SinkConfig
@@ -26,12 +27,15 @@ from pipeline.postgres.sink.catalog import Table
 from pipeline.postgres.sink.columns import (
     SinkColumn,
     converted,
-    quote,
     shape_of,
     sink_column,
 )
+from pipeline.postgres.sink.values import decode_json, json_text
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
+
+SPARSE = " sparse"
+"""Ends the kind of a statement of which some rows lack fields that are kept as they are stored."""
 
 
 @attrs.frozen
@@ -48,15 +52,23 @@ class Sink:
 
     def __init__(self, config: SinkConfig, table: Table) -> None:
         self.mode = config.mode
-        self.table = ".".join(quote(part) for part in table.name.split("."))
+        self.table = table.sql
         self.columns = tuple(
-            sink_column(column, table.columns[column.name], key=column.name in config.primary_key)
+            sink_column(
+                column,
+                table.columns[column.name],
+                key=column.name in config.primary_key,
+                missing=config.missing,
+            )
             for column in config.columns
         )
         by_name = {column.name: column for column in self.columns}
         self.primary_key = tuple(by_name[name] for name in config.primary_key)
         self.shape: Shape = shape_of(self.columns)
         """The fields that the columns read; first of all in the rows that records must hold."""
+        self.mergeable = table.mergeable
+        self.overriding = any(table.columns[name].always_identity for name in by_name)
+        self._exact_keys = all(column.exact for column in self.primary_key)
         self._deletes = config.tombstone == "delete"
         self._key_of = _key_getter(self.primary_key)
 
@@ -78,6 +90,10 @@ class Sink:
 
     def _phases(self, records: Sequence[Record]) -> Iterator[tuple[bool, list[Record]]]:
         """Records split so that each part writes a row or deletes it, and never both."""
+        if not self._exact_keys:  # two keys may be one row to Postgres: one after another
+            for deleted, run in groupby(records, key=lambda record: record.raw.value is None):
+                yield deleted, list(run)
+            return
         live: dict[Any, list[Record]] = {}
         dead: dict[Any, list[Record]] = {}
         for record in records:
@@ -105,19 +121,32 @@ class Sink:
         return Write("delete", arrays, len(keys))
 
     def _upsert(self, records: Sequence[Record]) -> Write:
-        columns = self._columns(records)
+        columns, absent = self._columns(records)
         if self.mode == "insert":
-            arrays = [c.values(found) for c, found in zip(self.columns, columns, strict=True)]
-            return Write("insert", tuple(arrays), len(records))
+            return self._write("insert", columns, len(records), sparse=any(absent))
         layout = _Layout.of(self._keys(columns))
-        arrays = [
-            column.values(layout.folded(column, values))
-            for column, values in zip(self.columns, columns, strict=True)
+        folded = [
+            layout.folded(column, values, sparse=some)
+            for column, values, some in zip(self.columns, columns, absent, strict=True)
         ]
-        return Write("upsert", tuple(arrays), len(layout.last))
+        return self._write("upsert", folded, len(layout.last), sparse=any(absent))
 
-    def _columns(self, records: Sequence[Record]) -> list[Sequence[Any]]:
-        """For each column its values in the records, in their order, parsed."""
+    def _write(
+        self, kind: str, columns: Sequence[Sequence[Any]], rows: int, *, sparse: bool
+    ) -> Write:
+        """The statement of folded columns: the sparse one if a value that is kept is absent."""
+        digits: list[str] | None = None
+        if sparse:
+            rest = zip(*columns, strict=True)
+            digits = ["".join(["0" if v is UNSET else "1" for v in row]) for row in rest]
+            columns = [[None if v is UNSET else v for v in values] for values in columns]
+        arrays = tuple(c.values(v) for c, v in zip(self.columns, columns, strict=True))
+        if digits is None:
+            return Write(kind, arrays, rows)
+        return Write(kind + SPARSE, (*arrays, digits), rows)
+
+    def _columns(self, records: Sequence[Record]) -> tuple[list[Sequence[Any]], list[bool]]:
+        """For each column its values in the records, in their order, parsed; and if one is absent."""
         fields: dict[str, Sequence[Any]] = {}
         if self.shape.fields:
             # Those that the decoder added for the ordering key come last, and nobody asks for them.
@@ -125,10 +154,15 @@ class Sink:
             fields = dict(
                 zip(self.shape.fields, zip(*map(astuple, rows), strict=True), strict=False)
             )
-        return [
-            column.parsed(column.read(records) if column.field is None else fields[column.field])
+        parsed = [
+            column.parsed(
+                column.read(records)
+                if column.field is None
+                else _decoded(column, fields[column.field])
+            )
             for column in self.columns
         ]
+        return [values for values, _ in parsed], [absent for _, absent in parsed]
 
     def _keys(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
         """The primary keys of records, in their order."""
@@ -155,14 +189,20 @@ class Sink:
 
 def _key_getter(columns: Sequence[SinkColumn]) -> Any:
     def value(column: SinkColumn, record: Record) -> Any:
-        return converted(column, *column.read([record]))
+        found = converted(column, *column.read([record]))
+        return None if found is UNSET else found
 
     if len(columns) == 1:
         (only,) = columns
-        if only.convert is None:
-            return only.getter
         return lambda record: value(only, record)
     return lambda record: tuple(value(column, record) for column in columns)
+
+
+def _decoded(column: SinkColumn, found: Sequence[Any]) -> Sequence[Any]:
+    """Values that the decoder left as JSON text, for a column that was of JSON when it was made."""
+    if column.convert is json_text or Raw not in set(map(type, found)):
+        return found
+    return [decode_json(value) if type(value) is Raw else value for value in found]
 
 
 def _sortable(key: Any) -> Any:
@@ -211,11 +251,21 @@ class _Layout:
             [(n, order[start:end]) for n, (start, end) in enumerate(runs) if end - start > 1],
         )
 
-    def folded(self, column: SinkColumn, values: Sequence[Any]) -> list[Any]:
+    def folded(self, column: SinkColumn, values: Sequence[Any], *, sparse: bool) -> list[Any]:
         """A column's values, one for each row; ``values`` has one for each record."""
+        if sparse:
+            return self._folded_present(column, values)
         if column.merge.name == "last":
             return [values[place] for place in self.last]
         fold, folded = column.fold, [values[place] for place in self.first]
         for number, places in self.repeated:
             folded[number] = reduce(fold, [values[place] for place in places])
+        return folded
+
+    def _folded_present(self, column: SinkColumn, values: Sequence[Any]) -> list[Any]:
+        """The same with absent values, which change nothing."""
+        folded = [values[place] for place in self.first]
+        for number, places in self.repeated:
+            present = [values[place] for place in places if values[place] is not UNSET]
+            folded[number] = reduce(column.fold, present) if present else UNSET
         return folded

@@ -1,8 +1,26 @@
 """The SQL of the declared sink, with and without the ledger around it.
 
-Under exactly-once a statement carries the fence, the data and the ledger's row together: one round
-trip and no explicit BEGIN. Its first five parameters are the fence's, the sixth the offsets; those
-of the data are as `packing.packed` gives them.
+Under exactly-once a statement carries the fence, the ledger's row and the data together: one round trip
+and no explicit BEGIN. Its first parameters are those of the ledger's `guard`; those of the data are as
+`packing.packed` gives them.
+
+**MERGE.** ``insert … on conflict do update`` asks the table's conditions (not null, check, row security,
+triggers) of the row as it is proposed, before it knows that the row is there: a negative amount that is
+added to a balance would be refused though the balance stays right. MERGE asks them of the row that is
+stored. It refuses two rows of one target (SQLSTATE 21000, or 23505 if both are new), where ``update …
+from`` takes either of them. Domains are left to the assignment for the same reason. What can't be the
+target of MERGE (views before PostgreSQL 17, tables with rules, foreign tables) is written by
+``on conflict`` as before; `catalog.Table.mergeable` decides.
+
+**Types that change.** The statement casts to the types that the columns had when it was made. So it
+writes only if they are still these, as it finds them within its own snapshot (`Statements.same_types`);
+otherwise it writes nothing, no ledger's row either, and the applier reads the catalog anew.
+
+A statement that wrote no row answers 0, be it fenced, made for other types, or without anything to do;
+the applier asks which.
+
+**Absent fields.** If some row of the batch lacks a field that is to be kept, the statement is the sparse
+one of its kind: one more array says, by a digit a column, which values a row has.
 """
 
 from __future__ import annotations
@@ -12,75 +30,150 @@ from collections.abc import Sequence
 from pipeline.postgres.ledger.lease import FENCE, GUARD_PARAMETERS, RECORD_APPLIED
 from pipeline.postgres.sink.columns import SinkColumn, quote
 from pipeline.postgres.sink.packing import unpacked
-from pipeline.postgres.sink.sink import Sink
+from pipeline.postgres.sink.sink import SPARSE, Sink
 
-
-def fenced(data: str) -> str:
-    """A statement around ``data`` that answers 1 where it was applied and 0 where it was fenced."""
-    return (
-        f"with fence as ({FENCE}),\ndata as ({data}),\n"
-        f"ledger as ({RECORD_APPLIED} from fence)\nselect count(*) from fence"
-    )
+PRESENT = quote("which values are present")
 
 
 class Statements:
     """The sink's statements by the kind of `sink.Write`.
 
-    ``guarded`` are whole statements with fence and ledger; ``plain`` are the data alone, for
-    at-least-once and for what follows a guarded statement in one transaction.
+    ``guarded`` carry the ledger's fence and its row; ``plain`` do without, for at-least-once and for what
+    follows a guarded statement in one transaction.
     """
 
     def __init__(self, sink: Sink) -> None:
-        kinds = {"insert": _insert, "upsert": _update if sink.mode == "update" else _upsert}
+        self.same_types = _same_types(sink)
+        """SQL that is true while the columns' types are those that the statements were made for."""
+        kinds = ["insert" if sink.mode == "insert" else "upsert"]
+        kinds += [kinds[0] + SPARSE]
         if sink.primary_key:
-            kinds["delete"] = _delete
-        self.plain = {kind: make(sink, "", 1) for kind, make in kinds.items()}
-        self.guarded = {
-            kind: fenced(make(sink, "fence, ", GUARD_PARAMETERS + 1))
-            for kind, make in kinds.items()
-        }
+            kinds.append("delete")
+        plain = f"with fence as (select where {self.same_types})\n"
+        guarded = (
+            f"with lease as ({FENCE}),\nfence as (select from lease where {self.same_types}),\n"
+            f"ledger as ({RECORD_APPLIED} from fence)\n"
+        )
+        self.plain = {kind: plain + _data(sink, kind, 1) for kind in kinds}
+        self.guarded = {kind: guarded + _data(sink, kind, GUARD_PARAMETERS + 1) for kind in kinds}
 
 
-def _source(columns: Sequence[SinkColumn], fence: str, first: int) -> str:
-    arrays = unpacked((column.array for column in columns), first)
-    return f"{fence}unnest({arrays}) u({_names(columns)})"
+def _data(sink: Sink, kind: str, first: int) -> str:
+    if kind == "delete":
+        return _delete(sink, first)
+    sparse = kind.endswith(SPARSE)
+    if sink.mode == "insert":
+        return _insert(sink, first, sparse=sparse)
+    if sink.mergeable:
+        return _merge(sink, first, sparse=sparse)
+    return _update(sink, first) if sink.mode == "update" else _upsert(sink, first)
+
+
+def _same_types(sink: Sink) -> str:
+    names = ", ".join(_literal(column.name) for column in sink.columns)
+    types = ", ".join(sorted(f"{column.name} {column.identity}" for column in sink.columns))
+    found = (
+        "select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' "
+        "order by (a.attname || ' ' || a.atttypid || ' ' || a.atttypmod) collate \"C\") "
+        f"from pg_attribute a where a.attrelid = {_literal(sink.table)}::regclass "
+        f"and not a.attisdropped and a.attname in ({names})"
+    )
+    return f"({found}) = {_literal(types)}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _source(columns: Sequence[SinkColumn], first: int, *, sparse: bool = False) -> str:
+    types, names = [column.array for column in columns], _names(columns)
+    if sparse:
+        types, names = [*types, "text"], f"{names}, {PRESENT}"
+    return f"fence, unnest({unpacked(types, first)}) u({names})"
 
 
 def _names(columns: Sequence[SinkColumn]) -> str:
     return ", ".join(quote(column.name) for column in columns)
 
 
-def _into(sink: Sink, fence: str, first: int) -> str:
-    selected = ", ".join(column.selected() for column in sink.columns)
+def _rest(sink: Sink) -> list[SinkColumn]:
+    return [column for column in sink.columns if column not in sink.primary_key]
+
+
+def _present(sink: Sink, column: SinkColumn, row: str) -> str:
+    return f"substr({row}.{PRESENT}, {sink.columns.index(column) + 1}, 1) = '1'"
+
+
+def _or_default(sink: Sink, column: SinkColumn, row: str, value: str) -> str:
+    if not column.keeps:
+        return value
+    return f"case when {_present(sink, column, row)} then {value} else {column.default} end"
+
+
+def _into(sink: Sink, first: int, *, sparse: bool = False) -> str:
+    selected = ", ".join(
+        _or_default(sink, c, "u", c.selected()) if sparse else c.selected() for c in sink.columns
+    )
+    overriding = " overriding system value" if sink.overriding else ""
     return (
-        f"insert into {sink.table} as t ({_names(sink.columns)})\n"
-        f"select {selected} from {_source(sink.columns, fence, first)}"
+        f"insert into {sink.table} as t ({_names(sink.columns)}){overriding}\n"
+        f"select {selected} from {_source(sink.columns, first, sparse=sparse)}"
     )
 
 
-def _insert(sink: Sink, fence: str, first: int) -> str:
-    return f"{_into(sink, fence, first)}\non conflict do nothing"
+def _insert(sink: Sink, first: int, *, sparse: bool) -> str:
+    """What is there already stays; a conflict with another unique index is a record's mistake."""
+    target = f" ({_names(sink.primary_key)})" if sink.primary_key else ""
+    return f"{_into(sink, first, sparse=sparse)}\non conflict{target} do nothing"
 
 
-def _upsert(sink: Sink, fence: str, first: int) -> str:
-    rest = [column for column in sink.columns if column not in sink.primary_key]
-    merges = ", ".join(f"{quote(c.name)} = {c.merged('t', 'excluded')}" for c in rest)
+def _merge(sink: Sink, first: int, *, sparse: bool) -> str:
+    cast = [f"{column.selected()} as {quote(column.name)}" for column in sink.columns]
+    if sparse:
+        cast.append(f"u.{PRESENT}")
+    source = f"select {', '.join(cast)} from {_source(sink.columns, first, sparse=sparse)}"
+    same = " and ".join(f"t.{quote(c.name)} = n.{quote(c.name)}" for c in sink.primary_key)
+    merges = []
+    for column in _rest(sink):
+        merged = column.merged("t", "n")
+        if sparse and column.keeps:
+            merged = (
+                f"case when {_present(sink, column, 'n')} then {merged} "
+                f"else t.{quote(column.name)} end"
+            )
+        merges.append(f"{quote(column.name)} = {merged}")
+    update = f"update set {', '.join(merges)}" if merges else "do nothing"
+    text = f"merge into {sink.table} as t using ({source}) n on {same}\nwhen matched then {update}"
+    if sink.mode == "update":
+        return text
+    values = [f"n.{quote(column.name)}" for column in sink.columns]
+    if sparse:
+        pairs = zip(sink.columns, values, strict=True)
+        values = [_or_default(sink, column, "n", value) for column, value in pairs]
+    overriding = " overriding system value" if sink.overriding else ""
+    return (
+        f"{text}\nwhen not matched then insert ({_names(sink.columns)}){overriding} "
+        f"values ({', '.join(values)})"
+    )
+
+
+def _upsert(sink: Sink, first: int) -> str:
+    merges = ", ".join(f"{quote(c.name)} = {c.merged('t', 'excluded')}" for c in _rest(sink))
     conflict = f"on conflict ({_names(sink.primary_key)})"
-    return f"{_into(sink, fence, first)}\n{conflict} do " + (
+    return f"{_into(sink, first)}\n{conflict} do " + (
         f"update set {merges}" if merges else "nothing"
     )
 
 
-def _update(sink: Sink, fence: str, first: int) -> str:
-    rest = [column for column in sink.columns if column not in sink.primary_key]
+def _update(sink: Sink, first: int) -> str:
     cast = ", ".join(f"{column.selected()} as {quote(column.name)}" for column in sink.columns)
-    merges = ", ".join(f"{quote(c.name)} = {c.merged('t', 'n')}" for c in rest)
+    columns = _rest(sink) or sink.primary_key
+    merges = ", ".join(f"{quote(c.name)} = {c.merged('t', 'n')}" for c in columns)
     same = " and ".join(f"t.{quote(c.name)} = n.{quote(c.name)}" for c in sink.primary_key)
-    source = f"(select {cast} from {_source(sink.columns, fence, first)}) n"
+    source = f"(select {cast} from {_source(sink.columns, first)}) n"
     return f"update {sink.table} as t set {merges} from {source} where {same}"
 
 
-def _delete(sink: Sink, fence: str, first: int) -> str:
+def _delete(sink: Sink, first: int) -> str:
     same = " and ".join(f"t.{quote(c.name)} = {c.selected()}" for c in sink.primary_key)
-    source = _source(sink.primary_key, fence, first)
-    return f"delete from {sink.table} as t using {source} where {same}"
+    return f"delete from {sink.table} as t using {_source(sink.primary_key, first)} where {same}"

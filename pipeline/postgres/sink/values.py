@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import orjson
 
+from pipeline.records.rows import Digits
+
 # numeric has at most 131,072 digits before the point and 16,383 after it, so no sum of two needs more.
 HIGHEST_EXPONENT, LOWEST_EXPONENT = 131_071, -16_383
-EXACT = Context(prec=HIGHEST_EXPONENT - LOWEST_EXPONENT + 2)
+EXACT = Context(prec=HIGHEST_EXPONENT - LOWEST_EXPONENT + 2, rounding=ROUND_HALF_UP)
 """Adds without rounding, as Postgres does; Python's default keeps 28 digits."""
 
 
@@ -35,9 +38,19 @@ def as_text(value: Any) -> str:
 def as_json(value: Any) -> str:
     """JSON, for json and jsonb."""
     try:
-        return orjson.dumps(value, default=str).decode()
+        return orjson.dumps(
+            value, default=_json_fragment, option=orjson.OPT_PASSTHROUGH_SUBCLASS
+        ).decode()
     except orjson.JSONEncodeError:  # a whole number of more than 64 bits
-        return msgspec.json.encode(value, enc_hook=str).decode()
+        return msgspec.json.encode(value, enc_hook=_json_raw).decode()
+
+
+def _json_fragment(value: Any) -> Any:
+    return orjson.Fragment(str(value)) if type(value) is Digits else str(value)
+
+
+def _json_raw(value: Any) -> Any:
+    return msgspec.Raw(value.encode()) if type(value) is Digits else str(value)
 
 
 def json_text(value: Any) -> str | None:
@@ -48,19 +61,38 @@ def json_text(value: Any) -> str | None:
     return None if text == "null" else text
 
 
-def as_array(value: Any) -> str:
-    """A list as Postgres writes an array; text is taken to be written so already."""
-    if type(value) is list:
-        return "{" + ",".join(map(_element, value)) + "}"
-    return as_text(value)
+decode_json = msgspec.json.Decoder(float_hook=Digits).decode
+"""JSON → a value, as records' fields are decoded."""
 
 
-def _element(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if type(value) is list:
-        return as_array(value)
-    return '"' + as_text(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+def as_array(
+    value: Any,
+    element: Callable[[Any], str] = as_text,
+    delimiter: str = ",",
+    *,
+    nested: bool = True,
+) -> str:
+    """A list as Postgres writes an array; text is taken to be written so already.
+
+    ``element`` makes the text of an element. ``nested`` says whether a list in the list is one more
+    dimension; in an array of JSON it is an element.
+    """
+    if type(value) is not list:
+        return as_text(value)
+
+    def shown_in_array(each: Any) -> str:
+        if each is None:
+            return "NULL"
+        if nested and type(each) is list:
+            return as_array(each, element, delimiter)
+        return '"' + element(each).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    return "{" + delimiter.join(map(shown_in_array, value)) + "}"
+
+
+def array_of(element: Callable[[Any], str], delimiter: str) -> Callable[[Any], str]:
+    """`as_array` for one type of element."""
+    return partial(as_array, element=element, delimiter=delimiter, nested=element is not as_json)
 
 
 def json_object(value: Any) -> dict[str, Any]:
@@ -81,6 +113,8 @@ def number(value: Any) -> float:
     """A number of JSON."""
     if type(value) is int or type(value) is float:
         return value
+    if type(value) is Digits:
+        return finite(value)
     raise ValueError(f"expected a number, not {shown(value)}")
 
 
@@ -116,6 +150,24 @@ def decimal(value: Any) -> Decimal:
     return found
 
 
+def decimal_of(precision: int, scale: int) -> Callable[[Any], Decimal]:
+    """A number as ``numeric(precision, scale)`` stores it: rounded before it is added or compared."""
+    unit = Decimal(1).scaleb(-scale)
+
+    def rounded(value: Any) -> Decimal:
+        found = decimal(value).quantize(unit, context=EXACT)
+        if found and found.adjusted() >= precision - scale:
+            raise ValueError(f"{shown(value)} does not fit numeric({precision},{scale})")
+        return found
+
+    return rounded
+
+
+def unpadded(value: Any) -> str:
+    """Text without the blanks at its end, which don't count in ``char(n)``."""
+    return as_text(value).rstrip(" ")
+
+
 def uuid(value: Any) -> str:
     """A UUID, written in the one way that Postgres prints it."""
     return str(UUID(as_text(value)))
@@ -134,8 +186,15 @@ def local_time(value: Any) -> datetime:
 
 
 def day(value: Any) -> date:
-    """A date."""
-    return value.date() if isinstance(value, datetime) else _parsed(date.fromisoformat, value)
+    """A date; of a time with a date its date, whatever the offset, as Postgres does."""
+    return value.date() if isinstance(value, datetime) else _parsed(_date, value)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return datetime.fromisoformat(text).date()
 
 
 def _parsed(parse: Callable[[str], Any], value: Any) -> Any:
@@ -146,5 +205,5 @@ def _parsed(parse: Callable[[str], Any], value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """A value in a message, cut where it is long."""
-    text = repr(value)
+    text = str(value) if type(value) is Digits else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -12,7 +12,7 @@ import orjson
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.path import Path
 from pipeline.records.record import RawRecord, Record, TopicPartition, offset_of
-from pipeline.records.rows import Shape, row_parser, row_type
+from pipeline.records.rows import Shape, plain, row_parser, row_type
 
 Decoder = Callable[[TopicPartition, Sequence[RawRecord]], list[Record]]
 """Raw records of one partition, in offset order → one record for each, in the same order."""
@@ -39,7 +39,9 @@ def json_decoder(keys: Sequence[Path], shape: Shape | None = None) -> Decoder:
     if len(keys) > 1:
         return _PathsDecoder(parse, _several_orderings(keys), "ordering key")
     (single,) = keys
-    general = _PathsDecoder(parse, single.getter(), f"ordering key {single.text!r}")
+    getter = single.getter()
+    wanted = f"ordering key {single.text!r}"
+    general = _PathsDecoder(parse, lambda record: plain(getter(record)), wanted)
     if not single.in_value or len(single.steps) > 1:
         return general
     (field,) = single.steps
@@ -96,7 +98,7 @@ def _several_orderings(paths: Sequence[Path]) -> Callable[[Record], Hashable]:
     getters = list(enumerate(path.getter() for path in paths))
 
     def ordering(record: Record) -> Hashable:
-        found = ((place, getter(record)) for place, getter in getters)
+        found = ((place, plain(getter(record))) for place, getter in getters)
         return tuple(pair for pair in found if pair[1] is not None) or None
 
     return ordering

@@ -1,0 +1,69 @@
+"""Writes docs/types.md from the table of cases: ``python -m tests.values.document``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.values.table import CASES, Case
+
+PAGE = Path(__file__).parents[2] / "docs" / "types.md"
+
+BEGINNING = """\
+# From JSON to Postgres
+
+What becomes of a value, by the column's type. Each row of the table is tried against real servers by
+`tests/values`, and this page is written from it (`python -m tests.values.document`).
+
+- Numbers keep their digits on their way to `numeric`, `text` and JSON; `real` and `double precision`
+  take the nearest number that they have.
+- A number in a column of times is refused unless the column says what it counts:
+  `at = { from = "created", unit = "ms" }` with `s`, `ms`, `us`, `ns` or `days`: since 1970 (UTC) for
+  `timestamptz`, `timestamp` and `date`, since midnight for `time`, a length for `interval`. What is
+  between two microseconds is rounded.
+- Words that Postgres would evaluate when it writes (`now`, `today`, `tomorrow`, `yesterday`) are refused.
+- `bytea` wants hex (`\\x48ff`), or base64 with `encoding = "base64"`.
+- Values of arrays follow the rules of their elements; a list in a `jsonb[]` is an element.
+
+## Missing, null, wrong kind
+
+`missing` says what a record does that lacks a field: per sink (`[sink] missing`) and per column
+(`{ from = "name", missing = "null" }`); the default is `"keep"`. Inside a null all is null.
+
+| in the record | `missing` | a new row | a stored row (`upsert`, `update`) |
+| --- | --- | --- | --- |
+| no such field | `"keep"` | the column's default | stays as it is, whatever the merge |
+| no such field | `"null"` | null | as an explicit null |
+| no such field | `"reject"` | dead letter | dead letter |
+| an explicit null | | null | `last`: null; all other merges: stays as it is |
+| a value of the wrong kind | | dead letter | dead letter |
+
+A primary key that is missing or null is a dead letter.
+
+## The table
+
+"refused" means that the record becomes a dead letter.
+
+| type | in JSON | options | stored |
+| --- | --- | --- | --- |
+"""
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("|", "\\|") + "`"
+
+
+def _row(case: Case) -> str:
+    options = (
+        _code(", ".join(f'{k} = "{v}"' for k, v in case.settings.items())) if case.options else ""
+    )
+    stored = "refused" if case.stored is None else _code(case.stored)
+    return f"| {_code(case.type)} | {_code(case.json)} | {options} | {stored} |"
+
+
+def page() -> str:
+    """The page as the table gives it now."""
+    return BEGINNING + "\n".join(map(_row, CASES)) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
