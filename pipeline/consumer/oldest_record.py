@@ -113,9 +113,23 @@ class WaitingRecords:
         return None if watermark is None else max(watermark, bounds.start or 0)
 
     def message_lag(self, task: PartitionTask) -> int | None:
-        """The end of the log minus the offset at which what waits begins; None while unknown."""
+        """The end of the log minus the offset at which what waits begins; None while unknown.
+
+        0 if Kafka was seen to have no record in between: a log may end in the markers of transactions,
+        in aborted records, or in offsets that compaction took.
+        """
         begin, end = self.begin(task), self.bounds(task).end
-        return None if begin is None or end is None else lag_between(begin, end)
+        if begin is None or end is None:
+            return None
+        seen = self._oldest.get(task)
+        if (
+            seen is not None
+            and seen.begin == begin
+            and seen.timestamp is None
+            and seen.offset >= end
+        ):
+            return 0
+        return lag_between(begin, end)
 
     def time_lag(self, task: PartitionTask, now: float) -> float | None:
         """Age in seconds of the oldest record at or above the watermark.

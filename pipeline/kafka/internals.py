@@ -30,6 +30,10 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "_poll_once": "one round of `poll`, between two looks at whether the group is to be joined",
         "config": "options with their defaults",
     },
+    "kafka.producer.kafka:KafkaProducer": {
+        "_metadata": "metadata of topics, which are to be asked for without being created",
+        "_sender": "ending its thread where `close` gives up",
+    },
     "kafka.consumer.fetcher:Fetcher": {
         "PartitionRecords": "the class of the records of one fetched partition; replaced",
         "_fetch_futures": "fetches under way: a poll during a join waits for one of them",
@@ -67,10 +71,6 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "need_rejoin": "whether there is a reason to join",
         "rejoining": "whether a join was left unfinished",
         "request_rejoin": "a reason to join that lasts until an assignment was taken over",
-    },
-    "kafka.producer.kafka:KafkaProducer": {
-        "_metadata": "the metadata, which must make no topic",
-        "_sender": "ending its thread where `close` gives up",
     },
     "kafka.cluster:ClusterMetadata": {
         "config": "whether asking for a topic makes it",

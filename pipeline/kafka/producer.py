@@ -22,7 +22,7 @@ from kafka.errors import KafkaError, RetriableError
 from kafka.producer.future import FutureRecordMetadata
 
 from pipeline.config.model import KafkaConfig
-from pipeline.kafka.options import RECONNECT_MS, connection_options
+from pipeline.kafka.options import RECONNECT_MS, connection_options, create_no_topics
 
 DELIVERY_SECONDS = 300.0
 """How long the producer itself tries to deliver a record. It recognises its own repetitions, so the
@@ -61,8 +61,7 @@ def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaPr
         reconnect_backoff_max_ms=RECONNECT_MS,
         **options,
     )
-    # kafka-python does not hand its option on to its metadata.
-    producer._metadata.config["allow_auto_create_topics"] = False
+    create_no_topics(producer._metadata)
     return producer
 
 

@@ -65,7 +65,7 @@ def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
         if source in waiting:
             age = _age(oldest, source, now)
         start, log_end = bounds[source]
-        waits = lag_between(begin, end)
+        waits = 0 if source in oldest and oldest[source] is None else lag_between(begin, end)
         lags.append(PartitionLag(source, start, log_end, committed.get(source), waits, age))
     return lags
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.cluster import ClusterMetadata
 
 from pipeline.config.model import KafkaConfig
-from pipeline.kafka.options import SHARED, connection_options
+from pipeline.kafka.options import SHARED, connection_options, create_no_topics
 
 REACHING = {
     "sasl_mechanism": "PLAIN",
@@ -36,6 +37,19 @@ def test_every_client_reaches_the_brokers_as_configured_and_takes_no_more(
         **REACHING,
         **isolation,
     }
+
+
+def test_only_committed_records_are_read_unless_configured_otherwise() -> None:
+    config = KafkaConfig(("b:1",), ("t",), "g", {})
+    found = connection_options(config, "name", KafkaConsumer.DEFAULT_CONFIG)
+    assert found["isolation_level"] == "read_committed"
+
+
+def test_no_client_creates_topics() -> None:
+    """kafka-python does not hand its option on to what asks for metadata."""
+    cluster = ClusterMetadata()
+    create_no_topics(cluster)
+    assert not cluster.metadata_request().allow_auto_topic_creation
 
 
 def test_each_shared_option_is_one_of_kafka_pythons() -> None:
