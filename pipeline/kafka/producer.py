@@ -127,7 +127,8 @@ class AcknowledgedProducer:
         except KafkaError as error:
             if not isinstance(error, RetriableError) and self._producer is producer:
                 self._producer = None
-                await self._run(partial(_close, producer, DISCARD_SECONDS))
+                close = partial(_close, producer, DISCARD_SECONDS)
+                await self._run(close)  # noqa: ASYNC120 (cancelled, nobody waits for the error)
             raise
 
     async def close(self) -> None:

@@ -194,7 +194,7 @@ async def _cancellable(connection: Connection, work: Callable[[Connection], Awai
     task = asyncio.ensure_future(work(connection))
     try:
         await asyncio.wait({task})
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # noqa: ASYNC103 (the task's own outcome follows)
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=CLOSE_SECONDS)
         if not done:

@@ -72,11 +72,15 @@ class SinkApplier:
         """
         while True:
             sink, statements = self._sink, self._statements
+            refused: RowError | None = None
+            writes: list[Write] = []
             try:
                 writes = list(sink.writes(records))
-            except RowError:
+            except RowError as error:
+                refused = error
+            if refused is not None:
                 if await self._shard.run(partial(_has_types, statements=statements)):
-                    raise
+                    raise refused
                 await self._read_table(statements)
                 continue
             if not writes:  # tombstones that the sink ignores: only their offsets
@@ -104,7 +108,7 @@ class SinkApplier:
                 prepared = await connection.prepare(statement)
                 await prepared.fetch(*[None] * len(prepared.get_parameters()))
         finally:
-            await transaction.rollback()
+            await transaction.rollback()  # noqa: ASYNC102 (on asyncio; the lease bounds it)
 
     async def _read_table(self, former: Statements) -> None:
         """Make the statements anew, unless another batch of this shard has done so meanwhile.
@@ -146,7 +150,7 @@ class _Attempt:
     async def run(self, connection: Connection) -> Outcome:
         """Apply them in one transaction. On asyncio."""
         race = 0
-        while True:
+        while True:  # noqa: ASYNC913 (on asyncio; each turn waits for Postgres)
             try:
                 return await self._apply(connection)
             except asyncpg.UniqueViolationError as error:

@@ -134,10 +134,13 @@ class ShardPartition:
             records = [record for record in records if record.disposition is None]
             if records:
                 await self._apply(writer, records)
-        except Fenced as fenced:
-            if await self._server_changed(writer):
-                raise ServerChanged(str(fenced)) from fenced
-            raise
+        except Fenced as error:
+            fenced = error
+        else:
+            return
+        if await self._server_changed(writer):
+            raise ServerChanged(str(fenced)) from fenced
+        raise fenced
 
     async def _server_changed(self, writer: int) -> bool:
         """Whether the lease is void because the database is another one, as far as it tells."""
