@@ -15,13 +15,8 @@ from pipeline.local.postgres import psql
 from tests.chaos.stage import Stage
 
 SESSION_TIMEOUT = 6.0  # the configuration's, in seconds
-ANSWER = b"D\0\0\0\x12\0\1\0\0\0\x08" + (1).to_bytes(8, "big") + b"s\0\0\0\x04" + b"Z\0\0\0\x05I"
-"""How Postgres says that a fenced statement is done and committed: one row with one bigint, 1.
-
-DataRow, PortalSuspended (asyncpg asks for one row) and ReadyForQuery, outside any transaction:
-https://www.postgresql.org/docs/current/protocol-message-formats.html. What connecting and probing ask
-for is answered otherwise.
-"""
+ANSWER = b"MERGE "
+"""In the answer to a batch that was written: the command's tag, with how many rows it merged."""
 
 Fault = Callable[[Stage, random.Random], None]
 
