@@ -165,7 +165,7 @@ def _plain(records: Iterator[Any]) -> Iterator[PlainBatch]:
         some: list[Any] = []
         try:
             some.extend(islice(records, PLAIN_RECORDS))
-        except Exception:
+        except Exception:  # raised again, after what came before it
             if some:
                 yield PlainBatch(some)
             raise
