@@ -8,9 +8,7 @@ simulated one:
 - halved until the guilty record stands alone, where a row was refused;
 - cut into smaller parts, where it took too long or met a lock a second time; a record that fails so
   alone waits, with the later ones of its keys, until the others are applied;
-- suspected, where the error may be a record's fault or the schema's: if the statement fails over no
-  rows too, it is the schema's. Otherwise it is halved; records that fail alone while others go
-  through are at fault, and if none goes through it is the schema's again;
+- suspected and halved, where the error may be a record's fault or the schema's: see ``suspects.py``;
 - raised, where retrying can't help.
 
 Parts are applied one after the other, so records of one key stay in order.
@@ -26,8 +24,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
-import asyncpg
-
 from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
@@ -36,7 +32,6 @@ from pipeline.postgres.connections.errors import (
     explain,
     judge,
     may_be_too_large,
-    may_pass,
     sqlstate_of,
 )
 from pipeline.postgres.connections.shard import Shard
@@ -45,6 +40,7 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.parts import Held, around, halves, held_up, pieces
 from pipeline.postgres.store.recovery import Recovery, described
+from pipeline.postgres.store.suspects import Suspects
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
@@ -52,15 +48,6 @@ log = logging.getLogger(__name__)
 
 Part: TypeAlias = tuple[Sequence[Record], int]
 """Records to be applied in one transaction, and how often they were tried."""
-
-SUSPECTS = 20
-"""So many records that failed alone, and none that went through: the rest is not tried one by one."""
-
-LONE_SUSPECTS = 3
-"""So many records in a row that failed, and none that went through: it is the schema's fault."""
-
-PASSING_ATTEMPTS = 4
-"""How often an internal error of the server is tried again before a record is suspected."""
 
 
 class ShardPartition:
@@ -154,16 +141,16 @@ class ShardPartition:
         """Until all are decided. What can't be done yet waits until the others are."""
         todo: list[Part] = [(records, 1)]  # the next one is last
         held: set[int] = set()  # offsets
-        suspects: list[Held] = []
-        waits, successes = 0, self._recovery.successes
+        suspects = Suspects(self._database, self._recovery)
+        waits = 0
         while todo or held:
             if not todo:
-                held -= await self._judged(writer, suspects, successes)
+                held -= await self._judged(writer, suspects)
                 todo = [([r for r in records if r.offset in held], 1)] if held else []
-                held, suspects, successes = set(), [], self._recovery.successes
+                held = set()
                 continue
             part, attempts = todo.pop()
-            outcome = await self._decide(writer, part, attempts)
+            outcome = await self._decide(writer, part, attempts, suspects)
             if isinstance(outcome, HandlerFailed):
                 todo = _set_aside([*todo, (part, attempts)], outcome.records, held)
                 await self._recovery.put_off(outcome, waits)
@@ -171,18 +158,30 @@ class ShardPartition:
             elif isinstance(outcome, Held):
                 todo = _set_aside([*todo, (part, attempts)], [outcome.record], held)
                 if outcome.suspected:
-                    suspects.append(outcome)
+                    suspects.add(outcome)
                 elif not todo:
                     await self._recovery.pause(waits)
                     waits += 1
-                if len(suspects) >= SUSPECTS and self._recovery.successes == successes:
+                if suspects.enough:
                     held |= {record.offset for left, _ in todo for record in left}
                     todo = []
             else:
                 todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
 
+    async def _judged(self, writer: int, suspects: Suspects) -> set[int]:
+        """Keep the suspects that are at fault; return their offsets.
+
+        Raises:
+            PipelineError: it is the schema's or the server's fault.
+        """
+        guilty = await suspects.verdict()
+        for each in guilty:
+            await self._reject(writer, each.record, self._reason(each.error, each.attempts))
+        suspects.begin()
+        return {each.record.offset for each in guilty}
+
     async def _decide(
-        self, writer: int, records: Sequence[Record], attempts: int
+        self, writer: int, records: Sequence[Record], attempts: int, suspects: Suspects
     ) -> Sequence[Sequence[Record]] | HandlerFailed | Held:
         """Apply records or keep them; or tell what to do instead: smaller parts, or to wait."""
         attempt, in_doubt = 0, False
@@ -207,70 +206,21 @@ class ShardPartition:
                     if verdict is Verdict.RETRY:
                         return error
                     guilty = error.records
-                if not in_doubt and (split := await self._split(records, error, attempts, attempt)):
-                    return split
+                tries = attempts + attempt
+                if not in_doubt and await self._may_divide(error, suspects, tries, attempt):
+                    self._recovery.retried(error, f"applying {described(records)} in smaller parts")
+                    return _divided(records, error, tries)
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
                 await self._recovery.failed(error, attempt, f"applying {described(guilty)}")
                 attempt += 1
 
-    async def _split(
-        self, records: Sequence[Record], error: Exception, attempts: int, attempt: int
-    ) -> Sequence[Sequence[Record]] | Held | None:
-        """Smaller parts, or a record to hold, for an error that may have to do with the records.
-
-        None: the same is to be tried again, or is no record's fault.
-        """
-        suspected = judge(error) is Verdict.SUSPECT
-        if suspected:
-            if may_pass(error) and attempt < PASSING_ATTEMPTS:
-                return None
-            if await self._is_the_schemas(error):
-                return None
-        elif not may_be_too_large(error) or attempts + attempt < 2:
-            return None
-        self._recovery.retried(error, f"applying {described(records)} in smaller parts")
-        if len(records) == 1:
-            return Held(records[0], error, attempts + attempt, suspected)
-        return halves(records) if suspected else pieces(records)
-
-    async def _is_the_schemas(self, error: Exception) -> bool:
-        """Whether the statement fails in the same way over no rows, so that no record is at fault."""
-        try:
-            await self._database.probe()
-        except asyncpg.PostgresError as same:
-            return sqlstate_of(same) == sqlstate_of(error)
-        except (OSError, asyncpg.InterfaceError):
-            return False  # what becomes of the next attempt, tells
-        return False
-
-    async def _judged(self, writer: int, suspects: Sequence[Held], successes: int) -> set[int]:
-        """Keep suspect records, if it is they that are at fault; return the offsets of those.
-
-        A record that fails alone is at fault if others went through since ``successes``. If none
-        did, it can't be known: so few of them are taken for guilty, and of more it is the schema's
-        fault.
-
-        Raises:
-            PipelineError: it is the schema's or the server's fault.
-        """
-        passed = self._recovery.successes > successes
-        if not passed and suspects:
-            known = self._recovery.successes or await self._has_probe()
-            if not known or self._recovery.condemned + len(suspects) >= LONE_SUSPECTS:
-                first = suspects[0]
-                doing = f"applying {described([each.record for each in suspects])}"
-                await self._recovery.stopped(first.error, doing)
-                return set()
-            self._recovery.condemned += len(suspects)
-        for each in suspects:
-            await self._reject(writer, each.record, self._reason(each.error, each.attempts))
-        return {each.record.offset for each in suspects}
-
-    async def _has_probe(self) -> bool:
-        try:
-            return await self._database.probe()
-        except Exception:  # only asked whether there is a probe: one that fails is one
-            return True
+    async def _may_divide(
+        self, error: Exception, suspects: Suspects, tries: int, attempt: int
+    ) -> bool:
+        """Whether an error may have to do with the records; otherwise the same is tried again."""
+        if judge(error) is Verdict.SUSPECT:
+            return not await suspects.cleared(error, attempt)
+        return may_be_too_large(error) and tries >= 2
 
     async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
         lease = self._leases[writer]
@@ -318,6 +268,16 @@ class ShardPartition:
             except Exception as error:  # judged: what is not for retrying is raised
                 await self._recovery.failed(error, attempt, f"marking {record} as a dead letter")
                 attempt += 1
+
+
+def _divided(
+    records: Sequence[Record], error: Exception, tries: int
+) -> Sequence[Sequence[Record]] | Held:
+    """Smaller parts, or a record to hold."""
+    suspected = judge(error) is Verdict.SUSPECT
+    if len(records) == 1:
+        return Held(records[0], error, tries, suspected)
+    return halves(records) if suspected else pieces(records)
 
 
 def _set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
