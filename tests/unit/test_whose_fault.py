@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.errors import PipelineError
-from pipeline.postgres.connections.errors import Verdict, is_away, judge
+from pipeline.postgres.connections.errors import RowError, Verdict, is_away, judge
 from pipeline.records.record import Record
 from tests.support.records import record
 from tests.support.stores import Answer, World, raising, server_error
@@ -91,6 +91,18 @@ async def test_of_lone_records_that_fail_few_in_a_row_are_taken_for_guilty(
     with pytest.raises(PipelineError, match="42P01"):
         await partition.apply(0, records(1, start=2))
     assert [offset for offset, _ in world.dead_letters.kept] == [0, 1]
+
+
+async def test_a_stop_that_is_proven_over_no_rows_is_told_in_full(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """What the batch met may quote a value; what the empty statement met can't."""
+    partition = await world.open()
+    world.database.always = raising(server_error("42703", f"of {SECRET}"))
+    world.database.probe_error = server_error("42703", 'column "n" does not exist')
+    with pytest.raises(PipelineError, match='column "n" does not exist') as caught:
+        await partition.apply(0, records(3))
+    assert SECRET not in str(caught.value)
 
 
 async def test_an_internal_error_that_passes_is_no_records_fault(
@@ -242,6 +254,7 @@ SECRET = "4711-personal"
         server_error("42601", f'syntax error in tsquery: "{SECRET}"'),
         server_error("P0001", f"no {SECRET} here", hint=SECRET),
         asyncpg.DataError(f"invalid input for query argument $1: '{SECRET}'"),
+        RowError(f"column a: no {SECRET}", "column a: no text"),
     ],
 )
 @pytest.mark.parametrize("details", [False, True])

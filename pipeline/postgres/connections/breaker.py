@@ -14,6 +14,9 @@ from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+MENDED_SECONDS = 1.0
+"""How often at least a stopped shard is asked whether it is mended: that costs it nearly nothing."""
+
 
 class Breaker:
     """Whether a shard can be reached. Open: whoever needs the shard waits, and one task probes."""
@@ -76,7 +79,11 @@ class Breaker:
             await self._tripped.wait()
             attempt = self._stops
             while self.state is not BreakerState.CLOSED:
-                await trio.sleep(self._backoff.seconds(attempt))
+                seconds = self._backoff.seconds(attempt)
+                failed = self.state is BreakerState.OPEN and attempt > self._stops
+                await trio.sleep(
+                    min(seconds, MENDED_SECONDS) if failed and self.stopped else seconds
+                )
                 attempt += 1
                 self._set(BreakerState.HALF_OPEN)
                 try:

@@ -43,7 +43,16 @@ class Verdict(Enum):
 
 
 class RowError(Exception):
-    """A record can't become a row, as was found before Postgres saw it."""
+    """A record can't become a row, as was found before Postgres saw it.
+
+    Args:
+        message: a sentence, which may quote a value.
+        without_values: the same without any; None: ``message`` has none.
+    """
+
+    def __init__(self, message: str, without_values: str | None = None) -> None:
+        super().__init__(message)
+        self.without_values = message if without_values is None else without_values
 
 
 class HandlerReject(Exception):
@@ -67,6 +76,10 @@ class HandlerFailed(Exception):
         self.error = max(_leaves(error), key=lambda leaf: _WEIGHTS.index(_judge_own(leaf)))
         shown = f"{type(self.error).__name__}: {self.error}".replace("\n", " ")
         super().__init__(f"the handler raised {shown}{_place(error)}")
+        name = type(self.error).__name__
+        own_words = shown if isinstance(self.error, HandlerReject) else name
+        self.without_values = f"the handler raised {own_words}{_place(error)}"
+        """The same without the error's text, unless it was written for the dead letter."""
 
 
 @attrs.frozen
@@ -127,6 +140,10 @@ RULES = (
 _BY_PREFIX = {rule.prefix: rule for rule in RULES}
 _CALL = re.compile("the server expects .* argument|number of query arguments")
 _UNKNOWN = Rule("", Verdict.SUSPECT, "an error that the pipeline has no rule for")
+_NAMES_ONLY = ("23", "42501", "44")
+"""The states whose messages, if they are Postgres's own, name objects and hold no values."""
+_RAISED_BY_CODE = ("exec_stmt_raise",)
+"""The server's functions that raise what a trigger's own code says, with any state and any text."""
 _RECOVERING = "recovery is in progress"
 
 
@@ -239,16 +256,20 @@ def explain(error: BaseException) -> str:
 def explain_without_values(error: BaseException) -> str:
     """Like `explain`, but with nothing that may hold a value of a record.
 
-    What Postgres says of a violated constraint has names only, so it is kept; any other message may
+    What Postgres itself says of a violated constraint or of a missing permission has names only, so it
+    is kept; any other message may
     quote the value. Detail and hint may quote the row.
     """
+    if isinstance(error, RowError | HandlerFailed):
+        return error.without_values
     sqlstate = sqlstate_of(error)
     if isinstance(error, asyncpg.DataError) and not sqlstate:
         return "a value does not fit its type"
     if not sqlstate:
         return explain(error)
-    if sqlstate.startswith(("23", "44")):
-        text = getattr(error, "message", None) or rule_for(sqlstate).reason
+    raised = getattr(error, "server_source_function", None) in _RAISED_BY_CODE
+    if sqlstate.startswith(_NAMES_ONLY) and not raised:
+        text = getattr(error, "message", None) or str(error) or rule_for(sqlstate).reason
     else:
         text = rule_for(sqlstate).reason
     fields = ("table", "column", "constraint", "data_type")

@@ -95,7 +95,13 @@ class SinkApplier:
             await self._read_table(statements)
 
     async def probe(self) -> bool:
-        """See `Transactions.probe`. A checkpoint."""
+        """See `Transactions.probe`. A checkpoint.
+
+        Statements for types that the table has no more are made anew first: these could fail for ever.
+        """
+        statements = self._statements
+        if not await self._shard.run(partial(_has_types, statements=statements)):
+            await self._read_table(statements)
         await self._shard.run(self._probe)
         return True
 

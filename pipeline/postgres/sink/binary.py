@@ -6,7 +6,7 @@ import re
 from base64 import b64decode
 from typing import Any
 
-from pipeline.postgres.sink.values import shown
+from pipeline.postgres.sink.values import Unfit
 
 _HEX = re.compile(r"\\x(?:[0-9a-fA-F]{2}|\s)*")
 
@@ -19,9 +19,10 @@ def hexadecimal(value: Any) -> str:
     """
     if type(value) is str and _HEX.fullmatch(value):
         return "".join(value.lower().split())
-    raise ValueError(
-        f'expected bytes in hex, such as "\\x00ff", not {shown(value)} '
-        '(for base64 the column needs encoding = "base64")'
+    raise Unfit(
+        'expected bytes in hex, such as "\\x00ff", not {} '
+        '(for base64 the column needs encoding = "base64")',
+        value,
     )
 
 
@@ -32,8 +33,8 @@ def base64(value: Any) -> str:
         ValueError: they are not.
     """
     if type(value) is not str:
-        raise ValueError(f"expected bytes in base64, not {shown(value)}")
+        raise Unfit("expected bytes in base64, not {}", value)
     try:
         return "\\x" + b64decode(value, validate=True).hex()
     except ValueError as error:
-        raise ValueError(f"expected bytes in base64, not {shown(value)}: {error}") from None
+        raise Unfit(f"expected bytes in base64, not {{}}: {error}", value) from None

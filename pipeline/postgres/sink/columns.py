@@ -127,7 +127,7 @@ class SinkColumn:
         try:
             return [self.getter(record) for record in records]
         except (ValueError, TypeError, OverflowError, OSError) as error:
-            raise RowError(f"column {self.name}: {error}") from error
+            raise unfit(self, error) from error
 
     def selected(self) -> str:
         """The value in the statement's source, cast to the column's type.
@@ -163,7 +163,7 @@ class SinkColumn:
         try:
             return [v if v is None or v is UNSET else convert(v) for v in found], absent
         except (ValueError, TypeError, OverflowError) as error:
-            raise RowError(f"column {self.name}: {error}") from error
+            raise unfit(self, error) from error
 
     def _without_absent(self, found: Sequence[Any]) -> Sequence[Any]:
         if self.missing == "reject":
@@ -178,7 +178,13 @@ class SinkColumn:
         try:
             return [None if value is None else encode(value) for value in converted]
         except (ValueError, TypeError) as error:
-            raise RowError(f"column {self.name}: {error}") from error
+            raise unfit(self, error) from error
+
+
+def unfit(column: SinkColumn, error: Exception) -> RowError:
+    """What a conversion raised, as an error of the record."""
+    told = getattr(error, "without_values", f"the value can't be one of type {column.type}")
+    return RowError(f"column {column.name}: {error}", f"column {column.name}: {told}")
 
 
 def _unchanged(change: Convert | None, found: Sequence[Any]) -> bool:
@@ -289,4 +295,4 @@ def converted(column: SinkColumn, value: Any) -> Any:
     try:
         return column.convert(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise RowError(f"column {column.name}: {error}") from error
+        raise unfit(column, error) from error

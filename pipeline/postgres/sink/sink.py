@@ -179,7 +179,7 @@ class Sink:
         try:
             hash(key)
         except TypeError:
-            raise RowError(f"the primary key {key!r} is not a plain value") from None
+            raise RowError("the primary key is not a plain value") from None
         return key
 
     def _key_missing(self) -> RowError:

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from typing import Any
 
-from pipeline.postgres.sink.values import as_text, shown
+from pipeline.postgres.sink.values import Unfit, as_text
 from pipeline.records.rows import Digits
 
 SINCE_EPOCH = frozenset({"timestamptz", "timestamp", "date"})
@@ -51,19 +51,19 @@ def time_text(value: Any, digits: tuple[int, ...] = (4, 6)) -> str:
     if type(value) is not str:
         if isinstance(value, datetime):
             return as_text(value)
-        raise ValueError(
-            f"expected a time as text, not {shown(value)} (a number needs the column's unit, "
-            'such as unit = "ms")'
+        raise Unfit(
+            "expected a time as text, not {} (a number needs the column's unit, "
+            'such as unit = "ms")',
+            value,
         )
     if value[4:5] == "-":  # the usual case, 2026-01-31…, looked at in no more detail
         return value
     if _NUMBER.fullmatch(value) and not (value.isdigit() and len(value) in digits):
-        raise ValueError(
-            f"{shown(value)} is a number, not a time (it needs the column's unit, such as "
-            'unit = "ms")'
+        raise Unfit(
+            '{} is a number, not a time (it needs the column\'s unit, such as unit = "ms")', value
         )
     if _EVALUATED.search(value):
-        raise ValueError(f"{shown(value)} would mean another time whenever it is read")
+        raise Unfit("{} would mean another time whenever it is read", value)
     return value
 
 
@@ -87,9 +87,7 @@ def counted(base: str, unit: str) -> Callable[[Any], str]:
         try:
             return _written(base, number * seconds)
         except (OverflowError, ArithmeticError):
-            raise ValueError(
-                f"{shown(value)} {unit} is beyond the times that can be told"
-            ) from None
+            raise Unfit(f"{{}} {unit} is beyond the times that can be told", value) from None
 
     return text
 

@@ -24,6 +24,20 @@ EXACT = Context(prec=HIGHEST_EXPONENT - LOWEST_EXPONENT + 2, rounding=ROUND_HALF
 """Adds without rounding, as Postgres does; Python's default keeps 28 digits."""
 
 
+class Unfit(ValueError):
+    """A value that a column can't take.
+
+    Args:
+        message: a sentence, in which ``{}`` stands for the value.
+        value: the value.
+    """
+
+    def __init__(self, message: str, value: Any) -> None:
+        super().__init__(message.format(shown(value)))
+        self.without_values = message.format(kind_of(value))
+        """The same sentence with the value's kind in its place."""
+
+
 def as_text(value: Any) -> str:
     """What Postgres can cast to whatever the column's type is."""
     if type(value) is str:
@@ -98,7 +112,7 @@ def array_of(element: Callable[[Any], str], delimiter: str) -> Callable[[Any], s
 def json_object(value: Any) -> dict[str, Any]:
     """An object, for the shallow merge."""
     if type(value) is not dict:
-        raise ValueError(f"a jsonb merge needs a JSON object, not {shown(value)}")
+        raise Unfit("a jsonb merge needs a JSON object, not {}", value)
     return value
 
 
@@ -106,7 +120,7 @@ def integer(value: Any) -> int:
     """A whole number; a float is none, as `1.5` is none in an integer column."""
     if type(value) is int:
         return value
-    raise ValueError(f"expected a whole number, not {shown(value)}")
+    raise Unfit("expected a whole number, not {}", value)
 
 
 def number(value: Any) -> float:
@@ -115,38 +129,38 @@ def number(value: Any) -> float:
         return value
     if type(value) is Digits:
         return finite(value)
-    raise ValueError(f"expected a number, not {shown(value)}")
+    raise Unfit("expected a number, not {}", value)
 
 
 def boolean(value: Any) -> bool:
     """True or false, nothing that could stand for them."""
     if type(value) is bool:
         return value
-    raise ValueError(f"expected true or false, not {shown(value)}")
+    raise Unfit("expected true or false, not {}", value)
 
 
 def finite(value: Any) -> float:
     """A number written as text. NaN is refused: Python and Postgres order it differently."""
     found = float(value)
     if found != found or found in (float("inf"), float("-inf")):
-        raise ValueError(f"expected a finite number, not {shown(value)}")
+        raise Unfit("expected a finite number, not {}", value)
     return found
 
 
 def decimal(value: Any) -> Decimal:
     """A finite number within the limits of ``numeric``."""
     if type(value) is bool:
-        raise ValueError(f"expected a number, not {shown(value)}")
+        raise Unfit("expected a number, not {}", value)
     try:
         found = Decimal(str(value))
     except InvalidOperation:
-        raise ValueError(f"expected a number, not {shown(value)}") from None
+        raise Unfit("expected a number, not {}", value) from None
     if not found.is_finite():
-        raise ValueError(f"expected a finite number, not {shown(value)}")
+        raise Unfit("expected a finite number, not {}", value)
     exponent = found.as_tuple().exponent
     assert isinstance(exponent, int), "a finite number has one"
     if exponent < LOWEST_EXPONENT or found.adjusted() > HIGHEST_EXPONENT:
-        raise ValueError(f"{shown(value)} is beyond the limits of numeric")
+        raise Unfit("{} is beyond the limits of numeric", value)
     return found
 
 
@@ -157,7 +171,7 @@ def decimal_of(precision: int, scale: int) -> Callable[[Any], Decimal]:
     def rounded(value: Any) -> Decimal:
         found = decimal(value).quantize(unit, context=EXACT)
         if found and found.adjusted() >= precision - scale:
-            raise ValueError(f"{shown(value)} does not fit numeric({precision},{scale})")
+            raise Unfit(f"{{}} does not fit numeric({precision},{scale})", value)
         return found
 
     return rounded
@@ -199,8 +213,23 @@ def _date(text: str) -> date:
 
 def _parsed(parse: Callable[[str], Any], value: Any) -> Any:
     if type(value) is not str:
-        raise ValueError(f"expected an ISO 8601 time as text, not {shown(value)}")
+        raise Unfit("expected an ISO 8601 time as text, not {}", value)
     return parse(value)
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, without what it holds."""
+    if type(value) is str:
+        return f"a text of length {len(value)}"
+    kinds: dict[type, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        Digits: "a number",
+        dict: "an object",
+        list: "a list",
+    }
+    return kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def shown(value: Any) -> str:

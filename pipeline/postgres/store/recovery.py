@@ -92,15 +92,19 @@ class Recovery:
         self._batch_records.observe(records)
         self._rows_written.inc(rows)
 
-    async def failed(self, error: Exception, attempt: int, doing: str) -> None:
+    async def failed(
+        self, error: Exception, attempt: int, doing: str, proof: Exception | None = None
+    ) -> None:
         """Wait before another attempt. A checkpoint.
+
+        ``proof`` is the same error as it was met over no rows: it quotes no value, so it is told.
 
         Raises:
             PipelineError: no attempt can help.
         """
         verdict = judge(error)
         if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT) and not may_pass(error):
-            await self.stopped(error, doing)
+            await self.stopped(error, doing, proof)
             return
         self.retried(error, doing)
         sqlstate = sqlstate_of(error) or ""
@@ -111,7 +115,7 @@ class Recovery:
         else:
             await self.pause(attempt)
 
-    async def stopped(self, error: Exception, doing: str) -> None:
+    async def stopped(self, error: Exception, doing: str, proof: Exception | None = None) -> None:
         """Stop this shard until the cause is mended, if it has worked before and others work.
 
         A checkpoint.
@@ -119,17 +123,20 @@ class Recovery:
         Raises:
             PipelineError: no other shard works, or this one never did: the configuration is wrong.
         """
-        stop = self.stop(error, doing)
+        stop = self.stop(error, doing, proof)
         if not self.successes or not self._others_work():
             raise stop from error
+        self._shard.drop_idle()  # a session keeps settings that it began with
         self._shard.breaker.stop(str(stop))
         await self._shard.breaker.wait_closed()
 
     def explain(self, error: Exception) -> str:
         """One line on what went wrong with records; without their values unless these are wanted."""
-        if self._details or judge(error) not in (Verdict.REJECT, Verdict.SUSPECT):
-            return explain(error)
-        return explain_without_values(error)
+        may_quote = isinstance(error, HandlerFailed) or judge(error) in (
+            Verdict.REJECT,
+            Verdict.SUSPECT,
+        )
+        return explain_without_values(error) if may_quote and not self._details else explain(error)
 
     async def pause(self, attempt: int) -> None:
         """Wait before another attempt. A checkpoint."""
@@ -153,19 +160,20 @@ class Recovery:
         """Wait before a handler is called again for what it could not do. A checkpoint."""
         source, name = failed.records[0].source, type(failed.error).__name__
         self._retries(f"handler: {name}").inc()
-        log.warning("%s will be tried again: %s", described(failed.records), failed)
+        log.warning("%s will be tried again: %s", described(failed.records), self.explain(failed))
         with self.waiting(source):
             await self.pause(attempt)
 
-    def stop(self, error: Exception, doing: str) -> PipelineError:
+    def stop(self, error: Exception, doing: str, proof: Exception | None = None) -> PipelineError:
         """The error that ends the program after ``error``, which came while ``doing`` something."""
         if isinstance(error, PipelineError):
             return error
         sqlstate = sqlstate_of(error)
         why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
+        told = self.explain(error) if proof is None else explain(proof)
         return PipelineError(
-            f"shard {self._shard.name}, {doing}: {explain(error)}{why}",
-            cause=f"shard {self._shard.name}: {explain(error)}",
+            f"shard {self._shard.name}, {doing}: {told}{why}",
+            cause=f"shard {self._shard.name}: {told}",
         )
 
 

@@ -211,7 +211,8 @@ class ShardPartition:
                     self._recovery.retried(error, f"applying {described(records)} in smaller parts")
                     return _divided(records, error, tries)
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
-                await self._recovery.failed(error, attempt, f"applying {described(guilty)}")
+                doing, proof = f"applying {described(guilty)}", suspects.proof
+                await self._recovery.failed(error, attempt, doing, proof)
                 attempt += 1
 
     async def _may_divide(

@@ -37,6 +37,8 @@ class Suspects:
     def __init__(self, database: Transactions, recovery: Recovery) -> None:
         self._database = database
         self._recovery = recovery
+        self.proof: Exception | None = None
+        """What the statement raised over no rows, if it was that which cleared the records."""
         self.begin()
 
     def begin(self) -> None:
@@ -63,12 +65,16 @@ class Suspects:
         It may pass by itself, or the statement fails in the same way over no rows: then it is the
         schema's fault.
         """
+        self.proof = None
         if may_pass(error) and attempt < PASSING_ATTEMPTS:
             return True
         try:
             await self._database.probe()
         except asyncpg.PostgresError as same:
-            return sqlstate_of(same) == sqlstate_of(error)
+            if sqlstate_of(same) != sqlstate_of(error):
+                return False
+            self.proof = same
+            return True
         except (OSError, asyncpg.InterfaceError):
             return False  # what becomes of the next attempt, tells
         return False
