@@ -14,6 +14,7 @@ from pipeline.config.model import Config
 from pipeline.errors import PipelineError
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.schema import VERSION
+from pipeline.postgres.sink.merges import FLOATS
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.ranges import ranges_of
 
@@ -37,6 +38,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     yield from _idle_partitions(config, kafka)
     yield from _connections(shards)
     yield from _types(config, shards)
+    yield from _rounded_sums(config, shards)
     if crc32c_c is None:
         yield Mistake(
             "", "checksums are computed in pure Python, which costs about four times the CPU of "
@@ -215,6 +217,23 @@ def _connections(shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
                 f"an instance opens up to {wanted} connections to {server}, which allows "
                 f"{on[0].connections} and has {on[0].in_use} in use: enough for "
                 f"{counted(instances)} (raise max_connections, or lower connections)",
+            )
+
+
+def _rounded_sums(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """Warn of sums whose last digits depend on which records came in one batch."""
+    for column in config.sink.columns:
+        found = [
+            shard.table.columns[column.name]
+            for shard in shards
+            if shard.table is not None and column.name in shard.table.columns
+        ]
+        rounded = [each.type for each in found if each.base in FLOATS]
+        if column.merge == "add" and rounded:
+            yield Mistake(
+                f"sink.columns.{column.name}",
+                f'is of type {rounded[0]}, whose sums are rounded at each step: with merge = "add" '
+                "the last digits depend on which records come in one batch (numeric adds exactly)",
             )
 
 

@@ -81,3 +81,44 @@ def test_a_batch_that_is_slower_than_the_timeout_is_cut(new_job: JobFactory, dsn
     job.start()
     job.wait_caught_up()
     assert len(rows(dsn)) == 200
+
+
+MISTAKES = {
+    "renamed": ("alter table t rename v to w", "alter table t rename w to v"),
+    "another type": ("alter table t drop v", "alter table t add v bytea"),
+    "no longer allowed": ("revoke all on t from app", "grant all on t to app"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_shard_that_was_stopped_works_again_by_itself_when_it_is_mended(
+    new_job: JobFactory, database: DatabaseFactory, dsn: str, mistake: str
+) -> None:
+    other = database()
+    psql(other, TABLE)
+    ruin, mend = MISTAKES[mistake]
+    role = f"app{dsn.rpartition('/')[2]}"
+    for server in (dsn, other):
+        psql(server, "alter table t drop s")
+    ruin, mend = (text.replace("app", role) for text in (ruin, mend))
+    psql(dsn, f"create role {role} login; grant all on t to {role}; grant create on database "
+        f"{dsn.rpartition('/')[2]} to {role}")  # fmt: skip
+    as_role = dsn.replace("postgresql://postgres@", f"postgresql://{role}@")
+    assert as_role != dsn
+    job = new_job(2)
+    sink = SINK.replace('s = "s"\n', "")
+    job.write_config({"db0": (as_role, "0"), "db1": (other, "1")}, sink=sink)
+    for partition in (0, 1):
+        job.produce([(b"1", b'{"id": 1, "v": "\\\\x61"}')], partition)
+    instance = job.start()
+    job.wait_caught_up()
+    psql(dsn, ruin)
+    for partition in (0, 1):
+        job.produce([(b"2", b'{"id": 2, "v": "\\\\x62"}')], partition)
+    job.wait_until(lambda: "shard db0 has stopped" in instance.output)
+    job.wait_caught_up([1])
+    assert rows(other) == ["1", "2"]
+    psql(dsn, mend)
+    job.wait_caught_up()
+    assert rows(dsn) == ["1", "2"]
+    assert "shard db0 works again" in instance.output

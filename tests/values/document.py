@@ -21,6 +21,11 @@ What becomes of a value, by the column's type. Each row of the table is tried ag
   `timestamptz`, `timestamp` and `date`, since midnight for `time`, a length for `interval`. What is
   between two microseconds is rounded.
 - Words that Postgres would evaluate when it writes (`now`, `today`, `tomorrow`, `yesterday`) are refused.
+- Times with `max` or `min`, or in a primary key, are compared here too, as ISO 8601 from year 1 to 9999.
+  `infinity`, BC, later years, `24:00`, a leap second and names of time zones are refused there, and taken
+  elsewhere. Digits beyond microseconds are rounded as Postgres does.
+- `add` on `real` and `double precision` rounds at each step, so the last digits of a sum depend on which
+  records came in one batch; on whole numbers and `numeric` it is exact. `check` warns.
 - `bytea` wants hex (`\\x48ff`), or base64 with `encoding = "base64"`.
 - Values of arrays follow the rules of their elements; a list in a `jsonb[]` is an element.
 

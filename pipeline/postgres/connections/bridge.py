@@ -105,6 +105,9 @@ class Session:
             "default_transaction_isolation": "read committed",
             "default_transaction_deferrable": "off",
             "synchronous_commit": "on",
+            # A generic plan that was made while the table was small reads the whole of it for each
+            # batch when it has grown, until the table is analyzed. Planning anew costs far less.
+            "plan_cache_mode": "force_custom_plan",
             "statement_timeout": str(int(self.statement_timeout * 1000)),
             "lock_timeout": str(int(self.lock_timeout * 1000)),
             "idle_in_transaction_session_timeout": str(int(self.statement_timeout * 2000)),

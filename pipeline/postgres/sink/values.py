@@ -6,9 +6,10 @@ or OverflowError, with a message for the person who reads the dead letter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,8 @@ from pipeline.records.rows import Digits
 HIGHEST_EXPONENT, LOWEST_EXPONENT = 131_071, -16_383
 EXACT = Context(prec=HIGHEST_EXPONENT - LOWEST_EXPONENT + 2, rounding=ROUND_HALF_UP)
 """Adds without rounding, as Postgres does; Python's default keeps 28 digits."""
+
+_BEYOND_MICROSECONDS = re.compile(r"[.,](\d{7,})")
 
 
 class Unfit(ValueError):
@@ -189,19 +192,29 @@ def uuid(value: Any) -> str:
 
 def moment(value: Any) -> datetime:
     """A timestamptz; without an offset it is UTC."""
-    found = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
+    found = value if isinstance(value, datetime) else _parsed(_to_microseconds, value)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def local_time(value: Any) -> datetime:
     """A timestamp without time zone; an offset is ignored, as Postgres does."""
-    found = value if isinstance(value, datetime) else _parsed(datetime.fromisoformat, value)
+    found = value if isinstance(value, datetime) else _parsed(_to_microseconds, value)
     return found.replace(tzinfo=None)
 
 
 def day(value: Any) -> date:
     """A date; of a time with a date its date, whatever the offset, as Postgres does."""
     return value.date() if isinstance(value, datetime) else _parsed(_date, value)
+
+
+def _to_microseconds(text: str) -> datetime:
+    """A time rounded to microseconds as Postgres does; Python cuts what is beyond."""
+    found = datetime.fromisoformat(text)
+    if (beyond := _BEYOND_MICROSECONDS.search(text)) is None:
+        return found
+    part = Decimal(f"0.{beyond[1]}").scaleb(6)
+    rounded = int(part.to_integral_value(ROUND_HALF_EVEN))
+    return found + timedelta(microseconds=rounded - found.microsecond)
 
 
 def _date(text: str) -> date:
