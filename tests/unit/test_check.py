@@ -309,3 +309,11 @@ def test_the_plan_fits_whatever_the_names(configured: ConfigFactory) -> None:
     shards = tuple(facts(shard, table=wide, database=long) for shard in config.shards)
     found = Findings(KafkaFacts({long: 6}), shards, (), ())
     assert max(map(len, plan(config, found).splitlines())) <= WIDTH
+
+
+def test_a_sum_that_is_rounded_at_each_step_is_a_warning(configured: ConfigFactory) -> None:
+    config = configured()
+    table = subscriptions(session_count=column("session_count", "double precision", base="float8"))
+    shards = [attrs.evolve(shard, table=table) for shard in good_shards(config)]
+    (found,) = [each for each in warnings(config, SIX, shards) if "sums are rounded" in each[1]]
+    assert found[0] == "sink.columns.session_count"

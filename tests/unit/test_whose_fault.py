@@ -12,8 +12,11 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.errors import PipelineError
+from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.errors import RowError, Verdict, is_away, judge
 from pipeline.records.record import Record
+from pipeline.runtime.backoff import Backoff
 from tests.support.records import record
 from tests.support.stores import Answer, World, raising, server_error
 
@@ -280,3 +283,22 @@ async def test_no_value_of_a_record_is_told_unless_it_is_wanted(
     assert (SECRET in reason.reason) is details
     if not details:
         assert SECRET not in caplog.text
+
+
+async def test_a_stopped_shard_is_asked_each_second_however_long_ago_it_stopped(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    breaker = Breaker("db0", Metrics(), Backoff(initial=1, longest=1000))
+    ruined = [True]
+
+    async def probe() -> None:
+        await trio.lowlevel.checkpoint()
+        if ruined[0]:
+            raise OSError("not mended")
+
+    nursery.start_soon(breaker.watch, probe)
+    breaker.stop("a column is missing")
+    await trio.sleep(10_000)
+    ruined[0] = False
+    with trio.fail_after(1.5):
+        await breaker.wait_closed()
