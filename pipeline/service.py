@@ -225,7 +225,8 @@ def make_store(
     stores = {}
     breakers: list[Breaker] = []
     for shard_config in config.shards:
-        shard = Shard(shard_config, Session.of(config), metrics, waits, handled=handled)
+        session = Session.of(config, shard_config)
+        shard = Shard(shard_config, session, metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)

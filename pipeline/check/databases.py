@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import attrs
 
 from pipeline.config.model import Config, ShardConfig
+from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
@@ -86,8 +86,7 @@ class ShardFacts:
     @property
     def server(self) -> str:
         """``host:port``, for messages and to tell servers apart."""
-        parts = urlsplit(self.config.dsn)
-        return parts.netloc.rpartition("@")[2] or "local socket"
+        return server_of(self.config.dsn)
 
 
 async def ask_shards(config: Config) -> list[ShardFacts]:
@@ -105,8 +104,10 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
         statement_timeout=STATEMENT_SECONDS,
         lock_timeout=STATEMENT_SECONDS,
         connect_timeout=CONNECT_SECONDS,
+        synchronous_commit=shard.synchronous_commit,
+        search_path=shard.search_path,
     )
-    connections = Connections(shard.dsn, session)
+    connections = Connections.of(shard, session)
     try:
         return await connections.lease(partial(_facts, config=config, shard=shard))
     except TimeoutError:

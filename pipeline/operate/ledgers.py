@@ -87,7 +87,7 @@ def _by_shard(
 
 async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Run work on a new connection to a shard."""
-    connections = Connections(shard.dsn, Session.of(config))
+    connections = Connections.of(shard, Session.of(config, shard))
     try:
         return await cross(connections.lease, work)
     except PipelineError:
