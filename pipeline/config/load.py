@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen
 
 from pipeline.config.coherence import CHECKS
+from pipeline.config.environment import from_file
 from pipeline.config.kafka_options import DEFAULTS, read_options
 from pipeline.config.kinds import COLUMN, DSN, LISTEN, by
 from pipeline.config.mistakes import ConfigError, describe, join
@@ -144,7 +145,7 @@ def _read_shard(reading: Reading, values: Mapping[str, Any], path: str) -> Shard
     elif file is not None:
         reading.wrong(f"{path}.dsn_file", f"expected the path of a file, not {describe(file)}")
         given["dsn"] = None
-    given["written"] = written if isinstance(written, str) else None
+    given["written"] = written if from_file(written) else None
     return reading.build(ShardConfig, table, path, given)
 
 

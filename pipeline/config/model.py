@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from attrs import field, frozen
 
-from pipeline.config.environment import expand, from_file
+from pipeline.config.environment import expand
 from pipeline.config.kinds import (
     COLUMN,
     COUNT,
@@ -116,8 +116,8 @@ class SinkConfig:
 class ShardConfig:
     """One of ``[[shards]]``: a database, and the partitions that write to it (None: all).
 
-    ``dsn`` is the address as it was when the configuration was read; ``written`` is how it stands there,
-    with the references to files that `read_dsn` follows again.
+    ``dsn`` is the address as it was when the configuration was read. If it comes from a file, ``written``
+    is how it stands there, with the references that `read_dsn` follows again.
     """
 
     name: str = field(metadata=by(TEXT))
@@ -138,7 +138,7 @@ class ShardConfig:
         Raises:
             ValueError: a file can't be read, or holds no DSN; the message shows none of it.
         """
-        if self.written is None or not from_file(self.written):
+        if self.written is None:
             return self.dsn
         return str(DSN.parse(expand(self.written, os.environ)))
 

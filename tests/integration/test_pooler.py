@@ -127,6 +127,7 @@ async def test_a_server_without_a_pooler_is_known_as_such(direct: str) -> None:
     connections = Connections(direct, Session("direct"))
 
     async def statements(connection: Connection) -> list[str]:
+        assert type(connection) is asyncpg.Connection
         assert await connection.fetchval("select $1::int + 1", 1) == 2
         assert await connection.fetchval("select $1::int + 1", 2) == 3
         rows = await connection.fetch("select name from pg_prepared_statements where not from_sql")
@@ -143,7 +144,9 @@ async def test_the_configuration_may_say_what_is_there(
 ) -> None:
     connections = Connections(pooler.dsn(direct), Session("told"), kind)
     if kind == "transaction":
-        assert await used(connections, shown) == [{name: ours for name, (_, ours) in PINNED.items()}]
+        assert await used(connections, shown) == [
+            {name: ours for name, (_, ours) in PINNED.items()}
+        ]
     else:
         with pytest.raises(asyncpg.ProtocolViolationError, match="unsupported startup parameter"):
             await used(connections, shown)

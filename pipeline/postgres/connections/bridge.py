@@ -99,6 +99,11 @@ class Connections:
         return self._connector.entered
 
     @property
+    def server(self) -> str:
+        """The host that was taken last, ``host:port``; empty if none was."""
+        return self._connector.server
+
+    @property
     def pooled(self) -> bool:
         """Whether the last connection goes through a pooler."""
         return bool(self._connector.pooled)

@@ -85,7 +85,8 @@ class Connector:
         self._session = session
         self._pooler = pooler
         self._passfile = passfile
-        self._last = ""  # the host that was taken last
+        self.server = ""
+        """The host that was taken last, ``host:port``."""
         self.pooled: bool | None = None
         """Whether a pooler is between; None: not known yet."""
         self.entered = False
@@ -105,7 +106,7 @@ class Connector:
                 one refuses the user.
         """
         address = self._address()
-        hosts = sorted(address.hosts, key=lambda host: server_of(host) != self._last)
+        hosts = sorted(address.hosts, key=lambda host: server_of(host) != self.server)
         problems = []
         for host in hosts:
             try:
@@ -116,7 +117,7 @@ class Connector:
                 reason = str(error) or "no answer in time"
                 problems.append(f"{server_of(host)}: {' '.join(reason.split())}")
             else:
-                self._last, self.entered = server_of(host), True
+                self.server, self.entered = server_of(host), True
                 return connection
         raise NoServer("; ".join(problems))
 
