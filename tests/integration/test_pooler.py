@@ -11,6 +11,7 @@ from typing import TypeVar
 import asyncpg
 import pytest
 
+import pipeline.testing
 from pipeline.config.model import Pooler
 from pipeline.local import Servers
 from pipeline.local.postgres import psql
@@ -238,6 +239,39 @@ async def test_the_servers_identity_is_that_of_the_server_behind_the_pooler(
     pooler.admin("reconnect")
     (after,) = await used(connections, identity)
     assert after == failover.standby.sql(f"select {SERVER}") != before
+
+
+async def test_a_handler_works_through_the_pooler(direct: str, pooler: PgBouncer) -> None:
+    psql(direct, "create table seen (id int primary key, n int)")
+    spoil(pooler.dsn(direct), {"default_transaction_isolation": "serializable"})
+    for count in (3, 6):
+        async with pipeline.testing.transaction(pooler.dsn(direct), commit=True) as tx:
+            for n in range(count):
+                tx.queue("insert into seen values ($1, 1) on conflict (id) do nothing", n)
+            await tx.executemany("update seen set n = n + $2 where id = $1", [(0, 5), (1, 7)])
+            assert await tx.fetchval("select count(*) from seen where id = any($1)", [0, 1]) == 2
+            assert await tx.fetchval("show transaction_isolation") == "read committed"
+            assert len(await tx.fetch("select * from seen")) == count
+    assert psql(direct, "select n from seen where id = 1") == "15"
+
+
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_a_table_without_a_schema_is_found_by_the_search_path_of_the_shard(
+    servers: Servers, job: Job, account_dsn: str, new_pgbouncer: NewPgBouncer, way: str
+) -> None:
+    psql(account_dsn, "create schema app; create table app.accounts (like accounts including all)")
+    pooled = new_pgbouncer(servers.postgres, default_pool_size=1).dsn(account_dsn)
+    spoil(pooled, {"search_path": "public"})
+    sink = accounts.SINK.replace("public.accounts", "accounts")
+    job.write_config({"db0": (account_dsn if way == "direct" else pooled, "")}, sink)
+    text = job.config.read_text()
+    job.config.write_text(text.replace("[[shards]]", '[[shards]]\nsearch_path = "app, public"'))
+    instance = job.start()
+    job.produce(accounts.changes(300, keys=50, seed=1))
+    job.wait_caught_up()
+    assert instance.stop() == 0
+    assert psql(account_dsn, "select count(*) from public.accounts") == "0"
+    assert psql(account_dsn, "select count(*) > 0 from app.accounts") == "t"
 
 
 def test_the_whole_pipeline_through_the_pooler(

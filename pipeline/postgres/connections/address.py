@@ -70,7 +70,7 @@ def _each_host(parts: SplitResult, query: Mapping[str, str]) -> Iterator[str]:
 
 def _written(parts: SplitResult, query: Mapping[str, str]) -> str:
     """The DSN again. ``postgresql:///d`` keeps its slashes, which `urlunsplit` would drop."""
-    tail = f"?{urlencode(query, quote_via=quote, safe="/")}" if query else ""
+    tail = f"?{urlencode(query, quote_via=quote, safe='/')}" if query else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path}{tail}"
 
 
