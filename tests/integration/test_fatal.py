@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.cli import main
@@ -80,6 +82,18 @@ def test_an_address_that_is_refused(
     host = f"{HOST}:{tls_postgres.port}"
     said = f'{part} "not-{part}"' if part == "database" else "password authentication failed"
     assert message.startswith(f"shards[db0].dsn: {host} can't be used: {said}")
+
+
+def test_a_passfile_that_others_may_read(
+    job: Job, account_dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "passfile"
+    place.touch(mode=0o644)
+    job.write_config({"db0": (account_dsn, "")})
+    text = job.config.read_text()
+    job.config.write_text(text.replace("[[shards]]", f'[[shards]]\npassfile = "{place}"'))
+    message = refused(job, capsys)
+    assert message.endswith(f"passfile {place} may be read by others: chmod 0600 {place}")
 
 
 def test_a_database_that_does_not_exist_behind_a_pooler(

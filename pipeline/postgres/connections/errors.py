@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from pipeline.errors import one_line
-from pipeline.postgres.connections.connector import NoServer
+from pipeline.postgres.connections.connector import AddressUnreadable, NoServer
 from pipeline.records.record import Record
 
 
@@ -150,7 +150,9 @@ _NOT_LET_IN = re.compile("password authentication failed|no such (user|database)
 
 
 def refuses_entry(error: BaseException) -> bool:
-    """Whether the server does not let us in: a wrong user, password or database."""
+    """Whether the server does not let us in (a wrong user, password or database), or can't be asked to."""
+    if isinstance(error, AddressUnreadable):
+        return True
     sqlstate = sqlstate_of(error) or ""
     if sqlstate == "08P01":
         return _NOT_LET_IN.search(str(error)) is not None
