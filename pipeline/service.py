@@ -28,7 +28,7 @@ from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.partition import PartitionContext, PartitionTask
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.observe.health import ProgressWatch
@@ -225,7 +225,8 @@ def make_store(
     stores = {}
     breakers: list[Breaker] = []
     for shard_config in config.shards:
-        shard = Shard(shard_config, Session.of(config), metrics, waits, handled=handled)
+        session = Session.of(config, shard_config)
+        shard = Shard(shard_config, session, metrics, waits, handled=handled)
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)
@@ -263,7 +264,7 @@ async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Data
     """Create or upgrade the ledger's schema, read the sink's table, prepare its statements.
 
     Raises:
-        PipelineError: the table does not fit the configuration; every mistake is named.
+        UsageError: the table does not fit the configuration; every mistake is named.
     """
     exactly_once = config.pipeline.exactly_once
     ledger = PostgresLedger(shard, config.pipeline.owner) if exactly_once else NoLedger()
@@ -287,7 +288,8 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     table = await shard.run(partial(read_table, name=config.sink.table))
     mistakes = mistakes_of(config.sink, table)
     if mistakes or table is None:
-        raise PipelineError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
+        key = "sink" if len(config.shards) == 1 else f"shards[{shard.name}]"
+        raise UsageError("\n".join(f"{key}: {mistake}" for mistake in mistakes))
     return SinkApplier(config.sink, table, shard, ledger)
 
 

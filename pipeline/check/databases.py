@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import attrs
 
 from pipeline.config.model import Config, ShardConfig
+from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
@@ -26,7 +26,9 @@ select current_setting('server_version_num')::int as version,
            - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
        (select coalesce(sum(numbackends), 0)::int - 1 from pg_stat_database)
            - (select count(*)::int from pg_stat_activity where application_name = $1) as in_use,
-       pg_is_in_recovery() as standby, current_user::text as role,
+       pg_is_in_recovery() as standby,
+       current_setting('transaction_read_only')::boolean as read_only,
+       current_setting('search_path') as search_path, current_user::text as role,
        current_database()::text as database,
        has_database_privilege(current_database(), 'create') as may_create"""
 _LEDGER = """\
@@ -64,6 +66,10 @@ class ShardFacts:
         version: the server's, as in server_version_num: 180001.
         connections: how many the server allows to users who are not superusers.
         in_use: how many of these are in use, without this pipeline's own.
+        read_only: whether transactions are read-only by default.
+        search_path: where names without a schema are looked for.
+        pooled: whether a pooler is between that gives each transaction another session.
+        reached: the host that was taken, ``host:port``.
         table: the sink's table; None if it does not exist, or if the sink is a handler.
         table_problem: why the table could not be read.
         missing: the privileges on the table that the sink needs and the role lacks.
@@ -75,6 +81,10 @@ class ShardFacts:
     connections: int = 0
     in_use: int = 0
     standby: bool = False
+    read_only: bool = False
+    search_path: str = ""
+    pooled: bool = False
+    reached: str = ""
     role: str = ""
     database: str = ""
     may_create: bool = False
@@ -86,8 +96,7 @@ class ShardFacts:
     @property
     def server(self) -> str:
         """``host:port``, for messages and to tell servers apart."""
-        parts = urlsplit(self.config.dsn)
-        return parts.netloc.rpartition("@")[2] or "local socket"
+        return server_of(self.config.dsn)
 
 
 async def ask_shards(config: Config) -> list[ShardFacts]:
@@ -105,14 +114,15 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
         statement_timeout=STATEMENT_SECONDS,
         lock_timeout=STATEMENT_SECONDS,
         connect_timeout=CONNECT_SECONDS,
+        synchronous_commit=shard.synchronous_commit,
+        search_path=shard.search_path,
     )
-    connections = Connections(shard.dsn, session)
+    connections = Connections.of(shard, session)
     try:
-        return await connections.lease(partial(_facts, config=config, shard=shard))
+        facts = await connections.lease(partial(_facts, config=config, shard=shard))
+        return attrs.evolve(facts, pooled=connections.pooled, reached=connections.server)
     except TimeoutError:
         return ShardFacts(shard, f"no answer within {CONNECT_SECONDS:.0f} s")
-    except ConnectionRefusedError:
-        return ShardFacts(shard, "nothing listens there (connection refused)")
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return ShardFacts(shard, explain(error))
     finally:

@@ -27,6 +27,7 @@ def plan(config: Config, findings: Findings) -> str:
         ("Sink", _sink(config, findings.shards[0])),
         ("Order", _order(config)),
         ("Connections", _connections(findings)),
+        ("Sessions", _sessions(findings)),
         ("Delivery", _delivery(config, findings)),
         ("Dead letters", _dead_letters(config, findings)),
     )
@@ -130,10 +131,31 @@ def _connections(findings: Findings) -> list[str]:
                 f"up to {shard.config.connections}",
                 str(shard.connections),
                 str(shard.in_use),
-                counted(rooms[shard.server]),
+                counted(rooms[shard.server]) if shard.server in rooms else "the pooler decides",
             )
         )
     return _table(rows)
+
+
+def _sessions(findings: Findings) -> Iterator[str]:
+    rows = [("shard", "reached", "search_path", "synchronous_commit")]
+    for shard in findings.shards:
+        way = "by a pooler" if shard.pooled else "directly"
+        several = f", {shard.reached}" if shard.reached != shard.server else ""
+        rows.append(
+            (
+                shard.config.name,
+                f"{way}{several}",
+                shard.search_path,
+                shard.config.synchronous_commit,
+            )
+        )
+    yield from _table(rows)
+    if any(shard.pooled for shard in findings.shards):
+        yield from paragraph(
+            "a pooler may give each transaction another session: each begins with its settings, and "
+            "no statement is kept prepared (three round trips more per batch)"
+        )
 
 
 def _delivery(config: Config, findings: Findings) -> Iterator[str]:

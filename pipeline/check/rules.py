@@ -39,6 +39,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     yield from _connections(shards)
     yield from _types(config, shards)
     yield from _rounded_sums(config, shards)
+    yield from _commits(config)
     if crc32c_c is None:
         yield Mistake(
             "", "checksums are computed in pure Python, which costs about four times the CPU of "
@@ -55,10 +56,13 @@ def shown(partitions: Collection[int]) -> str:
 
 
 def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
-    """Return server → the number of instances that its free connections suffice for."""
+    """Return server → the number of instances that its free connections suffice for.
+
+    Behind a pooler it is the pooler's own limits that decide: such a server is left out.
+    """
     servers: dict[str, list[ShardFacts]] = {}
     for shard in shards:
-        if shard.problem is None:
+        if shard.problem is None and not shard.pooled:
             servers.setdefault(shard.server, []).append(shard)
     return {
         server: max(0, (on[0].connections - on[0].in_use) // sum(s.config.connections for s in on))
@@ -116,6 +120,12 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         return
     if shard.standby:
         yield Mistake(key, f"{shard.server} is a standby, which takes no writes: name the primary")
+    elif shard.read_only:
+        yield Mistake(
+            key,
+            f"{shard.server} takes no writes: default_transaction_read_only is on, for database "
+            f"{shard.database}, role {shard.role}, or the server",
+        )
     if shard.version < OLDEST_SERVER:
         yield Mistake(key, f"{shard.server} is too old: PostgreSQL 15 or later is needed")
     if config.pipeline.exactly_once:
@@ -235,6 +245,28 @@ def _rounded_sums(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mist
                 f'is of type {rounded[0]}, whose sums are rounded at each step: with merge = "add" '
                 "the last digits depend on which records come in one batch (numeric adds exactly)",
             )
+
+
+def _commits(config: Config) -> Iterator[Mistake]:
+    """Warn of shards whose acknowledged commits may be taken back."""
+    for shard in config.shards:
+        if shard.synchronous_commit in ("on", "remote_apply"):
+            continue
+        loss = {
+            "off": "a crash of the server takes back what it acknowledged in the last 0.6 s or so",
+            "local": "a failover takes back what no standby had, also where standbys are synchronous",
+            "remote_write": "a crash of primary and standby together takes back what it acknowledged",
+        }[shard.synchronous_commit]
+        healed = (
+            "the records are applied again from Kafka, while Kafka has them; until then rows are as "
+            "they were before (docs/guarantees.md)"
+            if config.pipeline.exactly_once
+            else "with at-least-once delivery nobody notices, and the records are lost"
+        )
+        yield Mistake(
+            f"shards[{shard.name}].synchronous_commit",
+            f'"{shard.synchronous_commit}": {loss}; {healed}',
+        )
 
 
 def _types(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:

@@ -41,7 +41,7 @@ def with_config(
         if not known(error):
             raise
         report(error)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
 
 
 def messages(error: BaseException) -> Iterator[str]:
@@ -63,6 +63,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(cause)
     elif not isinstance(error, trio.Cancelled):
         yield error
+
+
+def exit_code(error: BaseException) -> int:
+    """Return 2 if all that went wrong is a mistake in what was given, else 1."""
+    return 2 if all(isinstance(cause, UsageError) for cause in _causes(error)) else 1
 
 
 def known(error: BaseException) -> bool:

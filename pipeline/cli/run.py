@@ -9,7 +9,7 @@ import sys
 import trio
 
 from pipeline import __version__
-from pipeline.cli.common import known, messages
+from pipeline.cli.common import exit_code, known, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group
   1  a fatal error, named in one message
-  2  a mistake in the configuration, one line each
+  2  a mistake in the configuration, one line each; or in what it names: a password,
+     a database or a table that is not right when it starts
 
 example:
   pipeline run --config sessions.toml
@@ -65,7 +66,7 @@ def run_service(config: Config, log_level: str) -> int:
     except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
         if not known(error):
             log.exception("an error that the pipeline does not know")
-        for message in messages(error):
-            log.critical("%s", message)
-        return 1
+        for line in (line for message in messages(error) for line in message.splitlines()):
+            log.critical("%s", line)
+        return exit_code(error)
     return 0

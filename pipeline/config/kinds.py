@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from attrs import frozen
 
@@ -18,6 +18,10 @@ from pipeline.records.path import Path as RecordPath
 
 HIGHEST_PARTITION = 99_999
 """Far more than a Kafka cluster holds; keeps a mistyped range from filling the memory."""
+
+
+WRITABLE = ("any", "primary", "read-write")
+"""What a DSN's ``target_session_attrs`` may be: the others ask for a server that takes no writes."""
 
 
 class Unexpected(Exception):
@@ -164,6 +168,16 @@ def _dsn(value: Any) -> str:
     hosts = parts.netloc.rpartition("@")[2].split(",")  # several: the first that can be written to
     if not all(map(_is_host, hosts)):
         raise ValueError(advice)
+    query = dict(parse_qsl(parts.query))
+    wanted = query.get("target_session_attrs", "any")
+    if wanted not in WRITABLE:
+        given = describe(wanted)
+        known = ", ".join(WRITABLE)
+        raise ValueError(
+            f"target_session_attrs is {given}, but the pipeline writes: expected one of {known}"
+        )
+    if not re.fullmatch(r"\d*", query.get("connect_timeout", "")):
+        raise ValueError("connect_timeout in the DSN: expected a whole number of seconds")
     return value
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from attrs import field, frozen
 
 from pipeline.config.coherence import CHECKS
+from pipeline.config.environment import from_file
 from pipeline.config.kafka_options import DEFAULTS, read_options
-from pipeline.config.kinds import COLUMN, LISTEN, by
+from pipeline.config.kinds import COLUMN, DSN, LISTEN, by
 from pipeline.config.mistakes import ConfigError, describe, join
 from pipeline.config.model import (
     ColumnConfig,
@@ -125,10 +126,27 @@ def _read_shards(reading: Reading, values: Any) -> tuple[ShardConfig, ...]:
         if isinstance(value, dict):
             name = value.get("name")
             label = name if isinstance(name, str) and name else place
-            shards.append(reading.build(ShardConfig, value, f"shards[{label}]"))
+            shards.append(_read_shard(reading, value, f"shards[{label}]"))
         else:
             reading.wrong(f"shards[{place}]", f"expected a table, not {describe(value)}")
     return tuple(shards)
+
+
+def _read_shard(reading: Reading, values: Mapping[str, Any], path: str) -> ShardConfig:
+    """Read a shard. ``dsn_file = "PATH"`` is the same as ``dsn = "${file:PATH}"``."""
+    table, given = dict(values), {}
+    file = table.pop("dsn_file", None)
+    written = table.get("dsn")
+    if "dsn" in table and file is not None:
+        reading.wrong(f"{path}.dsn_file", "has no use beside dsn: leave one out")
+    elif isinstance(file, str) and file.strip():
+        written = f"${{file:{file}}}"
+        given["dsn"] = reading.value(DSN, written, f"{path}.dsn_file")
+    elif file is not None:
+        reading.wrong(f"{path}.dsn_file", f"expected the path of a file, not {describe(file)}")
+        given["dsn"] = None
+    given["written"] = written if from_file(written) else None
+    return reading.build(ShardConfig, table, path, given)
 
 
 def _read_http(reading: Reading, values: Mapping[str, Any]) -> HttpConfig:

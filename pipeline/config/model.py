@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from attrs import field, frozen
 
+from pipeline.config.environment import expand
 from pipeline.config.kinds import (
     COLUMN,
     COUNT,
@@ -35,6 +36,8 @@ Scope = Literal["key", "batch"]
 Unit = Literal["s", "ms", "us", "ns", "days"]
 Encoding = Literal["hex", "base64"]
 Missing = Literal["keep", "null", "reject"]
+Pooler = Literal["auto", "transaction", "none"]
+SynchronousCommit = Literal["on", "remote_apply", "remote_write", "local", "off"]
 
 
 def _default_owner() -> str:
@@ -111,12 +114,33 @@ class SinkConfig:
 
 @frozen
 class ShardConfig:
-    """One of ``[[shards]]``: a database, and the partitions that write to it (None: all)."""
+    """One of ``[[shards]]``: a database, and the partitions that write to it (None: all).
+
+    ``dsn`` is the address as it was when the configuration was read. If it comes from a file, ``written``
+    is how it stands there, with the references that `read_dsn` follows again.
+    """
 
     name: str = field(metadata=by(TEXT))
     dsn: str = field(metadata=by(DSN), repr=lambda dsn: repr(hide_password(dsn)))
     partitions: frozenset[int] | None = field(default=None, metadata=by(PARTITIONS))
     connections: int = field(default=3, metadata=by(COUNT))
+    passfile: str | None = field(default=None, metadata=by(TEXT))
+    pooler: Pooler = field(default="auto", metadata=by(choice(*get_args(Pooler))))
+    synchronous_commit: SynchronousCommit = field(
+        default="on", metadata=by(choice(*get_args(SynchronousCommit)))
+    )
+    search_path: str | None = field(default=None, metadata=by(TEXT))
+    written: str | None = field(default=None, repr=False)
+
+    def read_dsn(self) -> str:
+        """Return the address as it is now: a file that holds it, or its password, may have changed.
+
+        Raises:
+            ValueError: a file can't be read, or holds no DSN; the message shows none of it.
+        """
+        if self.written is None:
+            return self.dsn
+        return str(DSN.parse(expand(self.written, os.environ)))
 
 
 COMMIT_SECONDS = 5.0

@@ -11,7 +11,8 @@ import attrs
 
 from pipeline.config.model import Config, ShardConfig
 from pipeline.contracts.store import Claim
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
+from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import (
     Connection,
     Connections,
@@ -19,7 +20,7 @@ from pipeline.postgres.connections.bridge import (
     cross,
     open_bridge,
 )
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.errors import entry_problem, refuses_entry
 from pipeline.postgres.ledger.reading import LedgerEntry, Ranges, read_entry, reset_entry
 from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import TopicPartition
@@ -87,13 +88,14 @@ def _by_shard(
 
 async def _on(config: Config, shard: ShardConfig, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Run work on a new connection to a shard."""
-    connections = Connections(shard.dsn, Session.of(config))
+    connections = Connections.of(shard, Session.of(config, shard))
     try:
         return await cross(connections.lease, work)
     except PipelineError:
         raise
     except Exception as error:  # whatever it is, an operator has to act
-        raise PipelineError(f"shard {shard.name} can't be used: {explain(error)}") from error
+        problem = entry_problem(shard.name, server_of(shard.dsn), error)
+        raise (UsageError if refuses_entry(error) else PipelineError)(problem) from error
     finally:
         await cross(connections.close)  # noqa: ASYNC102 (cancelled: the command ends)
 

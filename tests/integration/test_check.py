@@ -14,8 +14,10 @@ import orjson
 import pytest
 
 from pipeline.local import Servers
+from pipeline.local.ports import free_port
 from pipeline.local.postgres import psql
 from tests.support import accounts
+from tests.support.pgbouncer import NewPgBouncer
 from tests.support.pipelines import PATIENCE, ROOT
 from tests.support.servers import DatabaseFactory, TopicFactory
 
@@ -98,6 +100,34 @@ def test_the_plan_is_shown_and_nothing_is_changed(
     assert psql(dsn, LEDGER_TABLES) == "0"
     with servers.kafka.admin() as admin:
         assert name not in {group["group_id"] for group in admin.list_groups()}
+
+
+def test_the_plan_says_how_the_database_is_reached(
+    servers: Servers,
+    topic: TopicFactory,
+    dsn: str,
+    new_pgbouncer: NewPgBouncer,
+    tmp_path: Path,
+) -> None:
+    pooled = new_pgbouncer(servers.postgres, default_pool_size=1).dsn(dsn)
+    name = topic(1)
+    hosts = dsn.replace("@127.0.0.1", f"@127.0.0.1:{free_port()},127.0.0.1")
+    for address, way in ((dsn, "directly"), (pooled, "by a pooler"), (hosts, "directly, 127.0")):
+        config = write_config(tmp_path, servers.bootstrap, name, address)
+        config.write_text(
+            config.read_text().replace(
+                "[[shards]]",
+                '[[shards]]\nsearch_path = "app, public"\nsynchronous_commit = "off"',
+            )
+        )
+        done = check("--config", config)
+        assert (done.returncode, done.stderr) == (0, "")
+        sessions = done.stdout.partition("\nSessions\n")[2].partition("\n\n")[0]
+        assert f" {way}" in sessions
+        assert "app, public" in sessions
+        assert 'synchronous_commit: "off": a crash of the server' in " ".join(done.stdout.split())
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        assert ("the pooler decides" in done.stdout) is (address == pooled)
 
 
 def test_mistakes_on_both_sides_are_told_at_once(

@@ -21,6 +21,7 @@ import trio_asyncio
 
 from pipeline.config.load import load
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
+from pipeline.local import Servers
 from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Connection, Session, open_bridge
@@ -35,6 +36,7 @@ from pipeline.records.rows import Shape, row_parser
 from pipeline.service import make_database
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
+from tests.support.pgbouncer import NewPgBouncer
 from tests.support.records import record
 from tests.support.servers import DatabaseFactory
 
@@ -119,7 +121,7 @@ async def real(dsn: str, directory: Path) -> AsyncIterator[Subject]:
     config = load(path)
     asleep = "select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep'"
     async with open_bridge(), trio.open_nursery() as nursery:
-        shard = Shard(config.shards[0], Session.of(config), Metrics())
+        shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
         nursery.start_soon(shard.serve)
         yield Subject(
             await make_database(config, shard, BatchSizer(100, bounded=False)),
@@ -137,13 +139,17 @@ def _rows(dsn: str) -> dict[str, int]:
 Open = Callable[[], AbstractAsyncContextManager[Subject]]
 
 
-@pytest.fixture(params=["simulated", "real"])
+@pytest.fixture(params=["simulated", "real", "pooled"])
 def open_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "simulated":
         return simulated
     make: DatabaseFactory = request.getfixturevalue("database")
     dsn = make()
     psql(dsn, TABLE)
+    if request.param == "pooled":
+        new_pgbouncer: NewPgBouncer = request.getfixturevalue("new_pgbouncer")
+        servers: Servers = request.getfixturevalue("servers")
+        dsn = new_pgbouncer(servers.postgres, default_pool_size=2).dsn(dsn)
     return partial(real, dsn, tmp_path)
 
 
@@ -366,7 +372,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
     epochs: list[list[int]] = []
     async with real(dsn, tmp_path) as subject:
         config = load(tmp_path / "pipeline.toml")
-        shard = Shard(config.shards[0], Session.of(config), Metrics())
+        shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
         taken, go_on = trio.Event(), trio.Event()
 
         async def first(connection: Connection) -> None:

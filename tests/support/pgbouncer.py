@@ -30,6 +30,7 @@ from pipeline.local.postgres import Postgres, psql
 from pipeline.local.process import Program
 from pipeline.local.server import Server
 from tests.support.postgres_servers import server_directory, through
+from tests.support.proxy import Proxy
 
 
 def pgbouncer_program() -> str | None:
@@ -125,7 +126,7 @@ def pgbouncer(server_port: int, **settings: str | int) -> Iterator[PgBouncer]:
 
 
 NewPgBouncer = Callable[..., PgBouncer]
-"""``new_pgbouncer(server, **settings)`` → a running pooler before a Postgres of ours."""
+"""``new_pgbouncer(server, **settings)`` → a running pooler before a Postgres of ours, or before a proxy."""
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def new_pgbouncer() -> Iterator[NewPgBouncer]:
     """Poolers of this test's own: ``new_pgbouncer(servers.postgres, default_pool_size=2)``."""
     with ExitStack() as stack:
 
-        def make(server: Postgres, **settings: str | int) -> PgBouncer:
+        def make(server: Postgres | Proxy, **settings: str | int) -> PgBouncer:
             return stack.enter_context(pgbouncer(server.port, **settings))
 
         yield make

@@ -14,7 +14,7 @@ from pipeline.check.brokers import ABSENT, KafkaFacts
 from pipeline.check.databases import LedgerFacts, ShardFacts
 from pipeline.check.plan import WIDTH, plan
 from pipeline.config.load import load
-from pipeline.config.model import Config, ShardConfig
+from pipeline.config.model import Config, ShardConfig, SynchronousCommit
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.catalog import Column, Table
 
@@ -263,6 +263,37 @@ def test_shards_on_one_server_share_its_connections(configured: ConfigFactory) -
     config = configured()
     same = [attrs.evolve(shard, dsn="postgresql://one:5432/db") for shard in config.shards]
     assert rules.room([facts(shard, connections=50, in_use=2) for shard in same]) == {"one:5432": 8}
+
+
+@pytest.mark.parametrize("commits", ["off", "local", "remote_write"])
+@pytest.mark.parametrize("pipeline", ["", 'delivery = "at-least-once"'])
+def test_commits_that_may_be_taken_back_are_warned_of(
+    configured: ConfigFactory, commits: SynchronousCommit, pipeline: str
+) -> None:
+    config = configured(pipeline=pipeline)
+    shards = (attrs.evolve(config.shards[0], synchronous_commit=commits), *config.shards[1:])
+    config = attrs.evolve(config, shards=shards)
+    ((key, message),) = warnings(config, SIX, good_shards(config))
+    assert key == f"shards[{shards[0].name}].synchronous_commit"
+    assert message.startswith(f'"{commits}": ')
+    assert ("applied again from Kafka" in message) is (not pipeline)
+    assert ("the records are lost" in message) is bool(pipeline)
+
+
+def test_behind_a_pooler_the_servers_connections_are_not_counted(
+    configured: ConfigFactory,
+) -> None:
+    config = configured()
+    shards = [facts(shard, connections=1, pooled=True) for shard in config.shards]
+    assert warnings(config, SIX, shards) == []
+
+
+def test_a_role_that_may_not_write_is_a_mistake(configured: ConfigFactory) -> None:
+    config = configured()
+    shards = [facts(config.shards[0], read_only=True), *good_shards(config)[1:]]
+    ((key, message),) = mistakes(config, SIX, shards)
+    assert key == f"shards[{config.shards[0].name}].dsn"
+    assert "takes no writes: default_transaction_read_only is on" in message
 
 
 def test_types_that_differ_between_shards_are_warned_of(configured: ConfigFactory) -> None:

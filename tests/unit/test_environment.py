@@ -153,3 +153,60 @@ def test_other_urls_of_postgres_are_taken(loaded: Loader, dsn: str) -> None:
 def test_durations_have_hours_and_days(loaded: Loader, text: str, expected: float) -> None:
     config = loaded(document(more=f'[limits]\nstatement_timeout = "{text}"'))
     assert config.limits.statement_timeout == expected
+
+
+def test_an_address_in_a_file_is_read_again(loaded: Loader, tmp_path: Path) -> None:
+    place = tmp_path / "dsn"
+    place.write_text("postgresql://app:one@h/d\n")
+    config = loaded(document().replace(f'dsn = "{DSN}"', f'dsn_file = "{place}"'))
+    shard = config.shards[0]
+    assert shard.dsn == shard.read_dsn() == "postgresql://app:one@h/d"
+    place.write_text("postgresql://app:two@h/d\n")
+    assert shard.read_dsn() == "postgresql://app:two@h/d"
+    place.write_text("s3cr3t")
+    with pytest.raises(ValueError, match="expected a URL") as raised:
+        shard.read_dsn()
+    assert "s3cr3t" not in str(raised.value)
+    place.unlink()
+    with pytest.raises(ValueError, match="can't be read: No such file"):
+        shard.read_dsn()
+
+
+def test_an_address_file_may_be_a_credential_of_systemd(
+    loaded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "db0").write_text("postgresql://app:one@h/d")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    text = document().replace(f'dsn = "{DSN}"', 'dsn_file = "${CREDENTIALS_DIRECTORY}/db0"')
+    shard = loaded(text).shards[0]
+    (tmp_path / "db0").write_text("postgresql://app:two@h/d")
+    assert shard.dsn == "postgresql://app:one@h/d"
+    assert shard.read_dsn() == "postgresql://app:two@h/d"
+
+
+def test_an_address_is_in_one_place(loaded: Loader, tmp_path: Path) -> None:
+    both = document().replace(f'dsn = "{DSN}"', f'dsn = "{DSN}"\ndsn_file = "x"')
+    assert mistake(loaded, both) == ("shards[db0].dsn_file: has no use beside dsn: leave one out")
+    missing = document().replace(f'dsn = "{DSN}"', f'dsn_file = "{tmp_path}/no"')
+    assert mistake(loaded, missing) == (
+        f"shards[db0].dsn_file: the file {tmp_path}/no can't be read: No such file or directory"
+    )
+    odd = document().replace(f'dsn = "{DSN}"', "dsn_file = 7")
+    assert mistake(loaded, odd) == "shards[db0].dsn_file: expected the path of a file, not 7"
+
+
+@pytest.mark.parametrize("wanted", ["standby", "read-only", "prefer-standby", "readwrite"])
+def test_a_server_that_takes_no_writes_can_not_be_asked_for(loaded: Loader, wanted: str) -> None:
+    dsn = f"postgresql://h1,h2/d?target_session_attrs={wanted}"
+    text = mistake(loaded, document().replace(DSN, dsn))
+    assert "but the pipeline writes: expected one of any, primary, read-write" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [("pooler", "auto, transaction, none"),
+     ("synchronous_commit", "on, remote_apply, remote_write, local, off")],
+)  # fmt: skip
+def test_what_a_shard_takes_is_named(loaded: Loader, key: str, known: str) -> None:
+    text = mistake(loaded, document().replace(f'dsn = "{DSN}"', f'dsn = "{DSN}"\n{key} = "x"'))
+    assert text == f'shards[db0].{key}: expected one of {known}, not "x"'

@@ -17,7 +17,7 @@ from pipeline.cli.common import messages
 from pipeline.config.model import ShardConfig
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.contracts.store import Claim, Fenced, ServerChanged
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -161,7 +161,7 @@ async def test_nobody_writes_while_the_breaker_is_open(
 # Stopping.
 
 
-@pytest.mark.parametrize("sqlstate", ["42P01", "42501", "0A000", "28P01"])
+@pytest.mark.parametrize("sqlstate", ["42P01", "42501", "0A000"])
 async def test_what_retrying_can_not_help_stops_and_names_shard_and_sqlstate(
     autojump_clock: MockClock, world: World, sqlstate: str
 ) -> None:
@@ -205,6 +205,23 @@ async def test_taking_over_stops_where_waiting_can_not_help(
     world.database.take_over_errors = [server_error("42501")]
     with pytest.raises(PipelineError, match=r"db0, taking over sessions-0: .*42501"):
         await world.open()
+
+
+async def test_a_password_that_is_refused_later_on_is_waited_for(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was changed, and comes here a little later. No other shard need work meanwhile."""
+    world = World(nursery)
+    partition = await world.open()
+    world.database.answers = [raising(server_error("28P01")), raising(server_error("28000"))]
+    with pytest.raises(
+        UsageError, match=r"^shards\[db0\]\.dsn: local socket can't be used: .*28P01"
+    ):
+        await partition.apply(0, records(1))
+    monkeypatch.setattr(type(world.shard), "entered", True)
+    await partition.apply(0, records(1))
+    assert world.database.applied == [0]
+    assert world.shard.breaker.stopped is None
 
 
 async def test_a_fold_that_fails_is_left_to_the_next_and_ends_nothing(

@@ -84,7 +84,7 @@ async def subject(dsn: str, directory: Path, mode: str = "upsert") -> AsyncItera
     config = load(path)
     psql(dsn, TABLE)
     async with open_bridge(), trio.open_nursery() as nursery:
-        shard = Shard(config.shards[0], Session.of(config), Metrics())
+        shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
         nursery.start_soon(shard.serve)
         database = await make_database(config, shard, BatchSizer(100, bounded=False))
         epochs, _ = await database.take_over(CLAIM, 1)

@@ -25,24 +25,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import asyncpg
-import attrs
 import trio_asyncio
 
-from pipeline.config.model import Config
+from pipeline.config.model import Pooler, ShardConfig
+from pipeline.postgres.connections.connector import CLOSE_SECONDS, Connection, Connector
 from pipeline.postgres.connections.loop import take_larger_steps
+from pipeline.postgres.connections.session import Session
+
+__all__ = ["CLOSE_SECONDS", "Connection", "Connections", "Session", "cross", "open_bridge"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
-
-CLOSE_SECONDS = 2.0
-"""How long a cancelled query may take to be cancelled on the server too."""
 
 
 @asynccontextmanager
@@ -74,56 +72,41 @@ async def cross(work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwar
     return result
 
 
-@attrs.frozen
-class Session:
-    """The settings of every connection. Times in seconds.
+class Connections:
+    """The connections to one database. Used on the asyncio side only, but for `close`.
 
-    They are pinned whatever role, database and DSN say. Only ``default_transaction_read_only`` is not:
-    who set it wants no writes.
+    The arguments are those of `Connector`.
     """
 
-    application_name: str
-    statement_timeout: float = 30.0
-    lock_timeout: float = 10.0
-    connect_timeout: float = 10.0
+    def __init__(
+        self,
+        dsn: str | Callable[[], str],
+        session: Session,
+        pooler: Pooler = "auto",
+        passfile: str | None = None,
+    ) -> None:
+        self._connector = Connector(dsn, session, pooler, passfile)
+        self._idle: list[Connection] = []
 
     @classmethod
-    def of(cls, config: Config) -> Self:
-        """Return the settings that a configuration asks for."""
-        limits = config.limits
-        return cls(config.pipeline.name, limits.statement_timeout, limits.lock_timeout)
+    def of(cls, shard: ShardConfig, session: Session) -> Self:
+        """The connections to a shard, as it is configured."""
+        return cls(shard.read_dsn, session, shard.pooler, shard.passfile)
 
-    def server_settings(self) -> dict[str, str]:
-        return {
-            "application_name": self.application_name[:63],
-            "timezone": "UTC",  # what a time without an offset means, here as in `values.moment`
-            "datestyle": "ISO, MDY",
-            "intervalstyle": "postgres",
-            "standard_conforming_strings": "on",
-            # Under another level the ledger would be read as of before a wait for a lock: what the
-            # former owner committed in that time would be applied twice.
-            "default_transaction_isolation": "read committed",
-            "default_transaction_deferrable": "off",
-            "synchronous_commit": "on",
-            # A generic plan that was made while the table was small reads the whole of it for each
-            # batch when it has grown, until the table is analyzed. Planning anew costs far less.
-            "plan_cache_mode": "force_custom_plan",
-            "statement_timeout": str(int(self.statement_timeout * 1000)),
-            "lock_timeout": str(int(self.lock_timeout * 1000)),
-            "idle_in_transaction_session_timeout": str(int(self.statement_timeout * 2000)),
-            "tcp_keepalives_idle": "30",
-            "tcp_keepalives_interval": "5",
-            "tcp_keepalives_count": "3",
-        }
+    @property
+    def entered(self) -> bool:
+        """Whether a connection was ever made."""
+        return self._connector.entered
 
+    @property
+    def server(self) -> str:
+        """The host that was taken last, ``host:port``; empty if none was."""
+        return self._connector.server
 
-class Connections:
-    """The connections to one database. Used on the asyncio side only, but for `close`."""
-
-    def __init__(self, dsn: str, session: Session) -> None:
-        self._dsn = dsn
-        self._session = session
-        self._idle: list[Connection] = []
+    @property
+    def pooled(self) -> bool:
+        """Whether the last connection goes through a pooler."""
+        return bool(self._connector.pooled)
 
     async def lease(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run ``work`` on a connection of its own.
@@ -131,7 +114,7 @@ class Connections:
         Raises:
             Whatever ``work`` raises, and asyncpg's and the system's errors of connecting.
         """
-        connection = self._take() or await self._connect()
+        connection = self._take() or await self._connector.connect()
         clean = False
         try:
             result = await _cancellable(connection, work)
@@ -161,16 +144,6 @@ class Connections:
         else:
             connection.terminate()
 
-    async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(
-            self._dsn,
-            timeout=self._session.connect_timeout,
-            command_timeout=self._session.statement_timeout + 5.0,
-            max_cached_statement_lifetime=0,
-            server_settings=self._session.server_settings(),
-        )
-        return connection
-
     async def close(self) -> None:
         """Close what is idle, politely and within `CLOSE_SECONDS`; on the asyncio side."""
         idle, self._idle = self._idle, []
@@ -181,6 +154,7 @@ class Connections:
 
     def terminate_idle(self) -> None:
         """Drop idle connections at once: their server is gone, or they may not be trusted."""
+        self._connector.forget()
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.terminate()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import traceback
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -19,6 +20,7 @@ import attrs
 import trio
 
 from pipeline.errors import one_line
+from pipeline.postgres.connections.connector import AddressUnreadable, NoServer
 from pipeline.records.record import Record
 
 
@@ -160,6 +162,25 @@ def sqlstate_of(error: BaseException) -> str | None:
     return getattr(error, "sqlstate", None)
 
 
+_NOT_LET_IN = re.compile("password authentication failed|no such (user|database)|does not exist")
+"""What a pooler says, under the state of a broken protocol (08P01), of what the server refused it."""
+
+
+def refuses_entry(error: BaseException) -> bool:
+    """Whether the server does not let us in (a wrong user, password or database), or can't be asked to."""
+    if isinstance(error, AddressUnreadable):
+        return True
+    sqlstate = sqlstate_of(error) or ""
+    if sqlstate == "08P01":
+        return _NOT_LET_IN.search(str(error)) is not None
+    return sqlstate.startswith(("28", "3D"))
+
+
+def entry_problem(shard: str, server: str, error: BaseException) -> str:
+    """What is wrong with a shard's address, in the words of every command."""
+    return f"shards[{shard}].dsn: {server} can't be used: {explain(error)}"
+
+
 def may_be_too_large(error: Exception) -> bool:
     """Whether a smaller batch may go through where this one was refused."""
     return isinstance(error, asyncpg.PostgresError) and rule_for(error.sqlstate or "").smaller
@@ -201,6 +222,8 @@ def judge(error: Exception) -> Verdict:
         return _judge_own(error.error)
     if isinstance(error, RowError | asyncpg.DataError):
         return Verdict.REJECT
+    if refuses_entry(error):
+        return Verdict.STOP
     if isinstance(error, asyncpg.InvalidCachedStatementError) or is_away(error):
         return Verdict.RETRY
     if isinstance(error, asyncpg.PostgresError):
@@ -242,6 +265,12 @@ def _place(error: Exception) -> str:
 def explain(error: BaseException) -> str:
     """One line: what Postgres said, its SQLSTATE, its detail and its hint."""
     if isinstance(error, HandlerFailed):
+        return str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there (connection refused)"
+    if isinstance(error, socket.gaierror):
+        return f"the name of the host is not known ({error.strerror})"
+    if isinstance(error, NoServer):
         return str(error)
     sqlstate = sqlstate_of(error)
     if not sqlstate:

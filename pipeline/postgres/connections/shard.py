@@ -12,8 +12,10 @@ import trio
 from pipeline.config.model import ShardConfig
 from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
+from pipeline.postgres.connections.connector import ReadOnlyServer
 from pipeline.postgres.connections.limiter import Limiter
 from pipeline.runtime.backoff import Backoff
 
@@ -46,7 +48,8 @@ class Shard:
         self.limiter = Limiter(config.connections, handled=handled)
         self.mended: Callable[[], Awaitable[object]] | None = None
         """Raises what stopped the shard, if it can be asked without a record."""
-        self._pool = Connections(config.dsn, session)
+        self._pool = Connections.of(config, session)
+        self.server = server_of(config.dsn)
         self._connections = config.connections
         self._apply_seconds = metrics.apply_seconds.labels(config.name)
 
@@ -97,13 +100,14 @@ class Shard:
         if self.breaker.stopped is not None and self.mended is not None:
             await self.mended()
 
+    @property
+    def entered(self) -> bool:
+        """Whether a connection was ever made: what refuses the next one may pass."""
+        return self._pool.entered
+
     def drop_idle(self) -> None:
         """The server is gone: connections that seem idle are broken too."""
         self._pool.terminate_idle()
-
-
-class ReadOnlyServer(Exception):
-    """The server that the address leads to takes no writes."""
 
 
 async def _answers(connection: Connection) -> None:
@@ -116,4 +120,4 @@ async def _answers(connection: Connection) -> None:
         ReadOnlyServer: it can't.
     """
     if await connection.fetchval("select current_setting('transaction_read_only')::boolean"):
-        raise ReadOnlyServer("the server is read-only")
+        raise ReadOnlyServer

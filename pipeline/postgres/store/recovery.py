@@ -17,15 +17,17 @@ from functools import partial
 import trio
 
 from pipeline.contracts.snapshot import BreakerState
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
+    entry_problem,
     explain,
     explain_without_values,
     is_away,
     judge,
     may_pass,
+    refuses_entry,
     rule_for,
     sqlstate_of,
 )
@@ -116,7 +118,7 @@ class Recovery:
             await self.pause(attempt)
 
     async def stopped(self, error: Exception, doing: str, proof: Exception | None = None) -> None:
-        """Stop this shard until the cause is mended, if it has worked before and others work.
+        """Stop this shard until the cause is mended, if it may be mended while this instance runs.
 
         A checkpoint.
 
@@ -124,11 +126,17 @@ class Recovery:
             PipelineError: no other shard works, or this one never did: the configuration is wrong.
         """
         stop = self.stop(error, doing, proof)
-        if not self.successes or not self._others_work():
+        if not self._may_heal(error):
             raise stop from error
         self._shard.drop_idle()  # a session keeps settings that it began with
         self._shard.breaker.stop(str(stop))
         await self._shard.breaker.wait_closed()
+
+    def _may_heal(self, error: Exception) -> bool:
+        """Whether to wait for a person. A password that is changed comes here a little later."""
+        if refuses_entry(error):
+            return self._shard.entered
+        return bool(self.successes) and self._others_work()
 
     def explain(self, error: Exception) -> str:
         """One line on what went wrong with records; without their values unless these are wanted."""
@@ -168,6 +176,8 @@ class Recovery:
         """The error that ends the program after ``error``, which came while ``doing`` something."""
         if isinstance(error, PipelineError):
             return error
+        if refuses_entry(error):
+            return UsageError(entry_problem(self._shard.name, self._shard.server, error))
         sqlstate = sqlstate_of(error)
         why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
         told = self.explain(error) if proof is None else explain(proof)
