@@ -28,9 +28,10 @@ from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.partition import PartitionContext, PartitionTask
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
+from pipeline.kafka.rights import demand_rights
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
@@ -76,6 +77,7 @@ async def run(
         async with open_bridge(), trio.open_nursery() as process:
             stop = _Stop(process.cancel_scope)
             process.start_soon(stop.carry_out, received)
+            await demand_rights(config.kafka, config.pipeline.name)
             async with (
                 _open_dead_letters(config) as dead_letters,
                 _open_consumer(config) as consumer,
@@ -287,7 +289,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     table = await shard.run(partial(read_table, name=config.sink.table))
     mistakes = mistakes_of(config.sink, table)
     if mistakes or table is None:
-        raise PipelineError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
+        raise UsageError("\n".join(f"shard {shard.name}: {mistake}" for mistake in mistakes))
     return SinkApplier(config.sink, table, shard, ledger)
 
 

@@ -14,7 +14,7 @@ import orjson
 import trio
 from kafka.errors import KafkaError
 
-from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
+from pipeline.check.brokers import patience
 from pipeline.config.mistakes import Mistake, did_you_mean, join
 from pipeline.config.model import Config
 from pipeline.errors import PipelineError
@@ -24,7 +24,6 @@ from pipeline.records.record import RawRecord, Record, TopicPartition
 
 NEWEST = 20
 """How many offsets below its end are read of each partition; some of them may hold no record."""
-SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 DEEPEST = 4
 """How many steps into the values paths are suggested from."""
 
@@ -45,16 +44,16 @@ class Newest:
 
 
 async def ask_newest(config: Config) -> Newest:
-    """Read the newest records, for `SECONDS` at most.
+    """Read the newest records, within `patience`.
 
     A checkpoint. If the time is over, or it is cancelled, the thread that reads is left behind.
     """
-    with trio.move_on_after(SECONDS):
+    with trio.move_on_after(patience(config)):
         try:
             return await trio.to_thread.run_sync(partial(_read, config), abandon_on_cancel=True)
         except (PipelineError, KafkaError, OSError, ValueError) as error:
             return Newest(problem=str(error))
-    return Newest(problem=f"no answer within {SECONDS:.0f} s")
+    return Newest(problem=f"no answer within {patience(config):.0f} s")
 
 
 def _read(config: Config) -> Newest:
@@ -88,8 +87,8 @@ def _decoded(source: TopicPartition, raw: RawRecord) -> Record:
 def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, bool]]:
     """Yield the paths that none of the newest records has, each with whether that is a mistake.
 
-    It is one if nothing could be applied (an ordering key), or if another path is so alike that the
-    configuration must mean it. Otherwise it may be a field that is rarely there: a warning.
+    It is one of an ordering key, without which nothing can be applied, and of the tenant. Any other
+    may be a field that is rarely there, however alike the name of another is: a warning.
     """
     live = [record for record in newest.records if type(record.document) is dict]
     if not live:
@@ -105,13 +104,15 @@ def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, boo
         why = ": nothing could be applied" if orders else ""
         yield (
             Mistake(key, f"none of the {len(records)} newest records has {text}{hint}{why}"),
-            orders or bool(hint),
+            key.startswith("records."),
         )
 
 
 def _configured(config: Config) -> Iterator[tuple[str, str]]:
     """Yield every path of the configuration that reads a record, with its key."""
     yield from (("records.key", path) for path in config.records.keys)
+    if config.records.tenant is not None:
+        yield "records.tenant", config.records.tenant
     for column in config.sink.columns:
         yield join("sink.columns", column.name), column.source
 

@@ -32,6 +32,12 @@ def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
 
 def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
     """Yield everything that a person should know before the pipeline runs."""
+    for server, reason in kafka.away.items():
+        yield Mistake("kafka.bootstrap_servers", f"{server} can't be used: {reason}")
+    if kafka.dead_letters_unread:
+        yield Mistake(
+            "errors.dead_letter_topic", f"{kafka.dead_letters_unread} (for `pipeline dlq`)"
+        )
     yield from _order(config)
     yield from _partition_counts(config, kafka)
     yield from _idle_partitions(config, kafka)
@@ -80,9 +86,10 @@ def _handler(config: Config) -> Iterator[Mistake]:
 
 def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
     if kafka.problem is not None:
-        servers = ", ".join(config.kafka.bootstrap_servers)
-        yield Mistake("kafka.bootstrap_servers", f"{servers} can't be used: {kafka.problem}")
+        yield Mistake("kafka.bootstrap_servers", kafka.problem)
         return
+    if kafka.group_denied:
+        yield Mistake("kafka.group_id", kafka.group_denied)
     for topic in config.kafka.topics:
         yield from _topic("kafka.topics", topic, kafka)
         count = kafka.partitions(topic)
@@ -98,6 +105,9 @@ def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
 
 
 def _topic(key: str, topic: str, kafka: KafkaFacts) -> Iterator[Mistake]:
+    if topic in kafka.denied:
+        yield Mistake(key, kafka.denied[topic])
+        return
     found = kafka.topics.get(topic, "can't be used: Kafka does not describe it")
     if isinstance(found, str):
         yield Mistake(key, f"topic {describe(topic)} {found}")

@@ -41,7 +41,13 @@ def with_config(
         if not known(error):
             raise
         report(error)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return 2 if all that went wrong are mistakes in what was given, else 1."""
+    causes = list(_causes(error))
+    return 2 if causes and all(isinstance(cause, UsageError) for cause in causes) else 1
 
 
 def messages(error: BaseException) -> Iterator[str]:

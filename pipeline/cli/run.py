@@ -9,7 +9,7 @@ import sys
 import trio
 
 from pipeline import __version__
-from pipeline.cli.common import known, messages
+from pipeline.cli.common import exit_code, known, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group
   1  a fatal error, named in one message
-  2  a mistake in the configuration, one line each
+  2  a mistake in the configuration, one line each; or a server refuses what is
+     configured: a certificate, a password, a right, a table
 
 example:
   pipeline run --config sessions.toml
@@ -67,5 +68,5 @@ def run_service(config: Config, log_level: str) -> int:
             log.exception("an error that the pipeline does not know")
         for message in messages(error):
             log.critical("%s", message)
-        return 1
+        return exit_code(error)
     return 0

@@ -215,6 +215,7 @@ def test_a_misspelt_path_is_found_by_the_newest_records(
     value = {"id": 1, "one": 1, "amount": 1, "marks": {}, "customer": {"name": 5}}
     accounts.produce(servers.bootstrap, name, [(b"1", orjson.dumps(value))] * 3)
     done = check("--config", config)
-    assert done.returncode == 2
-    assert "sink.columns.last: none of the 3 newest records has customer.nmae" in done.stderr
-    assert 'did you mean "customer.name"?' in done.stderr
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    assert "sink.columns.last: none of the 3 newest records has customer.nmae" in told
+    assert 'did you mean "customer.name"?' in told

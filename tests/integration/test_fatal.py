@@ -15,9 +15,9 @@ from tests.support.servers import DatabaseFactory
 pytestmark = pytest.mark.real
 
 
-def fatal(instance: Instance) -> str:
-    """The one message of a program that ends with exit code 1."""
-    assert instance.wait() == 1
+def fatal(instance: Instance, code: int = 1) -> str:
+    """The one message of a program that ends with an exit code."""
+    assert instance.wait() == code
     (message,) = dict.fromkeys(instance.errors())
     assert "Traceback" not in instance.output
     return message
@@ -37,7 +37,7 @@ def test_mistakes_in_the_configuration_are_a_line_each_and_exit_2(job: Job) -> N
 
 def test_a_table_that_does_not_exist(job: Job, database: DatabaseFactory) -> None:
     job.write_config({"db0": (database(), "")})
-    message = fatal(job.start())
+    message = fatal(job.start(), 2)
     assert "shard db0: table public.accounts does not exist" in message
 
 
@@ -45,7 +45,7 @@ def test_a_table_that_does_not_fit(job: Job, account_dsn: str) -> None:
     psql(account_dsn, "alter table accounts rename seen to seem")
     job.write_config({"db0": (account_dsn, "")})
     instance = job.start()
-    assert instance.wait() == 1
+    assert instance.wait() == 2
     assert 'no column seen (did you mean "seem"?)' in instance.output
 
 
