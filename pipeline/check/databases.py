@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import attrs
 
 from pipeline.config.model import Config, ShardConfig
+from pipeline.contracts.store import AppliedOffsets
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.ledger.reading import read_streams
 from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table
 
@@ -26,7 +30,8 @@ select current_setting('server_version_num')::int as version,
            - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
        (select coalesce(sum(numbackends), 0)::int - 1 from pg_stat_database)
            - (select count(*)::int from pg_stat_activity where application_name = $1) as in_use,
-       pg_is_in_recovery() as standby, current_user::text as role,
+       pg_is_in_recovery() as standby,
+       current_setting('default_transaction_read_only')::boolean as read_only, current_user::text as role,
        current_database()::text as database,
        has_database_privilege(current_database(), 'create') as may_create"""
 _LEDGER = """\
@@ -67,6 +72,8 @@ class ShardFacts:
         table: the sink's table; None if it does not exist, or if the sink is a handler.
         table_problem: why the table could not be read.
         missing: the privileges on the table that the sink needs and the role lacks.
+        read_only: whether the role's sessions may not write.
+        applied: what the ledger has of each partition: by stream, topic id and number.
     """
 
     config: ShardConfig
@@ -82,6 +89,8 @@ class ShardFacts:
     table: Table | None = None
     table_problem: str | None = None
     missing: tuple[str, ...] = ()
+    read_only: bool = False
+    applied: Mapping[tuple[str, UUID, int], AppliedOffsets] = attrs.field(factory=dict)
 
     @property
     def server(self) -> str:
@@ -99,14 +108,18 @@ async def _ask_all(config: Config) -> list[ShardFacts]:
     return list(await asyncio.gather(*(_ask(config, shard) for shard in config.shards)))
 
 
-async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
-    session = Session(
+def session_of(config: Config) -> Session:
+    """Return the session of the check's connections."""
+    return Session(
         f"{config.pipeline.name} check",
         statement_timeout=STATEMENT_SECONDS,
         lock_timeout=STATEMENT_SECONDS,
         connect_timeout=CONNECT_SECONDS,
     )
-    connections = Connections(shard.dsn, session)
+
+
+async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
+    connections = Connections(shard.dsn, session_of(config))
     try:
         return await connections.lease(partial(_facts, config=config, shard=shard))
     except TimeoutError:
@@ -122,10 +135,14 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
 async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> ShardFacts:
     row = await connection.fetchrow(_SERVER, config.pipeline.name[:63])
     assert row is not None, "a select without from has one row"
+    ledger = await _ledger(connection)
+    streams = [f"{config.kafka.group_id}/{topic}" for topic in config.kafka.topics]
+    readable = config.pipeline.exactly_once and ledger.version is not None and not ledger.forbidden
     facts: dict[str, Any] = {
         **row,
         "in_use": max(0, row["in_use"]),
-        "ledger": await _ledger(connection),
+        "ledger": ledger,
+        "applied": await read_streams(connection, streams) if readable else {},
         **await _table(connection, config),
     }
     return ShardFacts(shard, **facts)

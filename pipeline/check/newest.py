@@ -5,22 +5,24 @@ A misspelt path is valid, and gives null in every row. Only the records themselv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import attrs
-import orjson
 import trio
 from kafka.errors import KafkaError
 
 from pipeline.check.brokers import patience
 from pipeline.config.mistakes import Mistake, did_you_mean, join
 from pipeline.config.model import Config
+from pipeline.contracts.kafka import Position
 from pipeline.errors import PipelineError
 from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
-from pipeline.records.record import RawRecord, Record, TopicPartition
+from pipeline.records.record import Record, TopicPartition
 
 NEWEST = 20
 """How many offsets below its end are read of each partition; some of them may hold no record."""
@@ -35,11 +37,15 @@ class Newest:
     Attributes:
         records: as they are decoded: ``document`` is None for a tombstone and for what is not JSON.
         partitions: how many partitions each topic has.
+        positions: where each partition's records and the group are.
+        topic_ids: topic → its UUID.
         problem: why they could not be read.
     """
 
     records: list[Record] = attrs.field(factory=list)
     partitions: dict[str, int] = attrs.field(factory=dict)
+    positions: dict[TopicPartition, Position] = attrs.field(factory=dict)
+    topic_ids: dict[str, UUID] = attrs.field(factory=dict)
     problem: str | None = None
 
 
@@ -58,30 +64,33 @@ async def ask_newest(config: Config) -> Newest:
 
 def _read(config: Config) -> Newest:
     with open_cluster(config) as cluster:
+        topics = config.kafka.topics
         found = Newest(
-            partitions={topic: len(cluster.partitions(topic)) for topic in config.kafka.topics}
+            partitions={topic: len(cluster.partitions(topic)) for topic in topics},
+            positions=_positions(config, cluster),
+            topic_ids={topic: cluster.topic_id(topic) for topic in topics},
         )
-        for source, raws in cluster.read(_spans(cluster, config.kafka.topics)):
-            found.records.extend(_decoded(source, raw) for raw in raws)
+        decode = json_decoder([Path.parse(key) for key in config.records.keys])
+        spans = {
+            source: (max(position.start, position.end - NEWEST), position.end)
+            for source, position in found.positions.items()
+        }
+        for source, raws in cluster.read(spans):
+            found.records.extend(decode(source, raws))
     return found
 
 
-def _spans(cluster: Cluster, topics: Iterable[str]) -> Mapping[TopicPartition, tuple[int, int]]:
-    sources = [source for topic in topics for source in cluster.partitions(topic)]
-    return {
-        source: (max(start, end - NEWEST), end)
-        for source, (start, end) in cluster.bounds(sources).items()
-    }
-
-
-def _decoded(source: TopicPartition, raw: RawRecord) -> Record:
-    document = None
-    if raw.value is not None:
-        try:
-            document = orjson.loads(raw.value)
-        except orjson.JSONDecodeError:
-            document = None
-    return Record(source, raw.offset, raw, document, None)
+def _positions(config: Config, cluster: Cluster) -> dict[TopicPartition, Position]:
+    sources = [source for topic in config.kafka.topics for source in cluster.partitions(topic)]
+    committed = cluster.committed(sources)
+    policy = config.kafka.options.get("auto_offset_reset", "earliest")
+    found = {}
+    for source, (start, end) in cluster.bounds(sources).items():
+        given = committed.get(source)
+        reset = {"earliest": start, "latest": end}.get(policy)
+        offset, metadata = (None, "") if given is None else (given.offset, given.metadata)
+        found[source] = Position(offset, metadata, start, end, reset)
+    return found
 
 
 def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, bool]]:

@@ -124,6 +124,13 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         return
     if shard.standby:
         yield Mistake(key, f"{shard.server} is a standby, which takes no writes: name the primary")
+    elif shard.read_only:
+        yield Mistake(
+            key,
+            f"{shard.server} lets role {shard.role} only read (default_transaction_read_only): "
+            f"alter role {shard.role} set default_transaction_read_only = off, or the same of the "
+            "database",
+        )
     if shard.version < OLDEST_SERVER:
         yield Mistake(key, f"{shard.server} is too old: PostgreSQL 15 or later is needed")
     if config.pipeline.exactly_once:

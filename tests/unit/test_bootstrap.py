@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -28,7 +27,7 @@ def config(*servers: str, **options: str) -> KafkaConfig:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The servers that were asked, in order; those of `REASONS` can't be used."""
     servers: list[str] = []
 
@@ -39,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(bootstrap, "shake_hands", ask)
     monkeypatch.setattr(bootstrap, "_answered", {})
-    yield servers
+    return servers
 
 
 def test_the_first_server_that_answers_is_taken_and_the_others_are_named(

@@ -8,9 +8,10 @@ import attrs
 import orjson
 import pytest
 
-from pipeline.check.newest import Newest, _decoded, missing_paths
+from pipeline.check.newest import Newest, missing_paths
 from pipeline.config.load import load
 from pipeline.config.model import Config, RecordsConfig
+from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
 from tests.support.records import SOURCE, Raw
 
@@ -44,7 +45,8 @@ def config(tmp_path: Path, key: str = "id", customer: str = "customer.name") -> 
 def newest(*documents: object) -> Newest:
     values = [None if each is None else orjson.dumps(each) for each in documents]
     raws = [Raw(offset, None, value) for offset, value in enumerate(values)]
-    return Newest([_decoded(SOURCE, raw) for raw in raws], {"sessions": 1})
+    decode = json_decoder([RecordPath.parse("id")])
+    return Newest(decode(SOURCE, raws), {"sessions": 1})
 
 
 def told(made: Config, found: Newest) -> dict[str, tuple[str, bool]]:
