@@ -202,3 +202,6 @@ def _dead_letters(config: Config, findings: Findings) -> Iterator[str]:
         f"to {topic} ({findings.kafka.partitions(topic)} partitions); more than "
         f"{config.errors.max_dead_letters_per_minute} within a minute stop the pipeline"
     )
+    if findings.kafka.dead_letters_unread:
+        yield from paragraph(f"this user can't read them: {findings.kafka.dead_letters_unread}")
+        yield from paragraph("`pipeline dlq` needs that, or another user")

@@ -34,10 +34,6 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     """Yield everything that a person should know before the pipeline runs."""
     for server, reason in kafka.away.items():
         yield Mistake("kafka.bootstrap_servers", f"{server} can't be used: {reason}")
-    if kafka.dead_letters_unread:
-        yield Mistake(
-            "errors.dead_letter_topic", f"{kafka.dead_letters_unread} (for `pipeline dlq`)"
-        )
     yield from _order(config)
     yield from _partition_counts(config, kafka)
     yield from _idle_partitions(config, kafka)
