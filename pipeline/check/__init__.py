@@ -7,7 +7,7 @@
     tenants     whose they are, and in which partition
     databases   for each shard: is it there, what it allows, the sink's table, the ledger
     starts      where each partition would begin and why, and which have changed shards
-    fitness     whether the newest records' keys and values fit
+    fitness     whether the newest records' keys and values fit; casts has Postgres try them
     port        whether the HTTP port can be listened on
     rules       configuration and facts → mistakes and warnings
     plan        what will be done, for a person, in 80 columns
@@ -25,8 +25,9 @@ import attrs
 import trio
 
 from pipeline.check.brokers import KafkaFacts, ask_kafka
+from pipeline.check.casts import Refused
 from pipeline.check.databases import ShardFacts, ask_shards
-from pipeline.check.fitness import Refused, ask_fitness, fitness_findings
+from pipeline.check.fitness import ask_fitness, fitness_findings
 from pipeline.check.newest import Newest, ask_newest, missing_paths
 from pipeline.check.port import PortFacts, ask_port, port_findings
 from pipeline.check.rules import mistakes, warnings

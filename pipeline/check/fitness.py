@@ -1,49 +1,30 @@
 """Whether the newest records fit: their ordering keys, and their values the columns of the table.
 
-Values are read as the sink reads them, and cast by Postgres itself, in a transaction that can only
-read. No message holds a value: only where it is, and what kind of JSON.
+No message holds a value: only where it is, and what kind of JSON.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import asyncpg
-import attrs
 import msgspec
 import trio
 
-from pipeline.check.databases import STATEMENT_SECONDS, ShardFacts, session_of
+from pipeline.check.casts import Refused, ask_columns, json_kind
+from pipeline.check.databases import STATEMENT_SECONDS, ShardFacts
 from pipeline.check.newest import Newest
 from pipeline.config.mistakes import Mistake, join
 from pipeline.config.model import Config
-from pipeline.postgres.connections.bridge import Connection, Connections, cross
-from pipeline.postgres.connections.errors import RowError
-from pipeline.postgres.sink.columns import SinkColumn, quote, shape_of, sink_column
+from pipeline.postgres.connections.bridge import cross
+from pipeline.postgres.sink.columns import SinkColumn, shape_of, sink_column
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
-from pipeline.records.record import Record
-from pipeline.records.rows import Digits
 
 ORDERING = "ordering key"
 """What the reason of a record without a usable ordering key speaks of."""
-
-
-@attrs.frozen
-class Refused:
-    """How many values of a column are refused, of how many that there are, and their kinds."""
-
-    column: str
-    path: str
-    type: str
-    shard: str
-    count: int
-    total: int
-    kinds: tuple[str, ...]
 
 
 async def ask_fitness(
@@ -65,7 +46,7 @@ async def ask_fitness(
         decode = json_decoder([Path.parse(key) for key in config.records.keys], shape_of(columns))
         read = [decode(record.source, [record.raw])[0] for record in records]  # as the sink does
         with trio.move_on_after(2 * STATEMENT_SECONDS):
-            found.extend(await cross(partial(_ask, config, shard, columns, read)))
+            found.extend(await cross(partial(ask_columns, config, shard, columns, read)))
     return found
 
 
@@ -129,16 +110,6 @@ def _kind(value: Any) -> str:
     return "null" if value is None else json_kind(value)
 
 
-def json_kind(value: Any) -> str:
-    """Return what sort of JSON a decoded value is, without showing it."""
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float | Digits):
-        return "a number"
-    kinds: dict[type[Any], str] = {str: "a string", dict: "an object", list: "a list"}
-    return kinds.get(type(value), "JSON")
-
-
 def _columns(config: Config, shard: ShardFacts) -> list[SinkColumn]:
     if shard.table is None:
         return []
@@ -153,70 +124,3 @@ def _columns(config: Config, shard: ShardFacts) -> list[SinkColumn]:
         for column in config.sink.columns
         if column.name in shard.table.columns
     ]
-
-
-async def _ask(
-    config: Config, shard: ShardFacts, columns: Sequence[SinkColumn], records: Sequence[Record]
-) -> list[Refused]:
-    connections = Connections(shard.config.dsn, session_of(config))
-    try:
-        return await connections.lease(partial(_all, shard=shard, columns=columns, records=records))
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return []
-    finally:
-        await connections.close()
-
-
-async def _all(
-    connection: Connection,
-    shard: ShardFacts,
-    columns: Sequence[SinkColumn],
-    records: Sequence[Record],
-) -> list[Refused]:
-    found = []
-    for column in columns:
-        there = [
-            value for value in map(column.getter, records) if value not in (None, msgspec.UNSET)
-        ]
-        wrong = [value for value in there if _unread(column, value)]
-        right = [value for value in there if value not in wrong] if wrong else there
-        if not await _cast(connection, column, right):
-            wrong += [value for value in right if not await _cast(connection, column, [value])]
-        if wrong:
-            kinds = tuple(sorted({json_kind(value) for value in wrong}))
-            found.append(
-                Refused(
-                    column.name,
-                    column.path.text,
-                    column.type,
-                    shard.config.name,
-                    len(wrong),
-                    len(there),
-                    kinds,
-                )
-            )
-    return found
-
-
-def _unread(column: SinkColumn, value: Any) -> bool:
-    """Whether the sink itself refuses a value, before Postgres sees it."""
-    try:
-        column.values(column.parsed([value])[0])
-    except RowError:
-        return True
-    return False
-
-
-async def _cast(connection: Connection, column: SinkColumn, found: Sequence[Any]) -> bool:
-    """Whether Postgres casts all of these values to the column's type. On asyncio."""
-    sql = (
-        f"select count({column.selected()}) "
-        f"from unnest($1::{column.array}[]) u({quote(column.name)})"
-    )
-    sent = list(column.values(column.parsed(found)[0]))
-    try:
-        async with connection.transaction(readonly=True):
-            await asyncio.wait_for(connection.fetchval(sql, sent), STATEMENT_SECONDS)
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-        return False
-    return True

@@ -59,7 +59,7 @@ def test_a_permission_that_is_missing(
     request.addfinalizer(lambda: psql(account_dsn, f"drop owned by {role} cascade"))
     job.write_config({"db0": (account_dsn.replace("postgres@", f"{role}@"), "")})
     job.produce(accounts.changes(10, keys=3, seed=1))
-    message = fatal(job.start())
+    message = fatal(job.start(), 2)
     assert "permission denied for table accounts" in message
     assert "42501" in message
     assert not any(job.group.committed().values())
@@ -68,7 +68,7 @@ def test_a_permission_that_is_missing(
 
 def test_a_database_that_does_not_exist(job: Job, account_dsn: str) -> None:
     job.write_config({"db0": (account_dsn + "_not", "")})
-    message = fatal(job.start())
+    message = fatal(job.start(), 2)
     assert "shard db0" in message
     assert "does not exist" in message
 

@@ -17,7 +17,7 @@ from functools import partial
 import trio
 
 from pipeline.contracts.snapshot import BreakerState
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
@@ -35,6 +35,10 @@ from pipeline.records.record import Record, TopicPartition
 from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
+
+AS_GIVEN = ("28", "3D", "3F", "42")
+"""Classes of SQLSTATE by which a shard that has never worked refuses what was given: user, database,
+schema, rights, names."""
 
 
 class Recovery:
@@ -163,7 +167,8 @@ class Recovery:
             return error
         sqlstate = sqlstate_of(error)
         why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
-        return PipelineError(
+        given = not self.successes and (sqlstate or "").startswith(AS_GIVEN)
+        return (UsageError if given else PipelineError)(
             f"shard {self._shard.name}, {doing}: {explain(error)}{why}",
             cause=f"shard {self._shard.name}: {explain(error)}",
         )
