@@ -109,7 +109,7 @@ def _judge(
     starts = find_starts(config, newest.positions, newest.topic_ids, shards)
     wrong.extend(moved_partitions(config, newest.topic_ids, shards))
     if readable:
-        if newest.problem is not None:
+        if newest.problem is not None and tenants is None:
             warned.append(Mistake("", f"the newest records can't be read: {newest.problem}"))
         wrong.extend(start_mistakes(starts))
         warned.extend(start_warnings(starts))

@@ -73,6 +73,8 @@ def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
 
     The newest records are a sample: they can show that something is wrong, not that all is well.
     """
+    if facts.problem is not None:
+        yield Mistake("records.tenant", f"the newest records can't be read: {facts.problem}")
     if facts.without:
         yield Mistake(
             "records.tenant",
