@@ -18,7 +18,7 @@ class PipelineError(Exception):
 
 
 class UsageError(PipelineError):
-    """A mistake in what a command was given, found when it looked at the servers: exit code 2."""
+    """A mistake in what was given, found when a command looked at the servers: exit code 2."""
 
 
 def one_line(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from pipeline.contracts.store import DeadLetters
 from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
+from pipeline.kafka.rights import demand_rights
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
@@ -76,6 +77,7 @@ async def run(
         async with open_bridge(), trio.open_nursery() as process:
             stop = _Stop(process.cancel_scope)
             process.start_soon(stop.carry_out, received)
+            await demand_rights(config.kafka, config.pipeline.name)
             async with (
                 _open_dead_letters(config) as dead_letters,
                 _open_consumer(config) as consumer,

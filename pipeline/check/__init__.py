@@ -6,6 +6,9 @@
     newest      the newest records, and whether they have what is read of them
     tenants     whose they are, and in which partition
     databases   for each shard: is it there, what it allows, the sink's table, the ledger
+    starts      where each partition would begin and why, and which have changed shards
+    fitness     whether the newest records' keys and values fit; casts has Postgres try them
+    port        whether the HTTP port can be listened on
     rules       configuration and facts → mistakes and warnings
     plan        what will be done, for a person, in 80 columns
 
@@ -22,9 +25,19 @@ import attrs
 import trio
 
 from pipeline.check.brokers import KafkaFacts, ask_kafka
+from pipeline.check.casts import Refused
 from pipeline.check.databases import ShardFacts, ask_shards
+from pipeline.check.fitness import ask_fitness, fitness_findings
 from pipeline.check.newest import Newest, ask_newest, missing_paths
+from pipeline.check.port import PortFacts, ask_port, port_findings
 from pipeline.check.rules import mistakes, warnings
+from pipeline.check.starts import (
+    PartitionStart,
+    find_starts,
+    moved_partitions,
+    start_mistakes,
+    start_warnings,
+)
 from pipeline.check.tenants import TenantFacts, scattered_tenants, tenant_facts
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
@@ -43,6 +56,8 @@ class Findings:
     warnings: tuple[Mistake, ...]
     tenants: TenantFacts | None = None
     """None if the configuration names no tenant."""
+    starts: tuple[PartitionStart, ...] = ()
+    """Where partitions would begin; empty if Kafka did not tell."""
 
 
 async def inspect(config: Config) -> Findings:
@@ -54,6 +69,7 @@ async def inspect(config: Config) -> Findings:
     kafka: list[KafkaFacts] = []
     newest: list[Newest] = []
     shards: list[ShardFacts] = []
+    ports: list[PortFacts] = []
 
     async def look_at_kafka() -> None:
         kafka.append(await ask_kafka(config))
@@ -61,16 +77,59 @@ async def inspect(config: Config) -> Findings:
     async def look_at_records() -> None:
         newest.append(await ask_newest(config))
 
-    async with open_bridge(), trio.open_nursery() as nursery:
-        nursery.start_soon(look_at_kafka)
-        nursery.start_soon(look_at_records)
-        shards.extend(await ask_shards(config))
-    found = (config, kafka[0], shards)
-    wrong, warned = list(mistakes(*found)), list(warnings(*found))
-    tenants = tenant_facts(config, newest[0])
-    if not wrong:  # otherwise the mistakes say why the records can't be read
-        for missing, is_mistake in missing_paths(config, newest[0]):
-            (wrong if is_mistake else warned).append(missing)
+    async def look_at_port() -> None:
+        ports.append(await ask_port(config.http))
+
+    refused: list[Refused] = []
+    async with open_bridge():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_at_kafka)
+            nursery.start_soon(look_at_records)
+            nursery.start_soon(look_at_port)
+            shards.extend(await ask_shards(config))
+        refused.extend(await ask_fitness(config, newest[0], shards))
+    return _judge(config, kafka[0], newest[0], shards, ports[0], refused)
+
+
+def _judge(
+    config: Config,
+    kafka: KafkaFacts,
+    newest: Newest,
+    shards: list[ShardFacts],
+    port: PortFacts,
+    refused: list[Refused],
+) -> Findings:
+    """Turn all facts into what is wrong and what should be known."""
+    wrong, warned = list(mistakes(config, kafka, shards)), list(warnings(config, kafka, shards))
+    of_port = port_findings(port)
+    tenants = tenant_facts(config, newest)
+    readable = not wrong  # otherwise the mistakes say why the records can't be read
+    wrong.extend(of_port[0])
+    warned.extend(of_port[1])
+    starts = find_starts(config, newest.positions, newest.topic_ids, shards)
+    wrong.extend(moved_partitions(config, newest.topic_ids, shards))
+    if readable:
+        if newest.problem is not None and tenants is None:
+            warned.append(Mistake("", f"the newest records can't be read: {newest.problem}"))
+        wrong.extend(start_mistakes(starts))
+        warned.extend(start_warnings(starts))
+        _judge_records(config, newest, refused, wrong, warned)
         if tenants is not None:
             warned.extend(scattered_tenants(config, tenants))
-    return Findings(kafka[0], tuple(shards), tuple(wrong), tuple(warned), tenants)
+    return Findings(kafka, tuple(shards), tuple(wrong), tuple(warned), tenants, tuple(starts))
+
+
+def _judge_records(
+    config: Config,
+    newest: Newest,
+    refused: list[Refused],
+    wrong: list[Mistake],
+    warned: list[Mistake],
+) -> None:
+    """Add what the newest records show. A key of the configuration is told of once."""
+    told: set[str] = set()
+    for found in (missing_paths(config, newest), fitness_findings(config, newest, refused)):
+        fresh = [(each, is_mistake) for each, is_mistake in found if each.key not in told]
+        told.update(each.key for each, _ in fresh)
+        for each, is_mistake in fresh:
+            (wrong if is_mistake else warned).append(each)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import attrs
 
 from pipeline.config.model import Config, ShardConfig
+from pipeline.contracts.store import AppliedOffsets
 from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.ledger.reading import read_streams
 from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table
 
@@ -73,6 +77,7 @@ class ShardFacts:
         table: the sink's table; None if it does not exist, or if the sink is a handler.
         table_problem: why the table could not be read.
         missing: the privileges on the table that the sink needs and the role lacks.
+        applied: what the ledger has of each partition: by stream, topic id and number.
     """
 
     config: ShardConfig
@@ -92,6 +97,7 @@ class ShardFacts:
     table: Table | None = None
     table_problem: str | None = None
     missing: tuple[str, ...] = ()
+    applied: Mapping[tuple[str, UUID, int], AppliedOffsets] = attrs.field(factory=dict)
 
     @property
     def server(self) -> str:
@@ -108,8 +114,9 @@ async def _ask_all(config: Config) -> list[ShardFacts]:
     return list(await asyncio.gather(*(_ask(config, shard) for shard in config.shards)))
 
 
-async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
-    session = Session(
+def session_of(config: Config, shard: ShardConfig) -> Session:
+    """Return the session of the check's connections to a shard."""
+    return Session(
         f"{config.pipeline.name} check",
         statement_timeout=STATEMENT_SECONDS,
         lock_timeout=STATEMENT_SECONDS,
@@ -117,7 +124,10 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
         synchronous_commit=shard.synchronous_commit,
         search_path=shard.search_path,
     )
-    connections = Connections.of(shard, session)
+
+
+async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
+    connections = Connections.of(shard, session_of(config, shard))
     try:
         facts = await connections.lease(partial(_facts, config=config, shard=shard))
         return attrs.evolve(facts, pooled=connections.pooled, reached=connections.server)
@@ -132,10 +142,14 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
 async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> ShardFacts:
     row = await connection.fetchrow(_SERVER, config.pipeline.name[:63])
     assert row is not None, "a select without from has one row"
+    ledger = await _ledger(connection)
+    streams = [f"{config.kafka.group_id}/{topic}" for topic in config.kafka.topics]
+    readable = config.pipeline.exactly_once and ledger.version is not None and not ledger.forbidden
     facts: dict[str, Any] = {
         **row,
         "in_use": max(0, row["in_use"]),
-        "ledger": await _ledger(connection),
+        "ledger": ledger,
+        "applied": await read_streams(connection, streams) if readable else {},
         **await _table(connection, config),
     }
     return ShardFacts(shard, **facts)

@@ -5,26 +5,27 @@ A misspelt path is valid, and gives null in every row. Only the records themselv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import attrs
-import orjson
 import trio
 from kafka.errors import KafkaError
 
-from pipeline.check.brokers import ANSWER_SECONDS, CONNECT_SECONDS
+from pipeline.check.brokers import patience
 from pipeline.config.mistakes import Mistake, did_you_mean, join
 from pipeline.config.model import Config
+from pipeline.contracts.kafka import Position
 from pipeline.errors import PipelineError
 from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
-from pipeline.records.record import RawRecord, Record, TopicPartition
+from pipeline.records.record import Record, TopicPartition
 
 NEWEST = 20
 """How many offsets below its end are read of each partition; some of them may hold no record."""
-SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 DEEPEST = 4
 """How many steps into the values paths are suggested from."""
 
@@ -36,60 +37,67 @@ class Newest:
     Attributes:
         records: as they are decoded: ``document`` is None for a tombstone and for what is not JSON.
         partitions: how many partitions each topic has.
+        positions: where each partition's records and the group are.
+        topic_ids: topic → its UUID.
         problem: why they could not be read.
     """
 
     records: list[Record] = attrs.field(factory=list)
     partitions: dict[str, int] = attrs.field(factory=dict)
+    positions: dict[TopicPartition, Position] = attrs.field(factory=dict)
+    topic_ids: dict[str, UUID] = attrs.field(factory=dict)
     problem: str | None = None
 
 
 async def ask_newest(config: Config) -> Newest:
-    """Read the newest records, for `SECONDS` at most.
+    """Read the newest records, within `patience`.
 
     A checkpoint. If the time is over, or it is cancelled, the thread that reads is left behind.
     """
-    with trio.move_on_after(SECONDS):
+    with trio.move_on_after(patience(config)):
         try:
             return await trio.to_thread.run_sync(partial(_read, config), abandon_on_cancel=True)
         except (PipelineError, KafkaError, OSError, ValueError) as error:
             return Newest(problem=str(error))
-    return Newest(problem=f"no answer within {SECONDS:.0f} s")
+    return Newest(problem=f"no answer within {patience(config):.0f} s")
 
 
 def _read(config: Config) -> Newest:
     with open_cluster(config) as cluster:
+        topics = config.kafka.topics
         found = Newest(
-            partitions={topic: len(cluster.partitions(topic)) for topic in config.kafka.topics}
+            partitions={topic: len(cluster.partitions(topic)) for topic in topics},
+            positions=_positions(config, cluster),
+            topic_ids={topic: cluster.topic_id(topic) for topic in topics},
         )
-        for source, raws in cluster.read(_spans(cluster, config.kafka.topics)):
-            found.records.extend(_decoded(source, raw) for raw in raws)
+        decode = json_decoder([Path.parse(key) for key in config.records.keys])
+        spans = {
+            source: (max(position.start, position.end - NEWEST), position.end)
+            for source, position in found.positions.items()
+        }
+        for source, raws in cluster.read(spans):
+            found.records.extend(decode(source, raws))
     return found
 
 
-def _spans(cluster: Cluster, topics: Iterable[str]) -> Mapping[TopicPartition, tuple[int, int]]:
-    sources = [source for topic in topics for source in cluster.partitions(topic)]
-    return {
-        source: (max(start, end - NEWEST), end)
-        for source, (start, end) in cluster.bounds(sources).items()
-    }
-
-
-def _decoded(source: TopicPartition, raw: RawRecord) -> Record:
-    document = None
-    if raw.value is not None:
-        try:
-            document = orjson.loads(raw.value)
-        except orjson.JSONDecodeError:
-            document = None
-    return Record(source, raw.offset, raw, document, None)
+def _positions(config: Config, cluster: Cluster) -> dict[TopicPartition, Position]:
+    sources = [source for topic in config.kafka.topics for source in cluster.partitions(topic)]
+    committed = cluster.committed(sources)
+    policy = config.kafka.options.get("auto_offset_reset", "earliest")
+    found = {}
+    for source, (start, end) in cluster.bounds(sources).items():
+        given = committed.get(source)
+        reset = {"earliest": start, "latest": end}.get(policy)
+        offset, metadata = (None, "") if given is None else (given.offset, given.metadata)
+        found[source] = Position(offset, metadata, start, end, reset)
+    return found
 
 
 def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, bool]]:
     """Yield the paths that none of the newest records has, each with whether that is a mistake.
 
-    It is one if nothing could be applied (an ordering key), or if another path is so alike that the
-    configuration must mean it. Otherwise it may be a field that is rarely there: a warning.
+    It is one of an ordering key, without which nothing can be applied, and of the tenant. Any other
+    may be a field that is rarely there, however alike the name of another is: a warning.
     """
     live = [record for record in newest.records if type(record.document) is dict]
     if not live:
@@ -105,13 +113,15 @@ def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, boo
         why = ": nothing could be applied" if orders else ""
         yield (
             Mistake(key, f"none of the {len(records)} newest records has {text}{hint}{why}"),
-            orders or bool(hint),
+            key.startswith("records."),
         )
 
 
 def _configured(config: Config) -> Iterator[tuple[str, str]]:
     """Yield every path of the configuration that reads a record, with its key."""
     yield from (("records.key", path) for path in config.records.keys)
+    if config.records.tenant is not None:
+        yield "records.tenant", config.records.tenant
     for column in config.sink.columns:
         yield join("sink.columns", column.name), column.source
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.check import Findings
 from pipeline.check.databases import ShardFacts
 from pipeline.check.rules import counted, room, shown
+from pipeline.check.starts import PartitionStart
 from pipeline.check.tenants import TenantFacts
 from pipeline.config.model import Config
 from pipeline.operate.console import COLUMNS, table
@@ -16,6 +17,11 @@ from pipeline.postgres.sink.merges import MERGES
 
 WIDTH = COLUMNS
 INDENT = "  "
+OFFSETS_SHOWN = 24
+"""Of more partitions than so many, only the least and the greatest offset are shown."""
+
+NEW = "the group has no offset there, so by auto_offset_reset"
+"""Why a partition of a new group begins where it does, in `starting_offset`'s words."""
 
 
 def plan(config: Config, findings: Findings) -> str:
@@ -23,6 +29,7 @@ def plan(config: Config, findings: Findings) -> str:
     sections = (
         ("Kafka", _kafka(config)),
         ("Partitions", _partitions(config, findings)),
+        ("Starts", _starts(config, findings)),
         *([("Tenants", _tenants(config, findings.tenants))] if findings.tenants else []),
         ("Sink", _sink(config, findings.shards[0])),
         ("Order", _order(config)),
@@ -64,6 +71,33 @@ def _partitions(config: Config, findings: Findings) -> list[str]:
                 where = f"{shard.server}/{shard.database}"
                 rows.append((topic, shown(own), shard.config.name, where, _version(shard)))
     return _table(rows)
+
+
+def _starts(config: Config, findings: Findings) -> Iterator[str]:
+    """Partitions by the reason for where they begin, each with its offset while they are few."""
+    groups: dict[tuple[str, str], list[PartitionStart]] = {}
+    for start in findings.starts:
+        groups.setdefault((start.source.topic, start.why), []).append(start)
+    for (topic, why), starts in groups.items():
+        policy = config.kafka.options.get("auto_offset_reset", "earliest")
+        reason = why.replace("by auto_offset_reset", f"by auto_offset_reset ({policy})")
+        numbers = shown([start.source.partition for start in starts])
+        offsets = [start.offset or 0 for start in starts]
+        if len(set(offsets)) == 1:
+            at = str(offsets[0])
+        elif len(offsets) <= OFFSETS_SHOWN:
+            at = ", ".join(map(str, offsets))
+        else:
+            at = f"{min(offsets)} to {max(offsets)}"
+        yield from paragraph(f"{topic} {numbers} at offset {at}: {reason}")
+    waiting = sum(start.waiting for start in findings.starts)
+    yield from paragraph(f"{waiting:,} records wait from there to the ends of the logs")
+    known = any(start.why != NEW for start in findings.starts)
+    if findings.starts and not known and _adds(config) and waiting:
+        yield from paragraph(
+            f"group {config.kafka.group_id} is new here, so all of them are applied; columns with "
+            "merge add count them in, whatever another group has applied"
+        )
 
 
 def _version(shard: ShardFacts) -> str:
@@ -190,3 +224,6 @@ def _dead_letters(config: Config, findings: Findings) -> Iterator[str]:
         f"to {topic} ({findings.kafka.partitions(topic)} partitions); more than "
         f"{config.errors.max_dead_letters_per_minute} within a minute stop the pipeline"
     )
+    if findings.kafka.dead_letters_unread:
+        yield from paragraph(f"this user can't read them: {findings.kafka.dead_letters_unread}")
+        yield from paragraph("`pipeline dlq` needs that, or another user")

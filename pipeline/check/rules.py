@@ -33,6 +33,8 @@ def mistakes(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
 
 def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
     """Yield everything that a person should know before the pipeline runs."""
+    for server, reason in kafka.away.items():
+        yield Mistake("kafka.bootstrap_servers", f"{server} can't be used: {reason}")
     yield from _order(config)
     yield from _partition_counts(config, kafka)
     yield from _idle_partitions(config, kafka)
@@ -86,9 +88,10 @@ def _handler(config: Config) -> Iterator[Mistake]:
 
 def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
     if kafka.problem is not None:
-        servers = ", ".join(config.kafka.bootstrap_servers)
-        yield Mistake("kafka.bootstrap_servers", f"{servers} can't be used: {kafka.problem}")
+        yield Mistake("kafka.bootstrap_servers", kafka.problem)
         return
+    if kafka.group_denied:
+        yield Mistake("kafka.group_id", kafka.group_denied)
     for topic in config.kafka.topics:
         yield from _topic("kafka.topics", topic, kafka)
         count = kafka.partitions(topic)
@@ -104,6 +107,9 @@ def _topics(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
 
 
 def _topic(key: str, topic: str, kafka: KafkaFacts) -> Iterator[Mistake]:
+    if topic in kafka.denied:
+        yield Mistake(key, kafka.denied[topic])
+        return
     found = kafka.topics.get(topic, "can't be used: Kafka does not describe it")
     if isinstance(found, str):
         yield Mistake(key, f"topic {describe(topic)} {found}")
@@ -124,7 +130,8 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
         yield Mistake(
             key,
             f"{shard.server} takes no writes: default_transaction_read_only is on, for database "
-            f"{shard.database}, role {shard.role}, or the server",
+            f"{shard.database}, role {shard.role}, or the server; as an example: alter role "
+            f"{shard.role} set default_transaction_read_only = off",
         )
     if shard.version < OLDEST_SERVER:
         yield Mistake(key, f"{shard.server} is too old: PostgreSQL 15 or later is needed")

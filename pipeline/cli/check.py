@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pipeline.cli.common import with_config
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config
+
+if TYPE_CHECKING:
+    from pipeline.check.starts import PartitionStart
 
 EXAMPLE = """\
 exit codes:
@@ -21,7 +24,9 @@ exit codes:
 
 with --json, on one line:
   {"file": "...", "ok": false, "warnings": [...],
-   "mistakes": [{"key": "sink.table", "message": "..."}, ...]}
+   "mistakes": [{"key": "sink.table", "message": "..."}, ...],
+   "starts": [{"topic": "...", "partition": 0, "offset": 100,
+               "why": "the group's offset", "waiting": 20}, ...]}
 
 Nothing is changed: no topic, no schema, no consumer group.
 
@@ -77,7 +82,7 @@ def _inspect_as_json(config: Config) -> int:
     from pipeline.runtime import interrupt
 
     findings = interrupt.run(partial(inspect, config))
-    print(_json(config.source, findings.mistakes, findings.warnings))
+    print(_json(config.source, findings.mistakes, findings.warnings, findings.starts))
     return 2 if findings.mistakes else 0
 
 
@@ -85,13 +90,21 @@ def _print_as_json(error: ConfigError) -> None:
     print(_json(error.source, error.mistakes, ()))
 
 
-def _json(source: str, mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
+def _json(
+    source: str,
+    mistakes: Sequence[Mistake],
+    warnings: Sequence[Mistake],
+    starts: Sequence[PartitionStart] = (),
+) -> str:
     def listed(found: Sequence[Mistake]) -> list[dict[str, str]]:
         return [{"key": each.key, "message": each.message} for each in found]
 
     return json.dumps(
         {"file": source, "ok": not mistakes, "mistakes": listed(mistakes),
-         "warnings": listed(warnings)},
+         "warnings": listed(warnings),
+         "starts": [{"topic": each.source.topic, "partition": each.source.partition,
+                     "offset": each.offset, "why": each.why, "waiting": each.waiting}
+                    for each in starts]},
     )  # fmt: skip
 
 

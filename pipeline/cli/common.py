@@ -67,7 +67,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def exit_code(error: BaseException) -> int:
     """Return 2 if all that went wrong is a mistake in what was given, else 1."""
-    return 2 if all(isinstance(cause, UsageError) for cause in _causes(error)) else 1
+    causes = list(_causes(error))
+    return 2 if causes and all(isinstance(cause, UsageError) for cause in causes) else 1
 
 
 def known(error: BaseException) -> bool:

@@ -33,8 +33,9 @@ with --json, on one line:
 
 exit codes:
   0  measured
-  1  Kafka does not answer, or a topic does not exist
-  2  a mistake in the configuration
+  1  Kafka does not answer
+  2  a mistake in the configuration, or Kafka refuses what is configured: a
+     password, a certificate, a right, a topic that does not exist
 
 example:
   pipeline lag --config sessions.toml

@@ -29,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group
   1  a fatal error, named in one message
-  2  a mistake in the configuration, one line each; or in what it names: a password,
-     a database or a table that is not right when it starts
+  2  a mistake in the configuration, one line each; or a server refuses
+     what is configured: a certificate, a password, a right, a table
 
 example:
   pipeline run --config sessions.toml

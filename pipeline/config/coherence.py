@@ -13,6 +13,7 @@ from itertools import combinations
 from pipeline.config.kafka_options import DEFAULTS
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
 from pipeline.config.model import COMMIT_SECONDS, Config
+from pipeline.config.tls_files import tls_mistakes
 from pipeline.records.path import Path
 
 
@@ -120,6 +121,8 @@ def _check_security(config: Config) -> Iterator[Mistake]:
             if key.startswith(prefix):
                 wanted = f'kafka.security_protocol "{protocol}" does not use it'
                 yield Mistake(f"kafka.{key}", f"has no effect: {wanted}")
+    if "SSL" in protocol:
+        yield from tls_mistakes(options)
     if "SASL_" not in protocol:
         return
     mechanism = options.get("sasl_mechanism")

@@ -31,8 +31,15 @@ class Start:
     acknowledged: int = 0
 
 
-def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: Position) -> Start:
+def starting_offset(
+    source: TopicPartition,
+    applied: AppliedOffsets,
+    position: Position,
+    log: logging.Logger = log,
+) -> Start:
     """Reconcile what Kafka and the ledger know; the start, why, and differences are logged.
+
+    Whoever only wants to know gives a logger of its own: nothing else happens.
 
     - The ledger is ahead: it is right, and what it has is skipped. So it is after each crash.
     - Kafka is ahead, by an offset that this program committed (`commit_metadata.LEDGER`): then the
@@ -63,7 +70,7 @@ def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: P
             )  # fmt: skip
             acknowledged = 0
     elif watermark is not None and (start is None or start < watermark):
-        _tell_set_back(source, start, watermark, applied.folded)
+        _tell_set_back(source, start, watermark, applied.folded, log)
         skipped = max(0, watermark - (position.start if start is None else start))
         start = watermark
     elif watermark is not None and start is not None and start > watermark:
@@ -74,7 +81,7 @@ def starting_offset(source: TopicPartition, applied: AppliedOffsets, position: P
                 "%s: starting at offset %d, to which the group was moved from outside; the ledger "
                 "knows all below %d", source, start, watermark,
             )  # fmt: skip
-    found = _within_the_log(source, start, position)
+    found = _within_the_log(source, start, position, log)
     if found is not None:
         log.info("%s starts at offset %d: %s", source, found, _reason(found, applied, position))
     return Start(found, skipped, acknowledged)
@@ -94,7 +101,11 @@ def _reason(offset: int, applied: AppliedOffsets, position: Position) -> str:
 
 
 def _tell_set_back(
-    source: TopicPartition, start: int | None, watermark: int, folded: int | None
+    source: TopicPartition,
+    start: int | None,
+    watermark: int,
+    folded: int | None,
+    log: logging.Logger,
 ) -> None:
     if start is not None and folded is not None and start < folded:
         log.warning(
@@ -105,7 +116,9 @@ def _tell_set_back(
         )  # fmt: skip
 
 
-def _within_the_log(source: TopicPartition, start: int | None, position: Position) -> int | None:
+def _within_the_log(
+    source: TopicPartition, start: int | None, position: Position, log: logging.Logger
+) -> int | None:
     if start is None:
         return None
     if start < position.start:

@@ -33,9 +33,8 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
 from pipeline.contracts.kafka import AssignmentEvent, Change, Position
-from pipeline.errors import PipelineError
 from pipeline.kafka.blocking_calls import BlockingCalls
-from pipeline.kafka.errors import raise_if_fatal
+from pipeline.kafka.errors import in_words, raise_if_fatal, unusable
 from pipeline.kafka.fetcher import free_tracebacks
 from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
@@ -104,17 +103,14 @@ class KafkaClient:
         with the process.
 
         Raises:
-            PipelineError: no broker answers, or an option is wrong.
+            PipelineError: no broker can be used, or an option is wrong.
         """
         try:
             consumer = await trio.to_thread.run_sync(
                 partial(make_consumer, config, client_id), abandon_on_cancel=True
             )
         except (KafkaError, OSError, ValueError) as error:
-            servers = ", ".join(config.bootstrap_servers)
-            raise PipelineError(
-                f"Kafka at {servers} can't be used: {type(error).__name__}: {error}"
-            ) from error
+            raise unusable(config, error) from error
         install_decoder(consumer)
         free_tracebacks(consumer)
         client = cls(consumer, read_first=partial(read_first, config, client_id))
@@ -186,9 +182,7 @@ class KafkaClient:
                 return {s: found for s, found in records.items() if s not in self._stale}
             except KafkaError as error:
                 raise_if_fatal(error)
-                log.warning(
-                    "polling Kafka failed, trying again: %s: %s", type(error).__name__, error
-                )
+                log.warning("polling Kafka failed, trying again: %s", in_words(error))
         await trio.sleep(BUSY_POLL_SECONDS)
         return {}
 
@@ -241,9 +235,7 @@ class KafkaClient:
             return False
         except KafkaError as error:
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
-            log.warning(
-                "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
-            )
+            log.warning("offsets were not committed: %s (%s)", in_words(error), shown)
             return False
         return True
 

@@ -7,7 +7,6 @@ import time
 from datetime import datetime
 
 from kafka import KafkaAdminClient
-from kafka.admin import ACLOperation
 from kafka.consumer.group import KafkaConsumer
 from kafka.errors import (
     ClusterAuthorizationFailedError,
@@ -21,8 +20,10 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import one_line
-from pipeline.kafka.options import connection_options
+from pipeline.kafka.errors import no_permission
+from pipeline.kafka.options import reaching_options
 from pipeline.kafka.reader import open_reader
+from pipeline.kafka.rights import WRITE, may
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,11 @@ READ_SECONDS = 5.0
 def advice(error: BaseException, topic: str) -> str:
     """One line: why a dead letter topic takes no record, and what to do."""
     if isinstance(error, TopicAuthorizationFailedError):
-        return f"no permission: grant Write and Describe on topic {topic} to the user of [kafka]"
+        return no_permission("Write", "topic", topic)
     if isinstance(error, ClusterAuthorizationFailedError) or "ClusterAuthorization" in str(error):
         return (
-            f"no permission: grant Write on topic {topic} to the user of [kafka] (before Kafka 2.8 "
-            "also IdempotentWrite on the cluster)"
+            f"{no_permission('Write', 'topic', topic)} (before Kafka 2.8 also IdempotentWrite on the "
+            "cluster)"
         )
     if isinstance(error, UnknownTopicOrPartitionError):
         return f"the dead letter topic {topic} does not exist: create it"
@@ -58,18 +59,14 @@ def problem_of(kafka: KafkaConfig, client_id: str, topic: str) -> str | None:
     Raises:
         KafkaError, OSError: no broker answers.
     """
-    admin = KafkaAdminClient(
-        **connection_options(kafka, client_id, KafkaAdminClient.DEFAULT_CONFIG)
-    )
+    admin = KafkaAdminClient(**reaching_options(kafka, client_id, KafkaAdminClient.DEFAULT_CONFIG))
     try:
         (told,) = admin.describe_topics([topic])
     finally:
         admin.close()
     if told["error_code"]:
         return advice(for_code(told["error_code"])(), topic)
-    granted = told.get("authorized_operations")
-    wanted = {ACLOperation.WRITE.name, ACLOperation.ALL.name}
-    if granted and wanted.isdisjoint(granted):
+    if not may(told, WRITE):
         return advice(TopicAuthorizationFailedError(), topic)
     return None
 

@@ -25,8 +25,9 @@ from kafka.errors import (
 )
 
 from pipeline.config.model import KafkaConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.dead_letter_topic import advice, problem_of, recently_kept
+from pipeline.kafka.errors import unusable
 from pipeline.kafka.producer import (
     BLOCK_SECONDS,
     DELIVERY_SECONDS,
@@ -131,9 +132,9 @@ class DeadLetterTopic:
                 partial(problem_of, kafka, client_id, topic), abandon_on_cancel=True
             )
         except (KafkaError, OSError) as error:
-            raise PipelineError(f"Kafka can't be used for dead letters: {error}") from error
+            raise unusable(kafka, error) from error
         if problem is not None:
-            raise PipelineError(f"[errors] dead_letter_topic: {problem}")
+            raise UsageError(f"[errors] dead_letter_topic: {problem}")
         recent = await trio.to_thread.run_sync(
             partial(recently_kept, kafka, client_id, topic, RATE_SECONDS, max_per_minute),
             abandon_on_cancel=True,

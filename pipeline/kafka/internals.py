@@ -73,13 +73,27 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "request_rejoin": "a reason to join that lasts until an assignment was taken over",
     },
     "kafka.cluster:ClusterMetadata": {
-        "config": "whether asking for a topic makes it",
+        "_bootstrap_brokers": "the servers to fall back on; set anew after the start with one of them",
+        "_generate_bootstrap_brokers": "the same, made from the configuration",
+        "config": "whether asking for a topic makes it; the servers",
         "leader_for_partition": "whether a partition is led",
         "request_update": "looking for a leader again",
         "topic_id": "a topic's id",
     },
     "kafka.net.manager:KafkaConnectionManager": {
         "wait_for": "waiting for a future with a timeout, on the I/O loop",
+    },
+    "kafka.net.transport:KafkaSSLTransport": {
+        "_build_ssl_context": "TLS as the clients do it, for one connection of our own",
+    },
+    "kafka.protocol.parser:KafkaProtocol": {
+        "receive_bytes": "answers of a server that is asked by itself",
+        "send_bytes": "questions to it",
+        "send_request": "questions to it",
+    },
+    "kafka.admin:KafkaAdminClient": {
+        "_find_coordinator_ids": "who coordinates a group, to ask for rights on it",
+        "_manager": "sending one request",
     },
     "kafka.net.selector:NetworkSelector": {
         "call_soon_threadsafe": "completing a rebalance listener's future",

@@ -10,6 +10,7 @@ from kafka.cluster import ClusterMetadata
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from pipeline.config.model import KafkaConfig
+from pipeline.kafka.bootstrap import usable_servers
 
 RECONNECT_MS = 1000
 """How often at least a broker that is away is tried again: what Kafka's own client does.
@@ -51,7 +52,8 @@ def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
     """Make the group's consumer and connect it. Blocks; options of the configuration win.
 
     Raises:
-        KafkaError, OSError, ValueError: no broker answers, or an option is wrong.
+        NoServerError: no server lets this client in.
+        KafkaError, OSError, ValueError: an option is wrong.
     """
     options: dict[str, Any] = {
         "allow_auto_create_topics": False,
@@ -66,7 +68,7 @@ def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
     }
     options.update(config.options)
     consumer = KafkaConsumer(
-        bootstrap_servers=list(config.bootstrap_servers),
+        bootstrap_servers=list(usable_servers(config)),
         group_id=config.group_id,
         client_id=client_id,
         enable_auto_commit=False,
@@ -74,12 +76,31 @@ def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
         **options,
     )
     create_no_topics(consumer._cluster)
+    remember_servers(consumer._cluster, config)
     return consumer
 
 
 def create_no_topics(cluster: ClusterMetadata) -> None:
     """Let a client's questions about topics create none: kafka-python 3.0.12 loses that option."""
     cluster.config["allow_auto_create_topics"] = False
+
+
+def remember_servers(cluster: ClusterMetadata, kafka: KafkaConfig) -> None:
+    """Let a client that began with one server fall back on all of them once no broker is known."""
+    cluster.config["bootstrap_servers"] = list(kafka.bootstrap_servers)
+    cluster._bootstrap_brokers = cluster._generate_bootstrap_brokers()
+
+
+def reaching_options(
+    kafka: KafkaConfig, client_id: str, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return `connection_options` with a server that answers, so that none that hangs is taken. Blocks.
+
+    Raises:
+        NoServerError: no server lets this client in.
+    """
+    found = connection_options(kafka, client_id, known)
+    return {**found, "bootstrap_servers": list(usable_servers(kafka))}
 
 
 def connection_options(

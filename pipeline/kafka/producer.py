@@ -22,7 +22,12 @@ from kafka.errors import KafkaError, RetriableError
 from kafka.producer.future import FutureRecordMetadata
 
 from pipeline.config.model import KafkaConfig
-from pipeline.kafka.options import RECONNECT_MS, connection_options, create_no_topics
+from pipeline.kafka.options import (
+    RECONNECT_MS,
+    create_no_topics,
+    reaching_options,
+    remember_servers,
+)
 
 DELIVERY_SECONDS = 300.0
 """How long the producer itself tries to deliver a record. It recognises its own repetitions, so the
@@ -54,7 +59,7 @@ def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaPr
         KafkaError, OSError: no broker answers.
     """
     producer = KafkaProducer(
-        **connection_options(kafka, client_id, KafkaProducer.DEFAULT_CONFIG),
+        **reaching_options(kafka, client_id, KafkaProducer.DEFAULT_CONFIG),
         acks="all",
         enable_idempotence=True,
         max_request_size=REQUEST_BYTES,
@@ -62,6 +67,7 @@ def make_producer(kafka: KafkaConfig, client_id: str, **options: Any) -> KafkaPr
         **options,
     )
     create_no_topics(producer._metadata)
+    remember_servers(producer._metadata, kafka)
     return producer
 
 

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
-from pipeline.kafka.options import connection_options
+from pipeline.kafka.options import reaching_options
 from pipeline.records.record import FirstRecords, Spans, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def open_reader(kafka: KafkaConfig, client_id: str, **options: Any) -> Iterator[
         KafkaError, OSError: no broker answers.
     """
     consumer = KafkaConsumer(
-        **connection_options(kafka, client_id, KafkaConsumer.DEFAULT_CONFIG),
+        **reaching_options(kafka, client_id, KafkaConsumer.DEFAULT_CONFIG),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

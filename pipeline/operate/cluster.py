@@ -20,20 +20,23 @@ from kafka.errors import (
     GroupAuthorizationFailedError,
     KafkaError,
     NotCoordinatorError,
+    TopicAuthorizationFailedError,
 )
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import Config, KafkaConfig
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import PipelineError, UsageError
+from pipeline.kafka.errors import unusable
 from pipeline.kafka.offsets import read_topic_id
-from pipeline.kafka.options import connection_options
+from pipeline.kafka.options import reaching_options
 from pipeline.kafka.reader import (
     first_records,
     open_reader,
     position,
     seek,
 )
+from pipeline.kafka.rights import READ, may
 from pipeline.records.record import FirstRecords, RawRecord, Spans, TopicPartition
 
 T = TypeVar("T")
@@ -58,8 +61,7 @@ def readable_errors(kafka: KafkaConfig) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
-        servers = ", ".join(kafka.bootstrap_servers)
-        raise PipelineError(f"Kafka at {servers} can't be used: {one_line(error)}") from error
+        raise unusable(kafka, error) from error
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def open_cluster(config: Config, **options: Any) -> Iterator[Cluster]:
         connect = {"bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000)}
         name, known = config.pipeline.name, KafkaAdminClient.DEFAULT_CONFIG
         with open_reader(config.kafka, name, **connect, **options) as consumer:
-            admin = KafkaAdminClient(**connection_options(config.kafka, name, known), **connect)
+            admin = KafkaAdminClient(**reaching_options(config.kafka, name, known), **connect)
             with closing(admin):
                 yield Cluster(config, consumer, admin)
 
@@ -109,14 +111,16 @@ class Cluster:
         """Return a topic's partitions, sorted.
 
         Raises:
-            PipelineError: there is no such topic.
+            UsageError: there is no such topic.
+            TopicAuthorizationFailedError: it may not be described.
         """
         numbers = self._consumer.partitions_for_topic(topic)
         if not numbers:
+            (told,) = self._admin.describe_topics([topic])
+            if not may(told, READ):
+                raise TopicAuthorizationFailedError(topic)
             servers = ", ".join(self.kafka.bootstrap_servers)
-            raise PipelineError(
-                f"there is no topic {topic} at {servers}, or this user may not describe it"
-            )
+            raise UsageError(f"there is no topic {topic} at {servers}: create it")
         return [TopicPartition(topic, number) for number in sorted(numbers)]
 
     def topic_id(self, topic: str) -> UUID:

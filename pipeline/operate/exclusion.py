@@ -22,7 +22,7 @@ from uuid import uuid4
 from kafka import KafkaConsumer
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.options import connection_options
+from pipeline.kafka.options import reaching_options
 from pipeline.operate.cluster import Cluster
 
 SESSION_MS = 10_000
@@ -60,7 +60,7 @@ def alone(cluster: Cluster, topic: str) -> Iterator[Check]:
     _refuse(cluster, topic, cluster.members(group), session)
     client_id = f"{cluster.client_id}.{uuid4().hex[:8]}"
     consumer = KafkaConsumer(
-        **connection_options(cluster.kafka, client_id, KafkaConsumer.DEFAULT_CONFIG),
+        **reaching_options(cluster.kafka, client_id, KafkaConsumer.DEFAULT_CONFIG),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="latest",

@@ -18,6 +18,31 @@ Getter = Callable[[Record], Any]
 """A function from a record to one of its values."""
 
 
+_QUOTED = re.compile(r"""\[\s*(?:'([^']*)'|"([^"]*)")\s*\]""")
+_ELEMENT = re.compile(r"\[\s*(?:[-\d:,\s]*|\*)\s*\]")
+_BRACKETS = re.compile(f"(?:{_QUOTED.pattern})|(?:{_ELEMENT.pattern})")
+"""``['name']`` and ``[0]``, ``[*]``, ``[]``: steps as other languages of paths write them."""
+
+
+def _instead(path: str, text: str) -> str:
+    """What to write instead of a path in another language, such as JSONPath."""
+    root = text[: len(text) - len(path)]
+    dotted = path
+    for found in _QUOTED.finditer(path):
+        name = found[1] or found[2] or ""
+        if "." in name or not name:
+            return f"a field whose name is {name!r} can't be reached, since dots divide the steps"
+        dotted = dotted.replace(found[0], f".{name}", 1)
+    dotted = root + re.sub(r"^\$?\.?", "", dotted)
+    element = _ELEMENT.search(dotted)
+    if element is None:
+        return f"write the names of fields with dots between them: {dotted!r}"
+    return (
+        f"there is no way into a list; {dotted[: element.start()]!r} is the whole list (for a json "
+        "column, an array, or a handler)"
+    )
+
+
 @attrs.frozen
 class Path:
     """The place of a value in a record.
@@ -59,12 +84,8 @@ class Path:
         steps = tuple(path.split("."))
         if not all(steps):
             raise ValueError(f"{text!r} is not a valid path: a step between two dots is empty")
-        if steps[0] == "$" or re.search(r"\[\d*\]$", path):
-            meant = re.sub(r"\[\d*\]", "", path.removeprefix("$."))
-            raise ValueError(
-                f"{text!r} is not a valid path: write the names of fields with dots between them, "
-                f"such as {meant!r}; there is no way into a list"
-            )
+        if steps[0] == "$" or _BRACKETS.search(path):
+            raise ValueError(f"{text!r} is not a valid path: {_instead(path, text)}")
         return steps
 
     @property

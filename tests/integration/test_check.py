@@ -12,13 +12,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 import pytest
+from kafka import KafkaConsumer
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.local import Servers
 from pipeline.local.ports import free_port
 from pipeline.local.postgres import psql
 from tests.support import accounts
 from tests.support.pgbouncer import NewPgBouncer
-from tests.support.pipelines import PATIENCE, ROOT
+from tests.support.pipelines import PATIENCE, ROOT, Job
 from tests.support.servers import DatabaseFactory, TopicFactory
 
 pytestmark = pytest.mark.real
@@ -245,6 +247,133 @@ def test_a_misspelt_path_is_found_by_the_newest_records(
     value = {"id": 1, "one": 1, "amount": 1, "marks": {}, "customer": {"name": 5}}
     accounts.produce(servers.bootstrap, name, [(b"1", orjson.dumps(value))] * 3)
     done = check("--config", config)
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    assert "sink.columns.last: none of the 3 newest records has customer.nmae" in told
+    assert 'did you mean "customer.name"?' in told
+
+
+def commit(bootstrap: str, group: str, topic: str, offset: int, metadata: str = "") -> None:
+    """Let a group, which has no member, have committed an offset of partition 0."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group)
+    given = OffsetAndMetadata(offset, metadata, -1)
+    consumer.commit({TopicPartition(topic, 0): given})
+    consumer.close(autocommit=False)
+
+
+def row(**changed: object) -> bytes:
+    return orjson.dumps({"id": 1, "one": 1, "amount": 1, "n": 1, "marks": {}} | changed)
+
+
+def test_the_plan_tells_where_each_partition_would_begin_and_why(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(2)
+    config = write_config(tmp_path, servers.bootstrap, name, dsn)
+    for partition in (0, 1):
+        accounts.produce(servers.bootstrap, name, [(b"1", row())] * 5, partition)
+    told = " ".join(check("--config", config).stdout.split())
+    assert f"{name} 0-1 at offset 0: the group has no offset there, so by auto_offset" in told
+    assert "(earliest) 10 records wait from there to the ends of the logs" in told
+    assert f"group {name} is new here, so all of them are applied; columns with merge add" in told
+    commit(servers.bootstrap, name, name, 3)
+    told = " ".join(check("--config", config).stdout.split())
+    assert f"{name} 0 at offset 3: the group's offset" in told
+    assert f"{name} 1 at offset 0: the group has no offset there" in told
+    found = orjson.loads(check("--config", config, "--json").stdout)
+    assert found["starts"][0] == {
+        "topic": name, "partition": 0, "offset": 3, "why": "the group's offset", "waiting": 2
+    }  # fmt: skip
+
+
+def test_an_offset_beyond_the_log_is_a_mistake(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(1)
+    config = write_config(tmp_path, servers.bootstrap, name, dsn)
+    accounts.produce(servers.bootstrap, name, [(b"1", row())])
+    commit(servers.bootstrap, name, name, 50)
+    done = check("--config", config)
     assert done.returncode == 2
-    assert "sink.columns.last: none of the 3 newest records has customer.nmae" in done.stderr
-    assert 'did you mean "customer.name"?' in done.stderr
+    assert f"{name}-0: offset 50 comes next, but the log ends at 1" in done.stderr
+
+
+def test_a_partition_that_moved_to_another_shard_is_a_mistake(
+    job: Job, account_dsn: str, database: DatabaseFactory
+) -> None:
+    """Rows stay behind in the former database, and begin anew in the other."""
+    other = database()
+    psql(other, accounts.TABLE)
+    job.write_config({"db0": (account_dsn, "")})
+    job.produce(accounts.changes(60, keys=12, seed=1))
+    instance = job.start()
+    job.wait_caught_up()
+    assert instance.stop() == 0
+    job.write_config({"db0": (account_dsn, "0-3"), "db1": (other, "4-5")})
+    done = check("--config", job.config)
+    assert done.returncode == 2
+    assert (
+        f"shards[db1].partitions: partitions 4-5 of topic {job.topic} were applied to shard db0"
+        in (done.stderr)
+    )
+    forget = done.stderr.partition("let db0 forget: ")[2].splitlines()[0]
+    psql(account_dsn, forget)
+    assert "were applied to shard" not in check("--config", job.config).stderr
+
+
+def test_a_port_that_is_taken_is_told(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, servers.bootstrap, topic(), dsn)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        config.write_text(config.read_text() + f'\n[http]\nlisten = "{where}"\n')
+        done = check("--config", config)
+    assert done.returncode == 2
+    assert f"http.listen: can't listen on {where}: Address already in use" in done.stderr
+    assert check("--config", config).returncode == 0
+
+
+def test_values_that_a_column_does_not_take_are_found_among_the_newest_records(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(1)
+    psql(dsn, "alter table accounts add at timestamptz")
+    sink = accounts.SINK + 'at = "at"\n'
+    config = write_config(tmp_path, servers.bootstrap, name, dsn, sink=sink)
+    good = "2026-01-02T03:04:05Z"
+    accounts.produce(servers.bootstrap, name, [(b"1", row(at=good))] * 3)
+    assert check("--config", config).returncode == 0
+    wrong = [row(n="secret"), row(at="secret"), row(at={"secret": 1}), b"no JSON secret"]
+    accounts.produce(servers.bootstrap, name, [(b"1", value) for value in wrong])
+    done = check("--config", config)
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    assert "sink.columns.last: 1 of the 6 newest values at n can't be stored as" in told
+    assert "sink.columns.at: 2 of the 5 newest values at at can't be stored as" in told
+    assert "(they are a string or an object; shard db0): each stops the pipeline" in told
+    assert "of 1 of the 7 newest records the value is not JSON: each stops the pipeline" in told
+    assert "secret" not in told
+
+
+def test_keys_that_order_nothing_are_found_among_the_newest_records(
+    servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
+) -> None:
+    name = topic(1)
+    config = write_config(tmp_path, servers.bootstrap, name, dsn)
+    accounts.produce(
+        servers.bootstrap, name, [(b"1", row(id=key)) for key in (1, None, {"a": 1}, [1], {})]
+    )
+    told = " ".join(check("--config", config).stdout.split())
+    assert "records.key: 4 of the 5 newest records have no usable key at id" in told
+    assert "2 an object, 1 null, 1 a list" in told
+
+
+def test_a_role_that_may_only_read_is_told(
+    servers: Servers, topic: TopicFactory, dsn: str, writer: str, tmp_path: Path
+) -> None:
+    psql(dsn, f"alter role {ROLE} set default_transaction_read_only = on")
+    config = write_config(tmp_path, servers.bootstrap, topic(), writer)
+    assert f"lets role {ROLE} only read (default_transaction_read_only): alter role" in check(
+        "--config", config
+    ).stderr  # fmt: skip

@@ -282,7 +282,7 @@ def test_a_source_that_is_gone_stops_a_replay_before_anything_is_sent(
 def test_mistakes_are_named(letters: Letters, dlq: Dlq, capsys: Output) -> None:
     job = letters.job
     job.write_config({"db0": (DSN, "")}, errors='dead_letter_topic = "no-such-topic"')
-    assert "there is no topic no-such-topic" in dlq(letters, "list", code=1)[0]
+    assert "there is no topic no-such-topic" in dlq(letters, "list", code=2)[0]
     job.write_config({"db0": (DSN, "")})
     assert "errors.dead_letter_topic: not set" in dlq(letters, "list", code=2)[0]
     for words in (["show", "x"], ["list", "--limit", "0"], ["list", "--since", "soon"]):

@@ -20,9 +20,9 @@ from tests.support.servers import DatabaseFactory
 pytestmark = pytest.mark.real
 
 
-def fatal(instance: Instance) -> str:
-    """The one message of a program that ends with exit code 1."""
-    assert instance.wait() == 1
+def fatal(instance: Instance, code: int = 1) -> str:
+    """The one message of a program that ends with an exit code."""
+    assert instance.wait() == code
     (message,) = dict.fromkeys(instance.errors())
     assert "Traceback" not in instance.output
     return message
@@ -120,7 +120,7 @@ def test_a_permission_that_is_missing(
     request.addfinalizer(lambda: psql(account_dsn, f"drop owned by {role} cascade"))
     job.write_config({"db0": (account_dsn.replace("postgres@", f"{role}@"), "")})
     job.produce(accounts.changes(10, keys=3, seed=1))
-    message = fatal(job.start())
+    message = fatal(job.start(), 2)
     assert "permission denied for table accounts" in message
     assert "42501" in message
     assert not any(job.group.committed().values())

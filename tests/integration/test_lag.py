@@ -126,7 +126,7 @@ def test_a_topic_that_is_missing_is_named(
 ) -> None:
     job = configured(new_job(1))
     job.config.write_text(job.config.read_text().replace(job.topic, "no-such-topic"))
-    assert main(["lag", "--config", str(job.config)]) == 1
+    assert main(["lag", "--config", str(job.config)]) == 2
     assert "there is no topic no-such-topic" in capsys.readouterr().err
 
 

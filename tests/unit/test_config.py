@@ -23,6 +23,7 @@ from pipeline.config.model import (
     SinkConfig,
 )
 from pipeline.config.secrets import hide_password
+from tests.support.certificates import Authority
 from tests.support.configurations import DSN, document, shards, sink
 
 DOCUMENTED = """
@@ -146,12 +147,12 @@ def test_the_environment_fills_in(loaded: Loader, monkeypatch: pytest.MonkeyPatc
     assert config.kafka.topics == ("sessions", "x.sessions")
 
 
-def test_kafka_options_are_passed_on(loaded: Loader) -> None:
-    lines = 'security_protocol = "SSL"\nmax_poll_records = 5000\nssl_cafile = "ca.pem"'
+def test_kafka_options_are_passed_on(loaded: Loader, authority: Authority) -> None:
+    lines = f'security_protocol = "SSL"\nmax_poll_records = 5000\nssl_cafile = "{authority.ca}"'
     assert dict(loaded(document(kafka=lines)).kafka.options) == {
         "security_protocol": "SSL",
         "max_poll_records": 5000,
-        "ssl_cafile": "ca.pem",
+        "ssl_cafile": str(authority.ca),
     }
 
 

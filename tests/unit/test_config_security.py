@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
+from tests.support.certificates import Authority, Certificate
 from tests.support.configurations import document
 
 SASL = 'security_protocol = "SASL_SSL"\n'
@@ -54,4 +56,74 @@ def test_options_that_do_not_go_together(tmp_path: Path, line: str, key: str, me
 
 def test_what_goes_together_is_no_mistake(tmp_path: Path) -> None:
     whole = SASL + 'sasl_mechanism = "PLAIN"\nsasl_plain_username = "u"\nsasl_plain_password = "p"'
-    assert mistakes(tmp_path, whole + '\nssl_cafile = "ca.pem"') == {}
+    assert mistakes(tmp_path, whole) == {}
+
+
+def issued(tmp_path: Path, **options: Any) -> Certificate:
+    return Authority(tmp_path, "unit").issue("client", "app", **options)
+
+
+def ssl_lines(**options: str | Path) -> str:
+    lines = [f'{name} = "{value}"' for name, value in options.items()]
+    return "\n".join(['security_protocol = "SSL"', *lines])
+
+
+def test_tls_files_that_serve_are_no_mistake(tmp_path: Path) -> None:
+    made = issued(tmp_path, passphrase="open")
+    lines = ssl_lines(
+        ssl_cafile=tmp_path / "ca.pem",
+        ssl_certfile=made.chain,
+        ssl_keyfile=made.key,
+        ssl_password="open",
+    )
+    assert mistakes(tmp_path, lines) == {}
+    assert mistakes(tmp_path, ssl_lines(ssl_certfile=issued(tmp_path).both)) == {}
+
+
+def test_a_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """kafka-python says that no such file is there, and not which."""
+    names = {f"ssl_{each}": f"nope-{each}.pem" for each in ("cafile", "certfile", "keyfile")}
+    found = mistakes(tmp_path, ssl_lines(**names))
+    assert found == {
+        f"kafka.{name}": f"{file}: can't be read: No such file or directory"
+        for name, file in names.items()
+    }
+
+
+def test_a_tls_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
+    made, other = issued(tmp_path), tmp_path / "other.pem"
+    other.write_text("no PEM")
+    assert mistakes(tmp_path, ssl_lines(ssl_cafile=other)) == {
+        "kafka.ssl_cafile": f"{other}: holds no certificate in the form PEM"
+    }
+    assert mistakes(tmp_path, ssl_lines(ssl_certfile=other, ssl_keyfile=made.key)) == {
+        "kafka.ssl_certfile": f"{other}: holds no certificate in the form PEM"
+    }
+    assert mistakes(tmp_path, ssl_lines(ssl_certfile=made.chain, ssl_keyfile=other)) == {
+        "kafka.ssl_keyfile": f"{other}: holds no private key in the form PEM"
+    }
+    assert "holds no private key" in mistakes(tmp_path, ssl_lines(ssl_certfile=made.chain))[
+        "kafka.ssl_keyfile"
+    ]  # fmt: skip
+
+
+def test_a_key_of_another_certificate_is_told(tmp_path: Path) -> None:
+    made = issued(tmp_path)
+    other = Authority(tmp_path, "unit").issue("other", "other")
+    found = mistakes(tmp_path, ssl_lines(ssl_certfile=made.chain, ssl_keyfile=other.key))
+    assert found == {"kafka.ssl_keyfile": f"{other.key}: is not the key of {made.chain}"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({}, "missing: the key in"), ({"ssl_password": "wrong"}, "does not open the key in")],
+)
+def test_a_passphrase_is_asked_for_on_no_terminal(
+    tmp_path: Path, given: dict[str, str], message: str
+) -> None:
+    made = issued(tmp_path, passphrase="open")
+    lines = ssl_lines(ssl_certfile=made.chain, ssl_keyfile=made.key, **given)
+    found = mistakes(tmp_path, lines)
+    assert list(found) == ["kafka.ssl_password"]
+    assert message in found["kafka.ssl_password"]
+    assert "wrong" not in found["kafka.ssl_password"]

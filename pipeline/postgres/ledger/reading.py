@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import attrs
 
-from pipeline.contracts.store import Claim
+from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger import schema
@@ -28,6 +29,15 @@ select o.partition, o.owner, (
     select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
     where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as applied
 from pipeline.ownership o where o.stream = $1 and o.writer = 0"""
+
+
+_STREAMS = """\
+select o.stream, o.topic_id, o.partition, o.epoch, (
+    select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
+    where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as applied, (
+    select max(a.folded) from pipeline.applied a
+    where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as folded
+from pipeline.ownership o where o.stream = any($1) and o.writer = 0"""
 
 
 @attrs.frozen
@@ -69,6 +79,21 @@ async def read_stream(connection: Connection, stream: str) -> dict[int, OwnedEnt
     return {
         row["partition"]: OwnedEntry(row["owner"], tuple(parse_multirange(row["applied"])))
         for row in await connection.fetch(_STREAM, stream)
+    }
+
+
+async def read_streams(
+    connection: Connection, streams: Sequence[str]
+) -> dict[tuple[str, UUID, int], AppliedOffsets]:
+    """What is applied of each partition of some streams: by stream, topic id and number.
+
+    The database has a ledger, which may be read.
+    """
+    return {
+        (row["stream"], row["topic_id"], row["partition"]): AppliedOffsets.from_ranges(
+            parse_multirange(row["applied"]), row["folded"], owned_before=row["epoch"] > 0
+        )
+        for row in await connection.fetch(_STREAMS, list(streams))
     }
 
 

@@ -36,7 +36,7 @@ _UNIQUE = """\
 select array(select a.attname::text from unnest(i.indkey::int2[])
              with ordinality k(attnum, place)
              join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-             where k.place <= i.indnkeyatts) as columns
+             where k.place <= i.indnkeyatts) as columns, i.indimmediate as immediate
 from pg_index i where i.indrelid = $1::text::regclass and i.indisunique and i.indisvalid
      and i.indpred is null and i.indexprs is null"""
 
@@ -89,6 +89,7 @@ class Table:
     Attributes:
         name: as configured.
         unique: the columns of each of its unique indexes.
+        deferrable: those of them that Postgres may check later than at once.
         sql: its name with its schema, quoted where SQL needs it.
         kind: a table, a view, …, as ``pg_class.relkind`` has it.
         mergeable: whether it can be the target of MERGE.
@@ -100,6 +101,7 @@ class Table:
     sql: str = ""
     kind: str = "r"
     mergeable: bool = True
+    deferrable: frozenset[frozenset[str]] = frozenset()
 
 
 _TABLE = """\
@@ -120,11 +122,14 @@ async def read_table(connection: Connection, name: str) -> Table | None:
         return None
     columns = await connection.fetch(_COLUMNS, name)
     unique = await connection.fetch(_UNIQUE, name)
+    at_once = {frozenset(row["columns"]) for row in unique if row["immediate"]}
+    found = tuple(frozenset(row["columns"]) for row in unique)
     return Table(
         name,
         {row["name"]: Column(**dict(row)) for row in columns},
-        tuple(frozenset(row["columns"]) for row in unique),
+        found,
         table["sql"],
         table["kind"],
         table["mergeable"],
+        frozenset(found) - at_once,
     )

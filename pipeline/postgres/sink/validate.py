@@ -13,11 +13,16 @@ from pipeline.postgres.sink.catalog import Column, Table
 from pipeline.postgres.sink.merges import MERGES
 from pipeline.postgres.sink.times import WITH_UNIT
 
+WRITABLE = frozenset("rpvf")
+"""Kinds of relations that may take rows: tables, partitioned ones, views, foreign tables."""
+
 
 def mistakes_of(sink: SinkConfig, table: Table | None) -> list[str]:
     """Return what is wrong, one sentence each; empty if the table fits."""
     if table is None:
         return [f"table {sink.table} does not exist ([sink] table)"]
+    if table.kind not in WRITABLE:
+        return [f"{sink.table} is neither a table nor a view that can be written ([sink] table)"]
     return [
         *_columns(sink, table),
         *_primary_key(sink, table),
@@ -68,6 +73,12 @@ def _primary_key(sink: SinkConfig, table: Table) -> Iterator[str]:
         yield (
             f"table {table.name} has no unique index on ({names}), which primary_key needs: "
             f"create unique index on {table.name} ({names})"
+        )
+    elif wanted in table.deferrable and (sink.mode == "insert" or not table.mergeable):
+        names = ", ".join(sink.primary_key)
+        yield (
+            f"table {table.name} has only a deferrable unique index on ({names}), which insert … on "
+            f"conflict can't use: create unique index on {table.name} ({names})"
         )
 
 

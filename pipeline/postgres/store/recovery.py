@@ -38,6 +38,10 @@ from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+AS_GIVEN = ("28", "3D", "3F", "42")
+"""Classes of SQLSTATE by which a shard that has never worked refuses what was given: user, database,
+schema, rights, names."""
+
 
 class Recovery:
     """The answers to what transactions on one shard came to.
@@ -181,7 +185,8 @@ class Recovery:
         sqlstate = sqlstate_of(error)
         why = f": {rule_for(sqlstate).reason}" if sqlstate else ""
         told = self.explain(error) if proof is None else explain(proof)
-        return PipelineError(
+        given = not self.successes and (sqlstate or "").startswith(AS_GIVEN)
+        return (UsageError if given else PipelineError)(
             f"shard {self._shard.name}, {doing}: {told}{why}",
             cause=f"shard {self._shard.name}: {told}",
         )

@@ -1,4 +1,7 @@
 from enum import IntEnum
+from typing import Any
+
+HeartbeatRequest: Any
 
 class IsolationLevel(IntEnum):
     READ_UNCOMMITTED = 0

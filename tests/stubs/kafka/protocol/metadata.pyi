@@ -1,0 +1,4 @@
+from typing import Any
+
+ApiVersionsRequest: Any
+MetadataRequest: Any

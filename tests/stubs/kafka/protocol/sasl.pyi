@@ -1,0 +1,4 @@
+from typing import Any
+
+SaslAuthenticateRequest: Any
+SaslHandshakeRequest: Any
