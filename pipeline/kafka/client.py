@@ -1,4 +1,4 @@
-"""Kafka as the rest of the consumer sees it: a few Trio functions and three events.
+"""Kafka as the rest of the consumer sees it: a few Trio functions and four events.
 
 The thread rules for everything in this file:
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -32,14 +33,16 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
-from pipeline.contracts.kafka import AssignmentEvent, Change, Position
+from pipeline.contracts.kafka import AssignmentEvent, Change, Event, Position
 from pipeline.errors import PipelineError
 from pipeline.kafka.blocking_calls import BlockingCalls
 from pipeline.kafka.errors import raise_if_fatal
 from pipeline.kafka.fetcher import free_tracebacks
 from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
+from pipeline.kafka.pinned_topics import PinnedTopics
 from pipeline.kafka.polls import Polls
+from pipeline.kafka.positions import MOVED, moved_logs
 from pipeline.kafka.reader import read_first
 from pipeline.kafka.record_batches import install_decoder
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
@@ -77,6 +80,7 @@ class KafkaClient:
         consumer: kafka-python's, whose polls return `RawBatch`es (see `install_decoder`).
         read_first: reads the first record in each span, by a connection of its own. Blocks, and raises
             nothing.
+        pin: lets a partition be fetched of one topic only (see `PinnedTopics`). On the I/O thread.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class KafkaClient:
         consumer: KafkaConsumer,
         *,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
+        pin: Callable[[KafkaPartition, UUID], None] = lambda _, __: None,
     ) -> None:
         self._consumer = consumer
         self._calls = BlockingCalls()
@@ -92,9 +97,12 @@ class KafkaClient:
         self._commands: list[Callable[[], None]] = []
         self._paused: set[TopicPartition] = set()
         self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
-        self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
+        self._moved: set[TopicPartition] = set()  # told of, and paused until a seek
+        self._told_joined = False
+        self._send, self.events = trio.open_memory_channel[Event](math.inf)
         self._polling = trio.Lock()
         self._polls = Polls(consumer)
+        self._pin = pin
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
@@ -117,7 +125,11 @@ class KafkaClient:
             ) from error
         install_decoder(consumer)
         free_tracebacks(consumer)
-        client = cls(consumer, read_first=partial(read_first, config, client_id))
+        client = cls(
+            consumer,
+            read_first=partial(read_first, config, client_id),
+            pin=PinnedTopics(consumer._fetcher).pin,
+        )
         consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
         return client
 
@@ -157,6 +169,8 @@ class KafkaClient:
         else:
             self._paused.difference_update(event.partitions)
         self._stale.update(event.partitions)
+        self._moved.difference_update(event.partitions)
+        self._told_joined = True
         try:
             self._send.send_nowait(event)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -181,9 +195,12 @@ class KafkaClient:
             seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
             try:
                 records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+                self._tell_joined()
                 # What was fetched before a seek that was asked for meanwhile must not come after it,
                 # nor what was fetched before the partition was given up.
                 return {s: found for s, found in records.items() if s not in self._stale}
+            except MOVED as error:
+                self._tell_moved(error)
             except KafkaError as error:
                 raise_if_fatal(error)
                 log.warning(
@@ -191,6 +208,24 @@ class KafkaClient:
                 )
         await trio.sleep(BUSY_POLL_SECONDS)
         return {}
+
+    def _tell_joined(self) -> None:
+        """Tell of the group's being joined, if that brought no partition and so no event of its own."""
+        if self._polls.membership.joined and not self._told_joined:
+            self._told_joined = True
+            self._tell(AssignmentEvent(Change.ASSIGNED, (), _nobody_waits))
+
+    def _tell_moved(self, error: KafkaError) -> None:
+        """Tell once of each partition whose log moved, and pause it until its task seeks."""
+        for event in moved_logs(error):
+            if event.source not in self._stale and event.source not in self._moved:
+                self._moved.add(event.source)
+                self.pause(event.source)
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._send.send_nowait(event)
 
     def _poll(
         self, commands: list[Callable[[], None]], seconds: float
@@ -200,18 +235,22 @@ class KafkaClient:
             self._polls.carry_out(partial(_carry_out, commands))
         return self._polls.poll(seconds)
 
-    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
+    def seek_and_resume(
+        self, source: TopicPartition, offset: int, topic_id: UUID | None = None
+    ) -> None:
         """See `Consumer.seek_and_resume`. Queued for the next poll; not a checkpoint."""
-        if offset is not None:
-            self._commands.append(partial(self._seek, source, offset))
-            self._stale.add(source)
+        self._commands.append(partial(self._seek, source, offset, topic_id))
+        self._stale.add(source)
+        self._moved.discard(source)
         self.resume(source)
 
-    def _seek(self, source: TopicPartition, offset: int) -> None:
+    def _seek(self, source: TopicPartition, offset: int, topic_id: UUID | None) -> None:
         """Seek if the partition is still assigned. On the I/O thread (see `Polls.carry_out`)."""
         partition = KafkaPartition(*source)
         if partition not in self._consumer.assignment():
             raise IllegalStateError(f"{source} is not assigned")
+        if topic_id is not None:
+            self._pin(partition, topic_id)
         self._consumer.seek(partition, offset)
 
     def pause(self, source: TopicPartition) -> None:
@@ -221,6 +260,8 @@ class KafkaClient:
 
     def resume(self, source: TopicPartition) -> None:
         """See `Consumer.resume`. Queued for the next poll; not a checkpoint."""
+        if source in self._moved:
+            return  # there is nothing to fetch until its task seeks
         self._paused.discard(source)
         self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
 
@@ -230,6 +271,9 @@ class KafkaClient:
         """See `Consumer.commit`. An error is logged, with the offsets.
 
         A checkpoint. Cancelling waits for the answer, at most `COMMIT_MS`.
+
+        Raises:
+            PipelineError: an error that no retry mends.
         """
         request = {
             KafkaPartition(*source): OffsetAndMetadata(offset, metadata, -1)
@@ -240,6 +284,7 @@ class KafkaClient:
         except RebalanceInProgressError:
             return False
         except KafkaError as error:
+            raise_if_fatal(error)
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
             log.warning(
                 "offsets were not committed: %s: %s (%s)", type(error).__name__, error, shown
@@ -269,6 +314,10 @@ class KafkaClient:
         """See `Consumer.topic_id`."""
         return await self._offsets.topic_id(topic)
 
+    async def topic_ids(self) -> Mapping[str, UUID | None]:
+        """See `Consumer.topic_ids`."""
+        return await self._offsets.topic_ids()
+
     async def close(self) -> None:
         """See `Consumer.close`.
 
@@ -285,6 +334,9 @@ class KafkaClient:
         """Blocks; on a worker thread, when no poll is under way."""
         self._polls.end()
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
+
+
+def _nobody_waits() -> None: ...
 
 
 def _carry_out(commands: Iterable[Callable[[], None]]) -> None:

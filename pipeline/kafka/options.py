@@ -10,6 +10,7 @@ from kafka.cluster import ClusterMetadata
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from pipeline.config.model import KafkaConfig
+from pipeline.kafka.positions import keep_positions
 
 RECONNECT_MS = 1000
 """How often at least a broker that is away is tried again: what Kafka's own client does.
@@ -74,6 +75,7 @@ def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
         **options,
     )
     create_no_topics(consumer._cluster)
+    keep_positions(consumer)
     return consumer
 
 

@@ -28,7 +28,8 @@ def client_of(consumer: Any) -> KafkaClient:
 class Stand:
     """What every stand-in for a consumer has."""
 
-    _coordinator: Any = SimpleNamespace()
+    _coordinator: Any = SimpleNamespace(_send_heartbeat_request=None)
+    _send_heartbeat_request: Any = None
     config: ClassVar = {
         "auto_offset_reset": "earliest",
         "max_poll_records": 1,

@@ -36,6 +36,9 @@ class GivenHealth:
     def ready(self) -> list[str]:
         return self.why_not_ready
 
+    def remarks(self) -> list[str]:
+        return ["no partitions: spare"]
+
 
 @asynccontextmanager
 async def served(metrics: Metrics, health: GivenHealth) -> AsyncIterator[int]:

@@ -6,6 +6,7 @@ import logging
 import signal
 from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
@@ -111,7 +112,7 @@ def test_where_a_partition_starts_and_why_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     applied = AppliedOffsets(watermark, (), None)
-    starting_offset(SOURCE, applied, Position(committed, "", start, 20, reset=2))
+    starting_offset(SOURCE, applied, Position(committed, "", start, 20, reset=2), UUID(int=1))
     assert f"orders-3 {message}" in caplog.text
 
 
