@@ -47,7 +47,7 @@ def _advice(error: KafkaError) -> str:
             "if it is not set) to the user of [kafka]"
         )
     if isinstance(error, TopicAuthorizationFailedError):
-        topics = error.args[0] if error.args and isinstance(error.args[0], set) else set()
-        names = ", ".join(sorted(topics)) or "each topic of kafka.topics"
+        (topics,) = error.args or ("of kafka.topics",)  # a name, or a set of names
+        names = topics if isinstance(topics, str) else ", ".join(sorted(topics))
         return f"no permission: grant Read and Describe on topic {names} to the user of [kafka]"
     return one_line(error)

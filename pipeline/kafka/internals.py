@@ -110,7 +110,15 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     "kafka.record.memory_records:MemoryRecords": {
         "next_batch": "the record batches of what was fetched",
     },
+    "kafka.protocol.consumer:FetchRequest": {
+        "_max_version": "the version that a fetch is sent in",
+    },
+    "kafka.consumer.fetcher:FetchSessionHandler": {
+        "next_metadata": "beginning a session anew",
+    },
     "kafka.record.default_records:DefaultRecordBatch": {
+        "_maybe_uncompress": "the records of a batch that the compiled decoder refuses",
+        "_pos": "where they begin",
         "_buffer": "the bytes of a record batch, for the compiled decoder",
         "base_offset": "naming a batch that is corrupt",
         "has_producer_id": "whether the batch is of a transaction or of an idempotent producer",

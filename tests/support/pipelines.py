@@ -59,6 +59,8 @@ class Job:
         self.group = Group(bootstrap, topic, group)
         self.instances: list[Instance] = []
         self.config = directory / "pipeline.toml"
+        self.options = ""
+        """Lines for [kafka] that say how to reach it, where it is a secured one."""
 
     def write_config(
         self, shards: Mapping[str, tuple[str, str]], sink: str = accounts.SINK, **sections: str

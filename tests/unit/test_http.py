@@ -77,7 +77,7 @@ async def test_the_probes_answer_503_with_a_reason_a_line() -> None:
     health = GivenHealth()
     async with served(Metrics(), health) as port:
         assert (await get(port, "/livez"))[::2] == (200, "ok\n")
-        assert (await get(port, "/readyz"))[::2] == (200, "ok\n")
+        assert (await get(port, "/readyz"))[::2] == (200, "ok\nno partitions: spare\n")
         health.why_not_live = ["sessions-0 stands", "sessions-1 stands"]
         health.why_not_ready = ["not joined"]
         assert (await get(port, "/livez"))[::2] == (503, "sessions-0 stands\nsessions-1 stands\n")
