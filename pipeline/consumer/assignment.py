@@ -143,7 +143,7 @@ class Supervisor:
             log.info("%s: %s", event.change.value, names)
             self._metrics.rebalances.inc()
         else:
-            log.info("joined the group: no partitions are left for this instance, it is a spare")
+            log.info("joined the group: no partitions for this instance so far")
         try:
             match event.change:
                 case Change.ASSIGNED:

@@ -74,7 +74,7 @@ class Job:
         text = "\n".join(shard_text(name, *where) for name, where in shards.items())
         self.config.write_text(
             CONFIG.format(
-                bootstrap=self.bootstrap, topic=self.topic, group=self.group.group,
+                bootstrap=self.bootstrap.replace(",", '", "'), topic=self.topic, group=self.group.group,
                 sink=sink, shards=text, **{**parts, **sections},
             )
         )  # fmt: skip
