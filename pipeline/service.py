@@ -25,7 +25,8 @@ from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
-from pipeline.consumer.partition import PartitionContext, PartitionTask
+from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters

@@ -26,14 +26,15 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 
-import attrs
 import trio
 
-from pipeline.consumer.partition import PartitionContext, PartitionTask
+from pipeline.consumer.commits import Committable, committable
+from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, LogMoved, discard_events
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.store import Claim, Store
+from pipeline.contracts.store import Store
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
 
@@ -50,23 +51,6 @@ LEASE_SECONDS = 5.0
 
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
-
-
-@attrs.frozen
-class Committable:
-    """A partition's watermark that Kafka has not been given yet.
-
-    Attributes:
-        claim: the partition.
-        assignment_id: of the task that the watermark belongs to.
-        watermark: the offset to commit.
-        metadata: the text to commit with it.
-    """
-
-    claim: Claim
-    assignment_id: int
-    watermark: int
-    metadata: str
 
 
 class Supervisor:
@@ -298,16 +282,9 @@ class Supervisor:
         """What is to be committed: of tasks that are still this instance's, what Kafka has not got."""
         moved = []
         for task in tasks:
-            watermark = task.offsets.watermark
-            if task.claim is None or watermark is None or task.fenced or task.log_changed:
-                continue
-            if watermark < task.acknowledged:
-                continue  # Kafka has a higher one of ours; the database lost what lies between
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
-            committable = Committable(
-                task.claim, task.assignment_id, watermark, self._describe(task)
-            )
-            if self._committed.get(task.source) != committable:
-                moved.append(committable)
+            found = committable(task, self._describe)
+            if found is not None and self._committed.get(task.source) != found:
+                moved.append(found)
         return moved

@@ -7,16 +7,13 @@ cancelled when it is lost. What comes back late belongs to an object that is gon
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
-import attrs
 import trio
 
-from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.offset_tracker import CameBack, OffsetTracker
-from pipeline.consumer.request_batching import RequestBatcher
+from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.starting_offset import (
     LogChange,
     LogEndsBelow,
@@ -25,48 +22,16 @@ from pipeline.consumer.starting_offset import (
     tell_lost,
 )
 from pipeline.consumer.writers import Writers
-from pipeline.contracts.kafka import Consumer, LogMoved, Position
+from pipeline.contracts.kafka import LogMoved, Position
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged, Store
-from pipeline.observe.metrics import Metrics
-from pipeline.records.formats.json import Decoder
+from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged
 from pipeline.records.record import RawBatch, TopicPartition
-from pipeline.records.rows import Shape
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0
 """How long a log may end below what is applied until that is believed: after a change of leaders, or of
 topics, brokers tell old news for a moment."""
-
-
-@attrs.frozen
-class PartitionContext:
-    """What all partition tasks share."""
-
-    consumer: Consumer
-    store: Store
-    group: str
-    decoder: Callable[[Shape | None], Decoder]
-    make_channels: Callable[[], Channels]
-    metrics: Metrics
-    budget: BufferBudget
-    unfold: Callable[[str, int], set[int]] | None = None
-    """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
-    positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)
-    """Where partitions stand: those that are assigned at once are asked for together."""
-    topic_ids: RequestBatcher[str, UUID] = attrs.field(init=False)
-
-    @positions.default
-    def _batch_positions(self) -> RequestBatcher[TopicPartition, Position]:
-        return RequestBatcher(self.consumer.positions)
-
-    @topic_ids.default
-    def _batch_topic_ids(self) -> RequestBatcher[str, UUID]:
-        async def ask(topics: Collection[str]) -> dict[str, UUID]:
-            return {topic: await self.consumer.topic_id(topic) for topic in topics}
-
-        return RequestBatcher(ask)
 
 
 class PartitionTask:

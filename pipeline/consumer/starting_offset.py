@@ -165,7 +165,8 @@ def _within_the_log(
             f"{source}: offset {start} comes next, and all below {known} was read, but the log ends at "
             f"{position.end}: Kafka has lost records (an unclean leader election), or the topic's data "
             "was replaced. New records get the offsets of those that were applied before. To apply them "
-            f"all, stop all instances and use: pipeline rewind --partition {source.partition} --to "
+            f"all, stop all instances and use: pipeline rewind --topic {source.topic} "
+            f"--partition {source.partition} --to "
             f"{position.end}"
         )
     if start < position.start:

@@ -27,7 +27,7 @@ from uuid import UUID
 
 import trio
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
-from kafka.errors import IllegalStateError, KafkaError, RebalanceInProgressError
+from kafka.errors import KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
@@ -36,6 +36,7 @@ from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
 from pipeline.contracts.kafka import AssignmentEvent, Change, Event, Position
 from pipeline.errors import PipelineError
 from pipeline.kafka.blocking_calls import BlockingCalls
+from pipeline.kafka.commands import Commands, Pin
 from pipeline.kafka.errors import raise_if_fatal
 from pipeline.kafka.fetcher import free_tracebacks
 from pipeline.kafka.offsets import OffsetQueries
@@ -88,21 +89,17 @@ class KafkaClient:
         consumer: KafkaConsumer,
         *,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
-        pin: Callable[[KafkaPartition, UUID], None] = lambda _, __: None,
+        pin: Pin = lambda _, __: None,
     ) -> None:
         self._consumer = consumer
         self._calls = BlockingCalls()
         self._offsets = OffsetQueries(consumer, self._calls, read_first)
         self._token = trio.lowlevel.current_trio_token()
-        self._commands: list[Callable[[], None]] = []
-        self._paused: set[TopicPartition] = set()
-        self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
-        self._moved: set[TopicPartition] = set()  # told of, and paused until a seek
+        self._commands = Commands(consumer, pin)
         self._told_joined = False
         self._send, self.events = trio.open_memory_channel[Event](math.inf)
         self._polling = trio.Lock()
         self._polls = Polls(consumer)
-        self._pin = pin
 
     @classmethod
     async def open(cls, config: KafkaConfig, client_id: str) -> KafkaClient:
@@ -165,11 +162,9 @@ class KafkaClient:
     def _receive(self, event: AssignmentEvent) -> None:
         """Take an event in and pass it on. In Trio's thread."""
         if event.change is Change.ASSIGNED:
-            self._paused.update(event.partitions)
+            self._commands.assigned(event.partitions)
         else:
-            self._paused.difference_update(event.partitions)
-        self._stale.update(event.partitions)
-        self._moved.difference_update(event.partitions)
+            self._commands.given_up(event.partitions)
         self._told_joined = True
         try:
             self._send.send_nowait(event)
@@ -190,15 +185,15 @@ class KafkaClient:
         if self._calls.closing:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
-            commands, self._commands = self._commands, []
-            self._stale.clear()
-            seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
+            commands = self._commands.take()
+            busy = self._commands.paused or commands is not None
+            seconds = BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
             try:
                 records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
                 self._tell_joined()
                 # What was fetched before a seek that was asked for meanwhile must not come after it,
                 # nor what was fetched before the partition was given up.
-                return {s: found for s, found in records.items() if s not in self._stale}
+                return {s: found for s, found in records.items() if s not in self._commands.stale}
             except MOVED as error:
                 self._tell_moved(error)
             except KafkaError as error:
@@ -218,9 +213,7 @@ class KafkaClient:
     def _tell_moved(self, error: KafkaError) -> None:
         """Tell once of each partition whose log moved, and pause it until its task seeks."""
         for event in moved_logs(error):
-            if event.source not in self._stale and event.source not in self._moved:
-                self._moved.add(event.source)
-                self.pause(event.source)
+            if self._commands.pause_until_sought(event.source):
                 self._tell(event)
 
     def _tell(self, event: Event) -> None:
@@ -228,42 +221,26 @@ class KafkaClient:
             self._send.send_nowait(event)
 
     def _poll(
-        self, commands: list[Callable[[], None]], seconds: float
+        self, commands: Callable[[], None] | None, seconds: float
     ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         """Carry out commands, then poll. Blocks; on a worker thread."""
-        if commands:
-            self._polls.carry_out(partial(_carry_out, commands))
+        if commands is not None:
+            self._polls.carry_out(commands)
         return self._polls.poll(seconds)
 
     def seek_and_resume(
         self, source: TopicPartition, offset: int, topic_id: UUID | None = None
     ) -> None:
         """See `Consumer.seek_and_resume`. Queued for the next poll; not a checkpoint."""
-        self._commands.append(partial(self._seek, source, offset, topic_id))
-        self._stale.add(source)
-        self._moved.discard(source)
-        self.resume(source)
-
-    def _seek(self, source: TopicPartition, offset: int, topic_id: UUID | None) -> None:
-        """Seek if the partition is still assigned. On the I/O thread (see `Polls.carry_out`)."""
-        partition = KafkaPartition(*source)
-        if partition not in self._consumer.assignment():
-            raise IllegalStateError(f"{source} is not assigned")
-        if topic_id is not None:
-            self._pin(partition, topic_id)
-        self._consumer.seek(partition, offset)
+        self._commands.seek_and_resume(source, offset, topic_id)
 
     def pause(self, source: TopicPartition) -> None:
         """See `Consumer.pause`. Queued for the next poll; not a checkpoint."""
-        self._paused.add(source)
-        self._commands.append(partial(self._consumer.pause, KafkaPartition(*source)))
+        self._commands.pause(source)
 
     def resume(self, source: TopicPartition) -> None:
         """See `Consumer.resume`. Queued for the next poll; not a checkpoint."""
-        if source in self._moved:
-            return  # there is nothing to fetch until its task seeks
-        self._paused.discard(source)
-        self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
+        self._commands.resume(source)
 
     # Beside the poll, on worker threads of their own
 
@@ -337,13 +314,3 @@ class KafkaClient:
 
 
 def _nobody_waits() -> None: ...
-
-
-def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
-    """Run commands in the order given. On the I/O thread (see `Polls.carry_out`)."""
-    for command in commands:
-        try:
-            command()
-        except (IllegalStateError, KeyError):
-            # The partition has been given up since the command was queued.
-            log.debug("a command came too late for its partition", exc_info=True)

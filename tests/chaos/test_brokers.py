@@ -89,7 +89,7 @@ def test_a_log_that_was_cut_by_an_unclean_election_ends_the_program_with_the_way
         job.produce([accounts.change(2, n) for n in range(20)])
         assert instance.wait() == 1
         (message,) = dict.fromkeys(instance.errors())
-        assert "pipeline rewind --partition 0 --to 10" in message
+        assert f"pipeline rewind --topic {name} --partition 0 --to 10" in message
         assert accounts.stored(account_dsn)[1].seen == 15
         assert 2 not in accounts.stored(account_dsn), "nothing of the other log is applied"
     finally:

@@ -12,7 +12,7 @@ from pipeline.config.model import ShardConfig
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.partition import PartitionContext
+from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.commit_metadata import ledger
 from pipeline.observe.metrics import Metrics

@@ -273,7 +273,7 @@ class SimulatedConsumer:
         fetched: dict[TopicPartition, Sequence[RawBatch]] = {}
         for source in ready:
             position = self._position[source]
-            if source in self._moved or self._is_gone(source):
+            if source in self._moved | self._stale or self._is_gone(source):
                 continue
             if not self._broker.starts[source] <= position <= self._broker.end(source):
                 self._moved.add(source)
