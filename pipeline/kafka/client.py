@@ -26,7 +26,7 @@ from functools import partial
 from uuid import UUID
 
 import trio
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
@@ -39,6 +39,7 @@ from pipeline.kafka.blocking_calls import BlockingCalls
 from pipeline.kafka.commands import Commands, Pin
 from pipeline.kafka.errors import raise_if_fatal
 from pipeline.kafka.fetcher import free_tracebacks
+from pipeline.kafka.listener import Listener
 from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
 from pipeline.kafka.pinned_topics import PinnedTopics
@@ -56,22 +57,6 @@ CLOSE_MS = 5000
 IDLE_POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.025
 """While a partition is paused, its resuming must not wait long for a poll that finds nothing."""
-
-
-class _Listener(AsyncConsumerRebalanceListener):
-    """Posts what happens to partitions into Trio, and waits until it is carried out. On the I/O thread."""
-
-    def __init__(self, client: KafkaClient) -> None:
-        self._client = client
-
-    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.ASSIGNED, assigned)
-
-    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.REVOKED, revoked)
-
-    async def on_partitions_lost(self, lost: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.LOST, lost)
 
 
 class KafkaClient:
@@ -127,7 +112,7 @@ class KafkaClient:
             read_first=partial(read_first, config, client_id),
             pin=PinnedTopics(consumer._fetcher).pin,
         )
-        consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
+        consumer.subscribe(topics=list(config.topics), listener=Listener(client.post))
         return client
 
     # Events, on kafka-python's I/O thread
