@@ -27,7 +27,10 @@ class Change(Enum):
 
 @attrs.frozen
 class AssignmentEvent:
-    """A change that the supervisor must carry out before the rebalance may go on."""
+    """A change that the supervisor must carry out before the rebalance may go on.
+
+    Assigned without partitions: the group has been joined, and none was free. Nobody waits for that.
+    """
 
     change: Change
     partitions: tuple[TopicPartition, ...]

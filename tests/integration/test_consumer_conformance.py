@@ -50,6 +50,8 @@ class Member:
         """The next event, which must be of this kind; it is said to be carried out."""
         with trio.fail_after(PATIENCE):
             event = await self.consumer.events.receive()
+            while event == AssignmentEvent(Change.ASSIGNED, (), event.done):
+                event = await self.consumer.events.receive()  # joined, and no partition is free yet
         assert isinstance(event, AssignmentEvent)
         assert event.change is change
         event.done()

@@ -267,6 +267,22 @@ def test_a_partition_that_has_left_is_forgotten(watching: Watching) -> None:
     assert watching.watch.live() == []
 
 
+def test_a_topic_that_does_not_exist_is_the_reason_before_all_others(watching: Watching) -> None:
+    watching.watch.missing_topics(["orders"])
+    assert watching.watch.ready() == ["topic orders does not exist"]
+    watching.watch.joined()
+    assert watching.watch.ready() == ["topic orders does not exist"]
+    watching.watch.missing_topics([])
+    assert watching.watch.ready() == []
+
+
+def test_an_instance_without_partitions_says_that_it_is_a_spare(watching: Watching) -> None:
+    watching.watch.joined()
+    assert watching.watch.remarks() == ["no partitions: spare"]
+    watching.pass_seconds(1, STANDING)
+    assert watching.watch.remarks() == []
+
+
 def test_ready_once_the_group_has_been_joined(watching: Watching) -> None:
     assert watching.watch.ready() == ["the consumer group has not been joined yet"]
     watching.watch.joined()
