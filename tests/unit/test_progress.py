@@ -169,11 +169,11 @@ def test_a_broken_connection_of_kafkas_is_one_line() -> None:
             try:
                 raise error
             except Exception:  # any error is told
-                logging.getLogger("kafka.net.transport").exception("closing")
+                logging.getLogger("kafka.net.manager").exception("closing")
     finally:
         logging.basicConfig(handlers=before, force=True)
         logging.captureWarnings(False)
     first, second, *trace = stream.getvalue().splitlines()
-    assert first.endswith("ERROR kafka.net.transport closing: [Errno 104] reset")
+    assert first.endswith("ERROR kafka.net.manager closing: [Errno 104] reset")
     assert second.endswith("closing")
     assert "Traceback" in trace[0]
