@@ -25,7 +25,9 @@ from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels, KeyChannels, runs
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
-from pipeline.consumer.partition import PartitionContext, PartitionTask
+from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters
 from pipeline.errors import PipelineError, UsageError
@@ -90,9 +92,11 @@ async def run(
                     on_joined=[health.joined],
                 )  # fmt: skip
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
+                topics = TopicWatch(consumer, supervisor.tasks.values, supervisor.replace, health)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
+                    membership.start_soon(topics.run)
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):
                         await supervisor.run()
@@ -176,9 +180,9 @@ def partition_context(
     )
 
 
-def _ledger_knows(_: PartitionTask) -> str:
+def _ledger_knows(task: PartitionTask) -> str:
     """The text to commit along with a watermark when the ledger knows what is above it."""
-    return metadata.LEDGER
+    return "" if task.claim is None else metadata.ledger(task.claim.topic_id)
 
 
 def _commit_metadata(task: PartitionTask) -> str:

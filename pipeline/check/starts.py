@@ -51,8 +51,9 @@ def find_starts(
             shard = by_name[config.shard_for(source.partition).name]
         except LookupError:
             continue  # a mistake of its own
-        key = _key(config, source, topic_ids[source.topic])
-        found.append(_start(source, shard.applied.get(key, AppliedOffsets()), position))
+        topic_id = topic_ids[source.topic]
+        applied = shard.applied.get(_key(config, source, topic_id), AppliedOffsets())
+        found.append(_start(source, applied, position, topic_id))
     return found
 
 
@@ -137,16 +138,15 @@ class _Told(logging.Handler):
             self.why = record.getMessage().partition(": ")[2]
 
 
-def _start(source: TopicPartition, applied: AppliedOffsets, position: Position) -> PartitionStart:
+def _start(
+    source: TopicPartition, applied: AppliedOffsets, position: Position, topic_id: UUID
+) -> PartitionStart:
     told = _Told()
     listener = logging.Logger("pipeline.check.starts", logging.INFO)
     listener.addHandler(told)
     try:
-        start = starting_offset(source, applied, position, listener)
+        start = starting_offset(source, applied, position, topic_id, log=listener)
     except PipelineError as error:
         return PartitionStart(source, None, str(error), 0, tuple(told.notes))
-    if start.offset is None:
-        why = f"{source}: the group has no offset there, and auto_offset_reset is none"
-        return PartitionStart(source, None, why)
     waiting = max(0, position.end - start.offset)
     return PartitionStart(source, start.offset, told.why, waiting, tuple(told.notes))

@@ -26,13 +26,15 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 
-import attrs
 import trio
 
-from pipeline.consumer.partition import PartitionContext, PartitionTask
-from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, discard_events
+from pipeline.consumer.commits import Committable, committable
+from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.starting_offset import LogChange
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, LogMoved, discard_events
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.store import Claim, Store
+from pipeline.contracts.store import Store
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
 
@@ -49,23 +51,6 @@ LEASE_SECONDS = 5.0
 
 RETAKE_SECONDS = 3.0
 """How long a fenced partition waits for Kafka to say that it is someone else's."""
-
-
-@attrs.frozen
-class Committable:
-    """A partition's watermark that Kafka has not been given yet.
-
-    Attributes:
-        claim: the partition.
-        assignment_id: of the task that the watermark belongs to.
-        watermark: the offset to commit.
-        metadata: the text to commit with it.
-    """
-
-    claim: Claim
-    assignment_id: int
-    watermark: int
-    metadata: str
 
 
 class Supervisor:
@@ -115,7 +100,10 @@ class Supervisor:
             nursery.start_soon(self._watch_leases)
             try:
                 async for event in self._consumer.events:
-                    await self._carry_out(event)
+                    if isinstance(event, AssignmentEvent):
+                        await self._carry_out(event)
+                    else:
+                        self._reposition(event)
             finally:
                 # The consumer's close would wait for events that nobody carries out any more.
                 discard_events(self._consumer.events)
@@ -135,8 +123,11 @@ class Supervisor:
 
     async def _carry_out(self, event: AssignmentEvent) -> None:
         names = ", ".join(map(str, event.partitions))
-        log.info("%s: %s", event.change.value, names)
-        self._metrics.rebalances.inc()
+        if names:
+            log.info("%s: %s", event.change.value, names)
+            self._metrics.rebalances.inc()
+        else:
+            log.info("joined the group: no partitions for this instance so far")
         try:
             match event.change:
                 case Change.ASSIGNED:
@@ -151,17 +142,40 @@ class Supervisor:
         finally:
             event.done()
 
-    def _start(self, source: TopicPartition) -> None:
+    def _reposition(self, moved: LogMoved) -> None:
+        """Let a partition go on where its log goes on; the rebalance does not wait for this."""
+        task = self.tasks.get(moved.source)
+        if task is not None and self._nursery is not None:
+            self._nursery.start_soon(task.reposition, moved)
+
+    async def replace(self, tasks: Iterable[PartitionTask]) -> None:
+        """Take partitions over anew whose topic is another one now. A checkpoint.
+
+        Returns when what was in flight of the former topic is finished, within the drain deadline.
+        """
+        deadline = trio.current_time() + self._drain_seconds
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                if task.phase is Phase.RUNNING:
+                    self._consumer.pause(task.source)
+                    nursery.start_soon(task.replace, deadline)
+
+    def _start(self, source: TopicPartition, after: LogChange | None = None) -> None:
         if self._stopping or self._nursery is None:
             return
-        task = PartitionTask(source, self._context, next(self._numbers))
+        task = PartitionTask(source, self._context, next(self._numbers), after)
         self.tasks[source] = task
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:
         await task.run()
+        if task.log_changed is not None:
+            labels = (task.source.topic, str(task.source.partition))
+            self._metrics.log_changes.labels(*labels).inc()
+            self._take_over_anew(task, task.log_changed.why)
+            return
         if task.server_changed:
-            self._take_over_anew(task)
+            self._take_over_anew(task, "its database was restarted, or is another one now")
             return
         if not task.fenced:
             return
@@ -172,15 +186,12 @@ class Supervisor:
             log.warning("%s is still assigned to this instance: taking it over again", task.source)
             self._start(task.source)
 
-    def _take_over_anew(self, task: PartitionTask) -> None:
-        """The database is another one now: it alone knows what it has applied."""
+    def _take_over_anew(self, task: PartitionTask, why: str) -> None:
+        """The database, or the log, is another one now: it alone knows what is applied, or to come."""
         if self.tasks.get(task.source) is task and not self._stopping:
-            log.warning(
-                "%s: its database was restarted, or is another one now: asking it anew what is "
-                "applied", task.source,
-            )  # fmt: skip
+            log.warning("%s: %s: taking it over anew", task.source, why)
             self._consumer.pause(task.source)
-            self._start(task.source)
+            self._start(task.source, task.log_changed)
 
     async def _watch_leases(self) -> None:
         """Find partitions whose database has changed, also if they have nothing to write."""
@@ -271,16 +282,9 @@ class Supervisor:
         """What is to be committed: of tasks that are still this instance's, what Kafka has not got."""
         moved = []
         for task in tasks:
-            watermark = task.offsets.watermark
-            if task.claim is None or watermark is None or task.fenced:
-                continue
-            if watermark < task.acknowledged:
-                continue  # Kafka has a higher one of ours; the database lost what lies between
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
-            committable = Committable(
-                task.claim, task.assignment_id, watermark, self._describe(task)
-            )
-            if self._committed.get(task.source) != committable:
-                moved.append(committable)
+            found = committable(task, self._describe)
+            if found is not None and self._committed.get(task.source) != found:
+                moved.append(found)
         return moved

@@ -9,6 +9,10 @@ from pipeline.records.ranges import ranges_of
 from pipeline.records.record import Record
 
 
+class CameBack(Exception):
+    """A record below the position came in: the log is not the one that was read before."""
+
+
 class OffsetTracker:
     """The offsets of one partition in flight, completed in any order, acknowledged in theirs.
 
@@ -41,13 +45,17 @@ class OffsetTracker:
         return ranges_of(self._completed | self._applied)
 
     def admit(self, records: list[Record]) -> list[Record]:
-        """Note records that came in, in offset order; give back those that are not applied yet."""
+        """Note records that came in, in offset order; give back those that are not applied yet.
+
+        Raises:
+            CameBack: one lies below the position. Nothing is noted.
+        """
         if not records:
             return records
         if self.position is not None and records[0].offset < self.position:
-            records = [record for record in records if record.offset >= self.position]
-            if not records:
-                return records
+            raise CameBack(
+                f"offset {records[0].offset} came in, though all below {self.position} had come before"
+            )
         self.position = records[-1].offset + 1
         self._outstanding.extend([record.offset for record in records])
         self._timestamps.extend([record.raw.timestamp for record in records])

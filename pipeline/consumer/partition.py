@@ -7,56 +7,31 @@ cancelled when it is lost. What comes back late belongs to an object that is gon
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
-import attrs
 import trio
 
-from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.offset_tracker import OffsetTracker
-from pipeline.consumer.request_batching import RequestBatcher
-from pipeline.consumer.starting_offset import starting_offset
+from pipeline.consumer.offset_tracker import CameBack, OffsetTracker
+from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.starting_offset import (
+    LogChange,
+    LogEndsBelow,
+    Start,
+    starting_offset,
+    tell_lost,
+)
 from pipeline.consumer.writers import Writers
-from pipeline.contracts.kafka import Consumer, Position
+from pipeline.contracts.kafka import LogMoved, Position
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged, Store
-from pipeline.observe.metrics import Metrics
-from pipeline.records.formats.json import Decoder
+from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged
 from pipeline.records.record import RawBatch, TopicPartition
-from pipeline.records.rows import Shape
 
 log = logging.getLogger(__name__)
 
-
-@attrs.frozen
-class PartitionContext:
-    """What all partition tasks share."""
-
-    consumer: Consumer
-    store: Store
-    group: str
-    decoder: Callable[[Shape | None], Decoder]
-    make_channels: Callable[[], Channels]
-    metrics: Metrics
-    budget: BufferBudget
-    unfold: Callable[[str, int], set[int]] | None = None
-    """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
-    positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)
-    """Where partitions stand: those that are assigned at once are asked for together."""
-    topic_ids: RequestBatcher[str, UUID] = attrs.field(init=False)
-
-    @positions.default
-    def _batch_positions(self) -> RequestBatcher[TopicPartition, Position]:
-        return RequestBatcher(self.consumer.positions)
-
-    @topic_ids.default
-    def _batch_topic_ids(self) -> RequestBatcher[str, UUID]:
-        async def ask(topics: Collection[str]) -> dict[str, UUID]:
-            return {topic: await self.consumer.topic_id(topic) for topic in topics}
-
-        return RequestBatcher(ask)
+SETTLE_SECONDS = 5.0
+"""How long a log may end below what is applied until that is believed: after a change of leaders, or of
+topics, brokers tell old news for a moment."""
 
 
 class PartitionTask:
@@ -66,10 +41,15 @@ class PartitionTask:
         source: the partition.
         context: what it shares with the others.
         assignment_id: grows with each assignment, so that two of one partition are told apart.
+        after: what happened to the log, if this instance had the partition until now.
     """
 
     def __init__(
-        self, source: TopicPartition, context: PartitionContext, assignment_id: int
+        self,
+        source: TopicPartition,
+        context: PartitionContext,
+        assignment_id: int,
+        after: LogChange | None = None,
     ) -> None:
         self.source = source
         self.assignment_id = assignment_id
@@ -79,6 +59,8 @@ class PartitionTask:
         self.fenced = False
         self.server_changed = False
         """Whether it was fenced because its database is another one now."""
+        self.log_changed: LogChange | None = None
+        """Why the partition is to be taken over anew: its log is not the one that was read."""
         self.claim: Claim | None = None
         self.position: Position | None = None
         """Where the log and the group stood when the partition was taken over."""
@@ -91,6 +73,7 @@ class PartitionTask:
             source, context.consumer, context.make_channels(), context.budget, context.metrics
         )
         self._context = context
+        self._after = after
         self.acknowledged = 0
         """Below this offset Kafka has a commit of ours; see `starting_offset.Start`."""
         self._scope = trio.CancelScope()
@@ -125,23 +108,44 @@ class PartitionTask:
     async def _open(self) -> tuple[PartitionStore, OffsetTracker]:
         """Own the partition in the store, learn what is applied, and fetch from there on."""
         context, source = self._context, self.source
-        claim = Claim(context.group, source, await context.topic_ids.get(source.topic))
-        store = await context.store.open(claim)
-        position = await context.positions.get(source)
-        start = starting_offset(source, store.applied, position)
+        claim, store, position, start = await self._find_start()
         if store.applied.watermark is None and start.offset:
             # From now on the ledger knows where the partition began, whatever commits are lost.
             await context.store.fold([(claim, start.offset)])
         duplicates = context.metrics.duplicates_skipped
         duplicates.labels(source.topic, str(source.partition)).inc(start.skipped)
-        applied = store.applied.offsets_from(start.offset or 0)
+        self._count_lost(start.lost)
+        applied = store.applied.offsets_from(start.offset)
         if context.unfold is not None and position.committed is not None:
             applied |= context.unfold(position.metadata, position.committed)
         self.claim, self.position = claim, position
         if self.phase is Phase.OPENING:
-            context.consumer.seek_and_resume(source, start.offset)
+            context.consumer.seek_and_resume(source, start.offset, claim.topic_id)
         self.acknowledged = start.acknowledged
         return store, OffsetTracker(start.offset, applied)
+
+    async def _find_start(self) -> tuple[Claim, PartitionStore, Position, Start]:
+        """Own the partition in the store, and reconcile what it knows with what Kafka does."""
+        context, source = self._context, self.source
+        deadline = trio.current_time() + SETTLE_SECONDS
+        while True:
+            claim = Claim(context.group, source, await context.topic_ids.get(source.topic))
+            store = await context.store.open(claim)
+            position = await context.positions.get(source)
+            try:
+                start = starting_offset(
+                    source, store.applied, position, claim.topic_id, self._after
+                )
+            except LogEndsBelow:
+                if trio.current_time() >= deadline:
+                    raise
+            else:
+                return claim, store, position, start
+            await trio.sleep(1)
+
+    def _count_lost(self, records: int) -> None:
+        lost = self._context.metrics.records_lost
+        lost.labels(self.source.topic, str(self.source.partition)).inc(records)
 
     async def _work(self, store: PartitionStore, offsets: OffsetTracker) -> None:
         if self.phase is not Phase.OPENING:
@@ -152,6 +156,8 @@ class PartitionTask:
             await self.writers.run(store, decode, offsets, self.acknowledged)
         except* ServerChanged:
             self.fenced = self.server_changed = True
+        except* CameBack as group:
+            self.log_changed = LogChange(str(group.exceptions[0]))
         except* Fenced as group:
             self.fenced = True
             log.warning("%s: another instance has taken over: %s", self.source, group.exceptions[0])
@@ -163,7 +169,60 @@ class PartitionTask:
             PipelineError: it can't be decoded.
         """
         if self.phase is Phase.RUNNING:
-            self.writers.feed(batches)
+            try:
+                self.writers.feed(batches)
+            except CameBack as error:
+                self._give_up(LogChange(str(error)))
+
+    def _give_up(self, change: LogChange) -> None:
+        """End at once, to be taken over anew: the log is not the one that was read. No checkpoint."""
+        self.log_changed = change
+        self._enter(Phase.DRAINING)
+        self._scope.cancel()
+
+    async def reposition(self, moved: LogMoved) -> None:
+        """Go on where the log goes on, if Kafka has nothing at the offset that is fetched next.
+
+        What retention took is told and counted; records that were fetched before are applied all the
+        same. If the log ends below the offset, or was cut, the task ends, to be taken over anew.
+
+        A checkpoint.
+
+        Raises:
+            PipelineError: Kafka answers with an error that no retry mends.
+        """
+        offset = moved.offset
+        if self.phase is not Phase.RUNNING or self.claim is None:
+            return
+        position = await self._context.positions.get(self.source)
+        if self.phase is not Phase.RUNNING:
+            return
+        if offset is None or offset > position.end:
+            end = position.end if moved.cut is None else moved.cut
+            self._give_up(LogChange(f"the log was cut at offset {end}", cut=moved.cut))
+            return
+        if offset < position.start:
+            tell_lost(self.source, offset, position.start)
+            self._count_lost(position.start - offset)
+        consumer = self._context.consumer
+        consumer.seek_and_resume(self.source, max(offset, position.start), self.claim.topic_id)
+        if self.writers.paused:
+            consumer.pause(self.source)
+
+    async def replace(self, deadline: float) -> None:
+        """End because the topic is another one now: what was read of the former one and waited is lost.
+
+        ``deadline`` is for what is in flight, as in `drain`. A checkpoint; returns when the task has
+        ended.
+        """
+        self.log_changed = LogChange("its topic was deleted and made anew", made_anew=True)
+        await self.drain(deadline)
+        if lost := self.left + self.cut_off:
+            log.error(
+                "%s: %d records of the former topic had been read, and were not applied yet: they "
+                "are gone with it", self.source, lost,
+            )  # fmt: skip
+            self._count_lost(lost)
 
     async def drain(self, deadline: float) -> None:
         """Finish what is in flight, drop what waits, and end; cut off at ``deadline``.

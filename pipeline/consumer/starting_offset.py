@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 import attrs
 
-from pipeline.contracts.commit_metadata import LEDGER
+from pipeline.contracts.commit_metadata import is_of_another_topic, is_ours
 from pipeline.contracts.kafka import Position
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
@@ -15,43 +16,76 @@ from pipeline.records.record import TopicPartition
 log = logging.getLogger(__name__)
 
 
+class LogEndsBelow(PipelineError):
+    """The log ends below what is applied, or comes next."""
+
+
+@attrs.frozen
+class LogChange:
+    """Why a partition of a running instance is taken over anew.
+
+    Attributes:
+        why: for people.
+        made_anew: its topic is another one now: nothing that was committed to Kafka counts.
+        cut: from this offset on the log is another one than what was read; None if that is not known.
+    """
+
+    why: str
+    made_anew: bool = False
+    cut: int | None = None
+
+
 @attrs.frozen
 class Start:
     """Where a partition starts.
 
     Attributes:
-        offset: the first offset to read; None if neither side knows any and there is no reset policy.
+        offset: the first offset to read.
         skipped: how many records the ledger skips at once.
+        lost: how many offsets Kafka's retention took before they were applied.
         acknowledged: below this offset every record was applied once, by what this program committed
             to Kafka: what is found missing there was lost by the database, and is applied again.
     """
 
-    offset: int | None
+    offset: int
     skipped: int = 0
     acknowledged: int = 0
+    lost: int = 0
 
 
 def starting_offset(
     source: TopicPartition,
     applied: AppliedOffsets,
     position: Position,
+    topic_id: UUID,
+    after: LogChange | None = None,
     log: logging.Logger = log,
 ) -> Start:
     """Reconcile what Kafka and the ledger know; the start, why, and differences are logged.
-
-    Whoever only wants to know gives a logger of its own: nothing else happens.
 
     - The ledger is ahead: it is right, and what it has is skipped. So it is after each crash.
     - Kafka is ahead, by an offset that this program committed (`commit_metadata.LEDGER`): then the
       ledger once knew as much, and the database has lost commits, or the offsets between are no
       records. Reading begins where the ledger's knowledge ends, and only what it has not is applied.
     - Kafka is ahead, by an offset from elsewhere: someone moved the group on, and that holds.
+    - Kafka's offset was committed for a former topic of the same name: it says nothing, and the topic
+      is read from its first record on, whatever the reset policy.
+
+    Args:
+        topic_id: the topic's id.
+        after: what happened to the log, if this instance had the partition until now.
+        log: whoever only wants to know gives a logger of its own: nothing else happens.
 
     Raises:
-        PipelineError: the log ends below the offset.
+        LogEndsBelow: the log ends below the offset, or below what the ledger has.
+        PipelineError: neither side knows an offset, and there is no reset policy.
     """
+    if (after is not None and after.made_anew) or is_of_another_topic(position.metadata, topic_id):
+        position = attrs.evolve(position, committed=None, metadata="", reset=position.start)
+    if after is not None and after.cut is not None:
+        position = attrs.evolve(position, end=min(position.end, after.cut))
     start, watermark, skipped = position.committed, applied.watermark, 0
-    acknowledged = start if start is not None and position.metadata == LEDGER else 0
+    acknowledged = start if start is not None and is_ours(position.metadata) else 0
     if start is None and watermark is None:
         # An offset of our own, not the consumer's: a partition that is taken over once more
         # before anything was committed starts where it started first, not where it got to.
@@ -81,10 +115,14 @@ def starting_offset(
                 "%s: starting at offset %d, to which the group was moved from outside; the ledger "
                 "knows all below %d", source, start, watermark,
             )  # fmt: skip
-    found = _within_the_log(source, start, position, log)
-    if found is not None:
-        log.info("%s starts at offset %d: %s", source, found, _reason(found, applied, position))
-    return Start(found, skipped, acknowledged)
+    if start is None:
+        raise PipelineError(
+            f"{source}: the group has no offset there, and kafka.auto_offset_reset is none: set it to "
+            "earliest or latest, or set an offset by: pipeline rewind"
+        )
+    found = _within_the_log(source, start, applied, position, log)
+    log.info("%s starts at offset %d: %s", source, found, _reason(found, applied, position))
+    return Start(found, skipped, acknowledged, lost=max(0, found - start))
 
 
 def _reason(offset: int, applied: AppliedOffsets, position: Position) -> str:
@@ -116,21 +154,32 @@ def _tell_set_back(
         )  # fmt: skip
 
 
+def tell_lost(source: TopicPartition, start: int, end: int, log: logging.Logger = log) -> None:
+    """Log that Kafka deleted records, half-open, before they were applied."""
+    log.error(
+        "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
+        "they were applied", source, start, end,
+    )  # fmt: skip
+
+
 def _within_the_log(
-    source: TopicPartition, start: int | None, position: Position, log: logging.Logger
-) -> int | None:
-    if start is None:
-        return None
-    if start < position.start:
-        log.error(
-            "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
-            "they were applied", source, start, position.start,
-        )  # fmt: skip
-        return position.start
-    if start > position.end:
-        raise PipelineError(
-            f"{source}: offset {start} comes next, but the log ends at {position.end}: Kafka "
-            "has lost records, or the topic's data was replaced. To apply the log again from an "
-            "offset of your choice, stop all instances and use: pipeline rewind"
+    source: TopicPartition,
+    start: int,
+    applied: AppliedOffsets,
+    position: Position,
+    log: logging.Logger,
+) -> int:
+    known = max([start, *(end for _, end in applied.above)])
+    if known > position.end:
+        raise LogEndsBelow(
+            f"{source}: offset {start} comes next, and all below {known} was read, but the log ends at "
+            f"{position.end}: Kafka has lost records (an unclean leader election), or the topic's data "
+            "was replaced. New records get the offsets of those that were applied before. To apply them "
+            f"all, stop all instances and use: pipeline rewind --topic {source.topic} "
+            f"--partition {source.partition} --to "
+            f"{position.end}"
         )
+    if start < position.start:
+        tell_lost(source, start, position.start, log)
+        return position.start
     return start

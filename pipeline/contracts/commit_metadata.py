@@ -23,6 +23,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -33,10 +34,11 @@ MAX_SPAN = 1 << 20
 """How far above the committed offset anything is claimed. A reader holds a set of these."""
 
 LEDGER = "p1"
-"""What goes along with an offset when the ledger says what is applied above it.
+"""What goes along with an offset when the ledger says what is applied above it, and the topic's id.
 
 It tells an offset that this program committed from one that a tool has set: tools leave it out. If such
-an offset is above what the ledger knows, then the database has lost commits.
+an offset is above what the ledger knows, then the database has lost commits. The id tells whether it was
+committed for this topic, or for a former one of the same name.
 """
 
 _PREFIX = "p1:"
@@ -44,6 +46,21 @@ _RUNS, _BITMAP = b"r", b"b"
 _MAX_PLAIN = 16 + MAX_SPAN // 4
 """More than this is nothing that `encode` made: a bitmap takes an eighth of the span, runs are chosen
 over it only where they are smaller, compressed, and at most twice the size."""
+
+
+def ledger(topic_id: UUID) -> str:
+    """Return what is committed along with an offset where there is a ledger."""
+    return f"{LEDGER} {topic_id}"
+
+
+def is_ours(text: str) -> bool:
+    """Whether `ledger` wrote this."""
+    return text.partition(" ")[0] == LEDGER
+
+
+def is_of_another_topic(text: str, topic_id: UUID) -> bool:
+    """Whether `ledger` wrote this for another topic; False where it says nothing of a topic."""
+    return is_ours(text) and text.partition(" ")[2] not in ("", str(topic_id))
 
 
 def encode(committed: int, ranges: Ranges) -> str:

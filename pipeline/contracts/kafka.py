@@ -1,4 +1,4 @@
-"""What the partition tasks and their supervisor ask of Kafka: a few Trio functions and three events.
+"""What the partition tasks and their supervisor ask of Kafka: a few Trio functions and four events.
 
 `client.KafkaClient` is the real one; the simulation has its own.
 """
@@ -27,7 +27,10 @@ class Change(Enum):
 
 @attrs.frozen
 class AssignmentEvent:
-    """A change that the supervisor must carry out before the rebalance may go on."""
+    """A change that the supervisor must carry out before the rebalance may go on.
+
+    Assigned without partitions: the group has been joined, and none was free. Nobody waits for that.
+    """
 
     change: Change
     partitions: tuple[TopicPartition, ...]
@@ -35,7 +38,31 @@ class AssignmentEvent:
     """Say that it is carried out. Called once, in Trio; never blocks."""
 
 
-def discard_events(events: trio.MemoryReceiveChannel[AssignmentEvent]) -> None:
+@attrs.frozen
+class LogMoved:
+    """A partition's log has nothing, or something else, at the offset that is to be fetched next.
+
+    The partition is paused until its task seeks. Nobody waits for this event.
+
+    Attributes:
+        source: the partition.
+        offset: what was to be fetched; None if that is not known.
+        cut: from this offset on the log is another one than what was read (an unclean leader
+            election); None if that is not known, or not so.
+    """
+
+    source: TopicPartition
+    offset: int | None = None
+    cut: int | None = None
+
+    def done(self) -> None:
+        """As `AssignmentEvent.done`; nobody waits."""
+
+
+Event = AssignmentEvent | LogMoved
+
+
+def discard_events(events: trio.MemoryReceiveChannel[Event]) -> None:
     """Take no more events: those that wait, or come later, hold up no rebalance.
 
     The rebalance waits until its event is carried out, and `Consumer.close` waits for the rebalance:
@@ -69,7 +96,7 @@ class Position:
 class Consumer(Protocol):
     """What the partition tasks and their supervisor ask of Kafka."""
 
-    events: trio.MemoryReceiveChannel[AssignmentEvent]
+    events: trio.MemoryReceiveChannel[Event]
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         """What has been fetched, in offset order per partition; empty if nothing came. A checkpoint.
@@ -78,10 +105,16 @@ class Consumer(Protocol):
         was revoked or lost nothing comes after its event.
         """
 
-    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
-        """Fetch an assigned partition from ``offset`` on; None: from where the reset policy says.
+    def seek_and_resume(
+        self, source: TopicPartition, offset: int, topic_id: UUID | None = None
+    ) -> None:
+        """Fetch an assigned partition from ``offset`` on.
 
         Not a checkpoint; carried out before the next poll.
+
+        Args:
+            topic_id: the topic that is meant: what is fetched is of no other of the same name. None:
+                of whichever there is.
         """
 
     def pause(self, source: TopicPartition) -> None:
@@ -98,6 +131,9 @@ class Consumer(Protocol):
 
         A checkpoint, bounded by `pipeline.config.model.COMMIT_SECONDS`. After False, and after a
         cancelled commit, Kafka may have any of the offsets or none.
+
+        Raises:
+            PipelineError: the group does not take them any more: the membership has ended for good.
         """
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
@@ -124,12 +160,21 @@ class Consumer(Protocol):
         """
 
     async def topic_id(self, topic: str) -> UUID:
-        """The topic's UUID: a topic that is deleted and made again gets another. A checkpoint.
+        """The topic's UUID as it is now: one that is deleted and made again gets another.
 
-        Asks again until Kafka answers.
+        A checkpoint. Asks again until Kafka answers, and while there is no such topic.
 
         Raises:
-            PipelineError: there is no such topic, or this user may not describe it.
+            PipelineError: this user may not describe it.
+        """
+
+    async def topic_ids(self) -> Mapping[str, UUID | None]:
+        """The UUID of each topic that is subscribed to, as it is now; None if there is no such topic.
+
+        A checkpoint; a single, short attempt: empty if Kafka does not answer.
+
+        Raises:
+            PipelineError: this user may not describe a topic.
         """
 
     async def close(self) -> None:

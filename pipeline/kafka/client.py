@@ -1,4 +1,4 @@
-"""Kafka as the rest of the consumer sees it: a few Trio functions and three events.
+"""Kafka as the rest of the consumer sees it: a few Trio functions and four events.
 
 The thread rules for everything in this file:
 
@@ -21,24 +21,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
 import trio
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
-from kafka.errors import IllegalStateError, KafkaError, RebalanceInProgressError
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
-from pipeline.contracts.kafka import AssignmentEvent, Change, Position
+from pipeline.contracts.kafka import AssignmentEvent, Change, Event, Position
 from pipeline.kafka.blocking_calls import BlockingCalls
+from pipeline.kafka.commands import Commands, Pin
 from pipeline.kafka.errors import in_words, raise_if_fatal, unusable
 from pipeline.kafka.fetcher import free_tracebacks
+from pipeline.kafka.listener import Listener
 from pipeline.kafka.offsets import OffsetQueries
 from pipeline.kafka.options import make_consumer
+from pipeline.kafka.pinned_topics import PinnedTopics
 from pipeline.kafka.polls import Polls
+from pipeline.kafka.positions import MOVED, moved_logs
 from pipeline.kafka.reader import read_first
 from pipeline.kafka.record_batches import install_decoder
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
@@ -53,22 +58,6 @@ BUSY_POLL_SECONDS = 0.025
 """While a partition is paused, its resuming must not wait long for a poll that finds nothing."""
 
 
-class _Listener(AsyncConsumerRebalanceListener):
-    """Posts what happens to partitions into Trio, and waits until it is carried out. On the I/O thread."""
-
-    def __init__(self, client: KafkaClient) -> None:
-        self._client = client
-
-    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.ASSIGNED, assigned)
-
-    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.REVOKED, revoked)
-
-    async def on_partitions_lost(self, lost: Iterable[KafkaPartition]) -> None:
-        await self._client.post(Change.LOST, lost)
-
-
 class KafkaClient:
     """kafka-python's consumer behind Trio functions. See `Consumer` for what each method does.
 
@@ -76,6 +65,7 @@ class KafkaClient:
         consumer: kafka-python's, whose polls return `RawBatch`es (see `install_decoder`).
         read_first: reads the first record in each span, by a connection of its own. Blocks, and raises
             nothing.
+        pin: lets a partition be fetched of one topic only (see `PinnedTopics`). On the I/O thread.
     """
 
     def __init__(
@@ -83,15 +73,15 @@ class KafkaClient:
         consumer: KafkaConsumer,
         *,
         read_first: Callable[[Spans], FirstRecords] = lambda _: {},
+        pin: Pin = lambda _, __: None,
     ) -> None:
         self._consumer = consumer
         self._calls = BlockingCalls()
         self._offsets = OffsetQueries(consumer, self._calls, read_first)
         self._token = trio.lowlevel.current_trio_token()
-        self._commands: list[Callable[[], None]] = []
-        self._paused: set[TopicPartition] = set()
-        self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
-        self._send, self.events = trio.open_memory_channel[AssignmentEvent](math.inf)
+        self._commands = Commands(consumer, pin)
+        self._told_joined = False
+        self._send, self.events = trio.open_memory_channel[Event](math.inf)
         self._polling = trio.Lock()
         self._polls = Polls(consumer)
 
@@ -113,8 +103,12 @@ class KafkaClient:
             raise unusable(config, error) from error
         install_decoder(consumer)
         free_tracebacks(consumer)
-        client = cls(consumer, read_first=partial(read_first, config, client_id))
-        consumer.subscribe(topics=list(config.topics), listener=_Listener(client))
+        client = cls(
+            consumer,
+            read_first=partial(read_first, config, client_id),
+            pin=PinnedTopics(consumer._fetcher).pin,
+        )
+        consumer.subscribe(topics=list(config.topics), listener=Listener(client.post))
         return client
 
     # Events, on kafka-python's I/O thread
@@ -149,10 +143,10 @@ class KafkaClient:
     def _receive(self, event: AssignmentEvent) -> None:
         """Take an event in and pass it on. In Trio's thread."""
         if event.change is Change.ASSIGNED:
-            self._paused.update(event.partitions)
+            self._commands.assigned(event.partitions)
         else:
-            self._paused.difference_update(event.partitions)
-        self._stale.update(event.partitions)
+            self._commands.given_up(event.partitions)
+        self._told_joined = True
         try:
             self._send.send_nowait(event)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -172,51 +166,60 @@ class KafkaClient:
         if self._calls.closing:
             await trio.sleep_forever()  # whoever closes ends the polling task
         async with self._polling:
-            commands, self._commands = self._commands, []
-            self._stale.clear()
-            seconds = BUSY_POLL_SECONDS if self._paused or commands else IDLE_POLL_SECONDS
+            commands = self._commands.take()
+            busy = self._commands.paused or commands is not None
+            seconds = BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
             try:
                 records = await trio.to_thread.run_sync(partial(self._poll, commands, seconds))
+                self._tell_joined()
                 # What was fetched before a seek that was asked for meanwhile must not come after it,
                 # nor what was fetched before the partition was given up.
-                return {s: found for s, found in records.items() if s not in self._stale}
+                return {s: found for s, found in records.items() if s not in self._commands.stale}
+            except MOVED as error:
+                self._tell_moved(error)
             except KafkaError as error:
                 raise_if_fatal(error)
                 log.warning("polling Kafka failed, trying again: %s", in_words(error))
         await trio.sleep(BUSY_POLL_SECONDS)
         return {}
 
+    def _tell_joined(self) -> None:
+        """Tell of the group's being joined, if that brought no partition and so no event of its own."""
+        if self._polls.membership.joined and not self._told_joined:
+            self._told_joined = True
+            self._tell(AssignmentEvent(Change.ASSIGNED, (), _nobody_waits))
+
+    def _tell_moved(self, error: KafkaError) -> None:
+        """Tell once of each partition whose log moved, and pause it until its task seeks."""
+        for event in moved_logs(error):
+            if self._commands.pause_until_sought(event.source):
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._send.send_nowait(event)
+
     def _poll(
-        self, commands: list[Callable[[], None]], seconds: float
+        self, commands: Callable[[], None] | None, seconds: float
     ) -> Mapping[TopicPartition, Sequence[RawBatch]]:
         """Carry out commands, then poll. Blocks; on a worker thread."""
-        if commands:
-            self._polls.carry_out(partial(_carry_out, commands))
+        if commands is not None:
+            self._polls.carry_out(commands)
         return self._polls.poll(seconds)
 
-    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
+    def seek_and_resume(
+        self, source: TopicPartition, offset: int, topic_id: UUID | None = None
+    ) -> None:
         """See `Consumer.seek_and_resume`. Queued for the next poll; not a checkpoint."""
-        if offset is not None:
-            self._commands.append(partial(self._seek, source, offset))
-            self._stale.add(source)
-        self.resume(source)
-
-    def _seek(self, source: TopicPartition, offset: int) -> None:
-        """Seek if the partition is still assigned. On the I/O thread (see `Polls.carry_out`)."""
-        partition = KafkaPartition(*source)
-        if partition not in self._consumer.assignment():
-            raise IllegalStateError(f"{source} is not assigned")
-        self._consumer.seek(partition, offset)
+        self._commands.seek_and_resume(source, offset, topic_id)
 
     def pause(self, source: TopicPartition) -> None:
         """See `Consumer.pause`. Queued for the next poll; not a checkpoint."""
-        self._paused.add(source)
-        self._commands.append(partial(self._consumer.pause, KafkaPartition(*source)))
+        self._commands.pause(source)
 
     def resume(self, source: TopicPartition) -> None:
         """See `Consumer.resume`. Queued for the next poll; not a checkpoint."""
-        self._paused.discard(source)
-        self._commands.append(partial(self._consumer.resume, KafkaPartition(*source)))
+        self._commands.resume(source)
 
     # Beside the poll, on worker threads of their own
 
@@ -224,6 +227,9 @@ class KafkaClient:
         """See `Consumer.commit`. An error is logged, with the offsets.
 
         A checkpoint. Cancelling waits for the answer, at most `COMMIT_MS`.
+
+        Raises:
+            PipelineError: an error that no retry mends.
         """
         request = {
             KafkaPartition(*source): OffsetAndMetadata(offset, metadata, -1)
@@ -234,6 +240,7 @@ class KafkaClient:
         except RebalanceInProgressError:
             return False
         except KafkaError as error:
+            raise_if_fatal(error)
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
             log.warning("offsets were not committed: %s (%s)", in_words(error), shown)
             return False
@@ -261,6 +268,10 @@ class KafkaClient:
         """See `Consumer.topic_id`."""
         return await self._offsets.topic_id(topic)
 
+    async def topic_ids(self) -> Mapping[str, UUID | None]:
+        """See `Consumer.topic_ids`."""
+        return await self._offsets.topic_ids()
+
     async def close(self) -> None:
         """See `Consumer.close`.
 
@@ -279,11 +290,4 @@ class KafkaClient:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
-def _carry_out(commands: Iterable[Callable[[], None]]) -> None:
-    """Run commands in the order given. On the I/O thread (see `Polls.carry_out`)."""
-    for command in commands:
-        try:
-            command()
-        except (IllegalStateError, KeyError):
-            # The partition has been given up since the command was queued.
-            log.debug("a command came too late for its partition", exc_info=True)
+def _nobody_waits() -> None: ...

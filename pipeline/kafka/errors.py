@@ -73,6 +73,12 @@ def in_words(error: BaseException) -> str:
     """Return why Kafka refused, on one line; of a missing right, what to grant."""
     if isinstance(error, NoServerError):
         return str(error)
+    if isinstance(error, FencedInstanceIdError):
+        return (
+            "another instance has joined with the kafka.group_instance_id of this one, and has taken "
+            "its place in the group. Give each instance an id of its own (an environment variable, "
+            "for example), or start only one that has this id"
+        )
     if isinstance(error, TopicAuthorizationFailedError):
         return no_permission("Read", "topic", *_names(error))
     if isinstance(error, GroupAuthorizationFailedError):

@@ -27,6 +27,8 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "_fetcher": "what was fetched, and the decoder that it is read by",
         "_manager": "waiting on the I/O loop with a timeout",
         "_net": "the I/O loop",
+        "_refresh_committed_offsets": "positions that nobody asked for; put out of use",
+        "_subscription": "whether positions are reset by a policy; put out of use",
         "_poll_once": "one round of `poll`, between two looks at whether the group is to be joined",
         "config": "options with their defaults",
     },
@@ -36,6 +38,9 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     },
     "kafka.consumer.fetcher:Fetcher": {
         "PartitionRecords": "the class of the records of one fetched partition; replaced",
+        "_create_fetch_requests": "fetch requests, which are completed by topics' ids",
+        "_handle_fetch_response": "answers, which are completed by topics' names",
+        "_session_handlers": "sessions with brokers, begun anew where a topic is another one",
         "_fetch_futures": "fetches under way: a poll during a join waits for one of them",
         "_net": "the I/O loop; wrapped by `TracebackFreeLoop`",
         "_next_partition_records": "the partition in line, which polls read from",
@@ -62,9 +67,11 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "topic_partition": "whose records these are",
     },
     "kafka.consumer.subscription_state:SubscriptionState": {
+        "_default_offset_reset_strategy": "resetting positions; put out of use",
         "is_paused": "whether the partition in line is paused",
     },
     "kafka.coordinator.consumer:ConsumerCoordinator": {
+        "_send_heartbeat_request": "heartbeats, whose errors are told nowhere else",
         "ensure_active_group": "joining within a poll; put out of use",
         "ensure_active_group_async": "joining the group",
         "fetch_committed_offsets": "committed offsets and their metadata, of many partitions at once",
@@ -77,8 +84,10 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "_generate_bootstrap_brokers": "the same, made from the configuration",
         "config": "whether asking for a topic makes it; the servers",
         "leader_for_partition": "whether a partition is led",
-        "request_update": "looking for a leader again",
+        "partitions_for_topic": "whether there is a topic",
+        "request_update": "looking for a leader or a topic's id again",
         "topic_id": "a topic's id",
+        "unauthorized_topics": "topics that may not be described: told nowhere else",
     },
     "kafka.net.manager:KafkaConnectionManager": {
         "wait_for": "waiting for a future with a timeout, on the I/O loop",
@@ -106,6 +115,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "exception": "whether and how a join failed",
         "is_done": "whether a join has ended",
         "success": "completing",
+        "value": "whether a join has ended in time",
     },
     "kafka.util:Timer": {
         "expired": "whether the time of a poll is over",
@@ -114,7 +124,15 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     "kafka.record.memory_records:MemoryRecords": {
         "next_batch": "the record batches of what was fetched",
     },
+    "kafka.protocol.consumer:FetchRequest": {
+        "_max_version": "the version that a fetch is sent in",
+    },
+    "kafka.consumer.fetcher:FetchSessionHandler": {
+        "next_metadata": "beginning a session anew",
+    },
     "kafka.record.default_records:DefaultRecordBatch": {
+        "_maybe_uncompress": "the records of a batch that the compiled decoder refuses",
+        "_pos": "where they begin",
         "_buffer": "the bytes of a record batch, for the compiled decoder",
         "base_offset": "naming a batch that is corrupt",
         "has_producer_id": "whether the batch is of a transaction or of an idempotent producer",

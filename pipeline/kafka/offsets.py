@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 import trio
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError, LeaderNotAvailableError
+from kafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.contracts.kafka import Position
@@ -107,7 +113,16 @@ class OffsetQueries:
 
     async def topic_id(self, topic: str) -> UUID:
         """See `Consumer.topic_id`."""
-        return await self._until_answered(partial(read_topic_id, self._consumer, topic))
+        return await self._until_answered(partial(read_present_topic_id, self._consumer, topic))
+
+    async def topic_ids(self) -> Mapping[str, UUID | None]:
+        """See `Consumer.topic_ids`."""
+        try:
+            return await self._calls.run(partial(read_topic_ids, self._consumer))
+        except KafkaError as error:
+            raise_if_fatal(error)
+            log.debug("Kafka does not say which topics there are: %s", error)
+            return {}
 
     async def _until_answered(self, work: Callable[[], T]) -> T:
         """Like `BlockingCalls.run`, but repeated until Kafka answers.
@@ -184,10 +199,65 @@ def read_topic_id(consumer: KafkaConsumer, topic: str) -> UUID:
         consumer.partitions_for_topic(topic)
         found = consumer._cluster.topic_id(topic)
     if found is None:
-        raise PipelineError(
-            f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
-        )
+        raise _no_id(topic)
     return found
+
+
+def read_present_topic_id(consumer: KafkaConsumer, topic: str) -> UUID:
+    """Return the UUID that a topic that is subscribed to has now. Blocks as `read_topic_ids` does.
+
+    Raises:
+        PipelineError: the broker gives no id.
+        UnknownTopicOrPartitionError: there is no such topic.
+        KafkaError: Kafka did not answer.
+    """
+    ids = read_topic_ids(consumer)
+    if topic not in ids:
+        raise _no_id(topic)
+    found = ids[topic]
+    if found is None:
+        raise UnknownTopicOrPartitionError(topic)
+    return found
+
+
+def _no_id(topic: str) -> PipelineError:
+    return PipelineError(
+        f"the broker gives no id for topic {topic}: exactly-once needs Kafka 2.8 or later"
+    )
+
+
+def read_topic_ids(consumer: KafkaConsumer) -> Mapping[str, UUID | None]:
+    """Return the UUID of each topic that is subscribed to as Kafka has it now; None without a topic.
+
+    Blocks, for up to `TRY_TIMEOUT_MS`. Topics whose id can't be known are left out.
+
+    Raises:
+        KafkaError: Kafka did not answer, or a topic may not be described.
+    """
+    _refresh(consumer)
+    cluster = consumer._cluster
+    found: dict[str, UUID | None] = {}
+    for topic in consumer.subscription() or ():
+        topic_id = cluster.topic_id(topic)
+        if cluster.partitions_for_topic(topic) is None:
+            found[topic] = None
+        elif topic_id is not None and topic_id.int:
+            found[topic] = topic_id
+    return found
+
+
+def _refresh(consumer: KafkaConsumer) -> None:
+    """Have the metadata of topics asked for now. Blocks, for up to `TRY_TIMEOUT_MS`.
+
+    Raises:
+        TopicAuthorizationFailedError: a topic may not be described.
+        KafkaError: Kafka did not answer.
+    """
+    cluster = consumer._cluster
+    with suppress(UnknownTopicOrPartitionError):  # an answer, too: there is no such topic
+        consumer._net.run(consumer._manager.wait_for, cluster.request_update(), TRY_TIMEOUT_MS)
+    if cluster.unauthorized_topics:
+        raise TopicAuthorizationFailedError(set(cluster.unauthorized_topics))
 
 
 def _with_leader(

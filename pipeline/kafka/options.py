@@ -11,6 +11,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 
 from pipeline.config.model import KafkaConfig
 from pipeline.kafka.bootstrap import usable_servers
+from pipeline.kafka.positions import keep_positions
 
 RECONNECT_MS = 1000
 """How often at least a broker that is away is tried again: what Kafka's own client does.
@@ -77,6 +78,7 @@ def make_consumer(config: KafkaConfig, client_id: str) -> KafkaConsumer:
     )
     create_no_topics(consumer._cluster)
     remember_servers(consumer._cluster, config)
+    keep_positions(consumer)
     return consumer
 
 

@@ -35,6 +35,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 from kafka.util import Timer
 
 from pipeline.kafka.fetcher import resume_parked_fetches
+from pipeline.kafka.membership import Membership
 from pipeline.records.record import RawBatch, TopicPartition
 
 JOIN_SECONDS = 0.5
@@ -54,6 +55,7 @@ class Polls:
         self._consumer = consumer
         self._fetch_wait_ms: int = consumer.config["fetch_max_wait_ms"]
         self._join: Future | None = None  # while the group is being joined
+        self.membership = Membership(consumer._coordinator)
         consumer._coordinator.ensure_active_group = _no_time_to_join  # type: ignore[method-assign]
 
     def carry_out(self, command: Callable[[], None]) -> None:
@@ -66,8 +68,9 @@ class Polls:
         kafka-python's partitions are equal to ours, and what it takes for records are `RawBatch`es.
 
         Raises:
-            KafkaError: a fetch failed, or a join.
+            KafkaError: a fetch failed, or a join; or the membership has ended for good.
         """
+        self.membership.raise_if_ended()
         resume_parked_fetches(self._consumer._fetcher)
         timer, limit = Timer(seconds * 1000), self._consumer.config["max_poll_records"]
         # A broker takes one fetch at a time. If partitions are paused, a fetch of the others, all of
@@ -97,6 +100,8 @@ class Polls:
             error = join.exception
             if error is not None and not isinstance(error, KafkaTimeoutError):
                 raise error
+            if join.value:
+                self.membership.joined = True
         coordinator = self._consumer._coordinator
         if self._join is None and (coordinator.need_rejoin() or coordinator.rejoining):
             coordinator.request_rejoin()  # stays until an assignment has been taken over

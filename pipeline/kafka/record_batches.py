@@ -30,7 +30,8 @@ from kafka.record.default_records import DefaultRecordBatch as PlainRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from kafka.structs import TopicPartition as KafkaPartition
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
+from pipeline.kafka.odd_records import records_one_by_one
 from pipeline.records.record import RawBatch, RawRecord
 
 PLAIN_RECORDS = 500
@@ -68,6 +69,7 @@ class CompiledBatch:
     Attributes:
         source: the partition that it was fetched from.
         batch: aiokafka's.
+        data: its bytes.
         count: how many records it holds, those below ``first`` included.
         offset: the offset of its last record, or above it. kafka-python drops a batch whose offset is
             below the position.
@@ -77,6 +79,7 @@ class CompiledBatch:
 
     source: KafkaPartition
     batch: DefaultRecordBatch
+    data: bytes
     count: int
     offset: int
     first: int
@@ -92,15 +95,23 @@ class CompiledBatch:
             PipelineError: it can't be decoded, or the library for its codec is missing.
         """
         try:
-            records: list[RawRecord] = list(self.batch)
-        except Exception as error:  # a codec's own error, or that its library is missing
-            raise PipelineError(
-                f"the record batch of {self.source.topic}-{self.source.partition} that ends at offset "
-                f"{self.offset} can't be decoded: {type(error).__name__}: {error}"
-            ) from error
+            records: Sequence[RawRecord] = list(self.batch)
+        except Exception:  # whatever it is, a single record may be to blame
+            records = self._one_by_one()
         if self.batch.base_offset < self.first:
             return [record for record in records if record.offset >= self.first]
         return records
+
+    def _one_by_one(self) -> Sequence[RawRecord]:
+        try:
+            return records_one_by_one(self.data)
+        except Exception as error:  # a codec's own error, or that its library is missing
+            topic, partition = self.source
+            raise PipelineError(
+                f"the record batch of {topic}-{partition} that ends at offset {self.offset} can't be "
+                f"decoded: {one_line(error)}. To go on without it, stop all instances and use: "
+                f"pipeline rewind --topic {topic} --partition {partition} --to {self.offset + 1}"
+            ) from error
 
 
 class CompiledPartitionRecords(Fetcher.PartitionRecords):
@@ -146,7 +157,8 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
         return not batch.is_control_batch
 
     def _compiled(self, batch: PlainRecordBatch) -> CompiledBatch:
-        compiled = DefaultRecordBatch(bytes(batch._buffer))
+        data = bytes(batch._buffer)
+        compiled = DefaultRecordBatch(data)
         if self.check_crcs and not compiled.validate_crc():
             raise CorruptRecordError(
                 f"Record batch for partition {self.topic_partition} at offset "
@@ -154,7 +166,7 @@ class CompiledPartitionRecords(Fetcher.PartitionRecords):
             )
         self.bytes_read += batch.size_in_bytes
         return CompiledBatch(
-            self.topic_partition, compiled, batch.records_count, batch.last_offset,
+            self.topic_partition, compiled, data, batch.records_count, batch.last_offset,
             self.fetch_offset, batch.size_in_bytes,
         )  # fmt: skip
 

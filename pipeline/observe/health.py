@@ -25,6 +25,9 @@ STALL_SECONDS = 60.0
 class Health(Protocol):
     """What the HTTP endpoint asks. Called at each request: must not block or checkpoint."""
 
+    def remarks(self) -> list[str]:
+        """What is worth knowing of a process that is ready, a line each."""
+
     def live(self) -> list[str]:
         """Reasons to restart this process, a line each; none when it is live."""
 
@@ -60,6 +63,11 @@ class ProgressWatch:
         self._watched: dict[TopicPartition, _Watched] = {}
         self._reasons: list[str] = []
         self._joined = False
+        self._missing: list[str] = []
+
+    def missing_topics(self, topics: Iterable[str]) -> None:
+        """Which of the topics do not exist, as of the last look."""
+        self._missing = sorted(topics)
 
     def joined(self) -> None:
         """The consumer group has been joined: ready from now on."""
@@ -98,12 +106,18 @@ class ProgressWatch:
         return list(self._reasons)
 
     def ready(self) -> list[str]:
-        """Why not: until the consumer group has been joined, and while no database answers."""
+        """Why not: until the group has been joined, without a topic, and while no database answers."""
+        if self._missing:
+            return [f"topic {topic} does not exist" for topic in self._missing]
         if not self._joined:
             return ["the consumer group has not been joined yet"]
         if self._watched and not any(each.snapshot.answers for each in self._watched.values()):
             return [f"no database of the {len(self._watched)} partitions here answers"]
         return []
+
+    def remarks(self) -> list[str]:
+        """That this instance is a spare, if it has no partitions."""
+        return [] if self._watched else ["no partitions: spare"]
 
 
 def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: float) -> float:

@@ -49,10 +49,20 @@ def configure_logging(level: int | str, *, stream: TextIO | None = None) -> None
     )
     if logging.getLogger().level > logging.DEBUG:
         handler.addFilter(_is_no_false_alarm)
+        handler.addFilter(_without_the_networks_traceback)
         handler.addFilter(Condense(*REPETITIVE))
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.captureWarnings(True)
+
+
+def _without_the_networks_traceback(record: logging.LogRecord) -> bool:
+    """Take the traceback off what kafka-python says of a broken connection: the error says it all."""
+    error = record.exc_info[1] if record.exc_info else None
+    if record.name.startswith("kafka.") and isinstance(error, OSError):
+        record.msg, record.args = f"{record.getMessage()}: {error}", None
+        record.exc_info = None
+    return True
 
 
 def _is_no_false_alarm(record: logging.LogRecord) -> bool:

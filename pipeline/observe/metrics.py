@@ -93,6 +93,22 @@ class Metrics:
         "Above 0: nothing is lost, but the database lost commits. Look at how it replicates, and at"
         " what else writes to it.",
     )
+    records_lost = counter(
+        "pipeline_records_lost_total",
+        PARTITION,
+        "Records that Kafka deleted before they were applied: by retention (counted by offset, so"
+        " compacted records and markers count too), or with their topic.",
+        "Above 0: they are gone; the log says which offsets. Raise the topic's retention.ms, and alert"
+        " on pipeline_time_lag_seconds long before it.",
+    )
+    log_changes = counter(
+        "pipeline_log_changes_total",
+        PARTITION,
+        "Times that a partition's log was not the one that was read any more, so that it was taken"
+        " over anew: the topic was deleted and made anew, or the log was cut.",
+        "Who recreates topics while instances run? A log that was cut: an unclean leader election;"
+        " see the log, and unclean.leader.election.enable.",
+    )
     dead_letters = counter(
         "pipeline_dead_letters_total",
         PARTITION,

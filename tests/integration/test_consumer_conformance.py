@@ -14,7 +14,7 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import Change, Consumer, Position, discard_events
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, Position, discard_events
 from pipeline.kafka.client import KafkaClient
 from pipeline.local import Servers
 from pipeline.records.record import TopicPartition
@@ -50,6 +50,9 @@ class Member:
         """The next event, which must be of this kind; it is said to be carried out."""
         with trio.fail_after(PATIENCE):
             event = await self.consumer.events.receive()
+            while event == AssignmentEvent(Change.ASSIGNED, (), event.done):
+                event = await self.consumer.events.receive()  # joined, and no partition is free yet
+        assert isinstance(event, AssignmentEvent)
         assert event.change is change
         event.done()
         return event.partitions
@@ -224,6 +227,7 @@ async def test_a_partition_moves_only_when_its_owner_has_carried_it_out(
         async with subject.join() as other:
             with trio.fail_after(PATIENCE):
                 revoked = await one.consumer.events.receive()
+            assert isinstance(revoked, AssignmentEvent)
             assert revoked.change is Change.REVOKED
             (moving,) = revoked.partitions
             (staying,) = set(both) - {moving}
@@ -249,6 +253,7 @@ async def test_partitions_that_stay_go_on_while_another_is_given_up(open_subject
         async with subject.join() as other:
             with trio.fail_after(PATIENCE):
                 revoked = await one.consumer.events.receive()
+            assert isinstance(revoked, AssignmentEvent)
             (moving,) = revoked.partitions
             (staying,) = set(both) - {moving}
             for source in both:

@@ -7,7 +7,7 @@ import trio
 from kafka import KafkaProducer
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import Change
+from pipeline.contracts.kafka import AssignmentEvent, Change
 from pipeline.kafka.client import KafkaClient
 from pipeline.local import Servers
 from pipeline.records.record import TopicPartition
@@ -51,6 +51,7 @@ async def test_a_resumed_partition_comes_back_although_another_was_read_to_its_e
 
 async def answer_events(client: KafkaClient) -> None:
     async for event in client.events:
+        assert isinstance(event, AssignmentEvent)
         if event.change is Change.ASSIGNED:
             for source in event.partitions:
                 client.seek_and_resume(source, 0)

@@ -85,7 +85,7 @@ def fold_from_memory() -> Iterator[MakeDatabase]:
 @contextmanager
 def lost_commits_taken_for_a_move() -> Iterator[MakeDatabase]:
     """A group's offset above the ledger is believed, whoever committed it."""
-    with patch.object(starting_offset, "LEDGER", "never"):
+    with patch.object(starting_offset, "is_ours", lambda _: False):
         yield SimulatedDatabase
 
 

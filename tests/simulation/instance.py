@@ -12,8 +12,9 @@ from pipeline.config.model import ShardConfig
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.partition import PartitionContext
-from pipeline.contracts.commit_metadata import LEDGER
+from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.starting_offset import LogChange
+from pipeline.contracts.commit_metadata import ledger
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -88,11 +89,11 @@ class MarkedSupervisor(Supervisor):
 
     world: World
 
-    def _start(self, source: TopicPartition) -> None:
+    def _start(self, source: TopicPartition, after: LogChange | None = None) -> None:
         if source in self.tasks:
             anew = self.tasks[source].server_changed
             self.world.mark("taken over anew" if anew else "retaken")
-        super()._start(source)
+        super()._start(source, after)
 
     async def _drain(self, sources: Iterable[TopicPartition]) -> None:
         tasks = [self.tasks[source] for source in sources if source in self.tasks]
@@ -152,7 +153,7 @@ class Instance:
         )
         self.supervisor = MarkedSupervisor(
             self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline,
-            describe=lambda _: LEDGER,
+            describe=lambda task: ledger(task.claim.topic_id) if task.claim else "",
         )  # fmt: skip
         self.supervisor.world = world
         self.crashed = False

@@ -16,7 +16,7 @@ from uuid import UUID
 import attrs
 import trio
 
-from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, Position
+from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, Event, LogMoved, Position
 from pipeline.kafka.record_batches import PlainBatch
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
 from tests.simulation.world import Gate, World
@@ -53,6 +53,7 @@ class Broker:
         self.world = world
         self.logs: dict[TopicPartition, list[Message]] = {source: [] for source in sources}
         self.starts: dict[TopicPartition, int] = dict.fromkeys(self.logs, 0)
+        self.topic_id = TOPIC_ID
         self.committed: dict[TopicPartition, tuple[int, str]] = {}
         self.members: dict[int, Member] = {}
         self.generation = 0
@@ -66,6 +67,22 @@ class Broker:
 
     def produce(self, source: TopicPartition, messages: Iterable[Message]) -> None:
         self.logs[source].extend(messages)
+        self.changed.unpark_all()
+
+    def recreate(self) -> None:
+        """Delete the topic and make it anew: other logs, and no committed offsets."""
+        self.topic_id = UUID(int=self.topic_id.int + 1)
+        self.logs = {source: [] for source in self.logs}
+        self.starts = dict.fromkeys(self.logs, 0)
+        self.committed = {}
+        self.world.journal.note("kafka: the topic is made anew")
+        self.changed.unpark_all()
+
+    def delete_records(self, source: TopicPartition, below: int) -> None:
+        """Take the oldest records away, as retention does."""
+        self.logs[source] = [m for m in self.logs[source] if m.offset >= below]
+        self.starts[source] = below
+        self.world.journal.note("kafka: %s begins at %d now", source, below)
         self.changed.unpark_all()
 
     # The group
@@ -138,7 +155,9 @@ class SimulatedConsumer:
         self._stale: set[TopicPartition] = set()  # what a poll under way has of them is dropped
         self._carried_out: trio.Event | None = None  # what the rebalance waits for
         self._then: Callable[[], None] = _nothing
-        self._send, self.events = trio.open_memory_channel[AssignmentEvent](1000)
+        self._pins: dict[TopicPartition, UUID] = {}
+        self._moved: set[TopicPartition] = set()
+        self._send, self.events = trio.open_memory_channel[Event](1000)
         self._polling = trio.Lock()
         self._closing = False
         self._killed = False
@@ -220,6 +239,7 @@ class SimulatedConsumer:
     ) -> trio.Event:
         """Post an event; ``then`` is what the first poll after it was carried out goes on with."""
         self._stale.update(sources)
+        self._moved.difference_update(sources)
         for source in sources:
             self._position.pop(source, None)
             if change is Change.ASSIGNED:
@@ -253,6 +273,12 @@ class SimulatedConsumer:
         fetched: dict[TopicPartition, Sequence[RawBatch]] = {}
         for source in ready:
             position = self._position[source]
+            if source in self._moved | self._stale or self._is_gone(source):
+                continue
+            if not self._broker.starts[source] <= position <= self._broker.end(source):
+                self._moved.add(source)
+                self._send.send_nowait(LogMoved(source, position))
+                continue
             found = [m for m in self._broker.logs[source] if m.offset >= position][:room]
             if found:
                 cut = self._world.rng.randrange(len(found) + 1)
@@ -261,17 +287,24 @@ class SimulatedConsumer:
                 room -= len(found)
         return fetched
 
+    def _is_gone(self, source: TopicPartition) -> bool:
+        """Whether the topic that is meant is not there any more: nothing is fetched of another."""
+        return self._pins.get(source, self._broker.topic_id) != self._broker.topic_id
+
     # Commands, carried out by the next poll
 
-    def seek_and_resume(self, source: TopicPartition, offset: int | None) -> None:
-        self._commands.append(partial(self._seek, source, offset))
-        if offset is not None:
-            self._stale.add(source)
+    def seek_and_resume(
+        self, source: TopicPartition, offset: int, topic_id: UUID | None = None
+    ) -> None:
+        self._commands.append(partial(self._seek, source, offset, topic_id))
+        self._stale.add(source)
+        self._moved.discard(source)
         self.resume(source)
 
-    def _seek(self, source: TopicPartition, offset: int | None) -> None:
-        if source in self._position and offset is not None:
+    def _seek(self, source: TopicPartition, offset: int, topic_id: UUID | None) -> None:
+        if source in self._position:
             self._position[source] = offset
+            self._pins[source] = topic_id or self._broker.topic_id
 
     def pause(self, source: TopicPartition) -> None:
         self._commands.append(partial(self._paused.add, source))
@@ -332,7 +365,13 @@ class SimulatedConsumer:
     async def topic_id(self, topic: str) -> UUID:
         del topic
         await trio.sleep(0.001)
-        return TOPIC_ID
+        return self._broker.topic_id
+
+    async def topic_ids(self) -> Mapping[str, UUID | None]:
+        await trio.sleep(0.001)
+        if self.connected.closed:
+            return {}
+        return {source.topic: self._broker.topic_id for source in self._broker.logs}
 
     async def close(self) -> None:
         self._closing = True

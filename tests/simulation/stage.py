@@ -14,6 +14,8 @@ import trio.testing
 
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.topic_watch import TopicWatch
+from pipeline.observe.health import ProgressWatch
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.ledger.lease import key_of
 from pipeline.records.formats.json import json_decoder
@@ -102,6 +104,14 @@ class Stage:
         instance = Instance(1, self.world, self.broker, servers, self._setup)
         self._nursery.start_soon(instance.run)
         return instance
+
+    def watch_topics(self, instance: Instance) -> ProgressWatch:
+        """Let an instance look at its topics' ids, as a whole program does; what is told of them."""
+        health = ProgressWatch(trio.current_time, lambda: "")
+        supervisor = instance.supervisor
+        watch = TopicWatch(instance.consumer, supervisor.tasks.values, supervisor.replace, health)
+        self._nursery.start_soon(watch.run)
+        return health
 
     def produce(self, count: int, padding: int = 0) -> None:
         """Records of a key each, so that any of them may be in flight together."""

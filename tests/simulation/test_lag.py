@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -215,8 +216,8 @@ async def test_after_a_seek_to_the_groups_offset() -> None:
         it = watched(stage, nursery)
         start = it.instance.consumer.seek_and_resume
 
-        def start_paused(source: TopicPartition, offset: int | None) -> None:
-            start(source, offset)
+        def start_paused(source: TopicPartition, offset: int, topic_id: UUID | None = None) -> None:
+            start(source, offset, topic_id)
             it.instance.consumer.pause(source)
 
         it.instance.consumer.seek_and_resume = start_paused  # type: ignore[method-assign]

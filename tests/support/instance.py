@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,19 @@ class Instance:
         except OSError:
             return ""
         return text
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """The status and the text of an address such as /readyz; (0, "") where it does not answer."""
+        found = re.search(r"metrics and health on (http://\S+)", self.output)
+        if found is None:
+            return 0, ""
+        try:
+            with urlopen(found[1] + path, timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
 
     def metric(self, name: str) -> float:
         """The sum of a metric's series; 0 where it does not answer."""

@@ -59,6 +59,8 @@ class Job:
         self.group = Group(bootstrap, topic, group)
         self.instances: list[Instance] = []
         self.config = directory / "pipeline.toml"
+        self.options = ""
+        """Lines for [kafka] that say how to reach it, where it is a secured one."""
 
     def write_config(
         self, shards: Mapping[str, tuple[str, str]], sink: str = accounts.SINK, **sections: str
@@ -72,7 +74,7 @@ class Job:
         text = "\n".join(shard_text(name, *where) for name, where in shards.items())
         self.config.write_text(
             CONFIG.format(
-                bootstrap=self.bootstrap, topic=self.topic, group=self.group.group,
+                bootstrap=self.bootstrap.replace(",", '", "'), topic=self.topic, group=self.group.group,
                 sink=sink, shards=text, **{**parts, **sections},
             )
         )  # fmt: skip

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from uuid import UUID
 
 import pytest
 import trio
 import trio.testing
-from kafka.errors import KafkaConnectionError
+from kafka.errors import (
+    FencedInstanceIdError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import KafkaConfig
-from pipeline.contracts.kafka import AssignmentEvent, Change, Position
+from pipeline.contracts.kafka import AssignmentEvent, Change, LogMoved, Position
 from pipeline.errors import PipelineError
 from pipeline.kafka import options as options_module
 from pipeline.kafka.client import KafkaClient
@@ -28,7 +39,8 @@ def client_of(consumer: Any) -> KafkaClient:
 class Stand:
     """What every stand-in for a consumer has."""
 
-    _coordinator: Any = SimpleNamespace()
+    _coordinator: Any = SimpleNamespace(_send_heartbeat_request=None)
+    _send_heartbeat_request: Any = None
     config: ClassVar = {
         "auto_offset_reset": "earliest",
         "max_poll_records": 1,
@@ -55,17 +67,30 @@ class Closing(Stand):
 class Away(Stand):
     """A consumer that loses its first call for a topic's id to a broker that is away."""
 
+    unauthorized_topics: ClassVar[set[str]] = set()
+
     def __init__(self) -> None:
-        self._cluster = self
+        self._cluster = self._net = self._manager = self
         self.asked = 0
 
-    def topic_id(self, _: str) -> int | None:
-        return 7 if self.asked > 1 else None
-
-    def partitions_for_topic(self, _: str) -> None:
+    def request_update(self) -> None:
         self.asked += 1
+
+    def wait_for(self, *_: Any) -> None:
         if self.asked == 1:
             raise KafkaConnectionError("away")
+
+    def run(self, work: Any, *args: Any) -> None:
+        work(*args)
+
+    def subscription(self) -> set[str]:
+        return {"topic", "missing"}
+
+    def topic_id(self, _: str) -> UUID:
+        return UUID(int=7)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return {0} if topic == "topic" else None
 
 
 class Amid(Stand):
@@ -113,7 +138,97 @@ async def test_the_same_error_is_raised_where_nothing_closes() -> None:
 
 async def test_a_topics_id_is_asked_for_until_kafka_answers() -> None:
     """A broker that was away just when a partition was assigned ended the program."""
-    assert await client_of(Away()).topic_id("topic") == 7
+    assert await client_of(Away()).topic_id("topic") == UUID(int=7)
+
+
+async def test_the_ids_of_topics_that_are_subscribed_to_and_which_do_not_exist() -> None:
+    client = client_of(Away())
+    assert await client.topic_ids() == {}, "Kafka is away"
+    assert await client.topic_ids() == {"topic": UUID(int=7), "missing": None}
+
+
+class Moved(Amid):
+    """A consumer with nothing at the position of a partition, each time that it is polled."""
+
+    def _poll_once(self, *_: Any) -> dict[TopicPartition, list[str]]:
+        raise OffsetOutOfRangeError({SOURCE: 3})
+
+    class _net:
+        @staticmethod
+        def run(work: Callable[[], object]) -> None:
+            work()
+
+    def pause(self, *_: Any) -> None: ...
+
+    resume = seek = pause
+
+    def assignment(self) -> set[TopicPartition]:
+        return {SOURCE}
+
+
+async def test_an_offset_out_of_range_is_told_once_until_its_task_seeks() -> None:
+    client = client_of(Moved())
+    for _ in range(3):
+        assert await client.poll() == {}
+    client.resume(SOURCE)  # its buffer has room again
+    assert await client.poll() == {}
+    assert client.events.receive_nowait() == LogMoved(SOURCE, 3)
+    with pytest.raises(trio.WouldBlock):
+        client.events.receive_nowait()
+    client.seek_and_resume(SOURCE, 3)
+    assert await client.poll() == {}
+    assert client.events.receive_nowait() == LogMoved(SOURCE, 3)
+
+
+async def test_a_log_that_was_cut_is_told_with_the_offset() -> None:
+    class Cut(Moved):
+        def _poll_once(self, *_: Any) -> dict[TopicPartition, list[str]]:
+            cut = OffsetAndMetadata(2, "", 1)
+            raise LogTruncationError({KafkaPartition(*SOURCE): cut, KafkaPartition(*OTHER): None})
+
+    client = client_of(Cut())
+    assert await client.poll() == {}
+    assert client.events.receive_nowait() == LogMoved(SOURCE, cut=2)
+    assert client.events.receive_nowait() == LogMoved(OTHER)
+
+
+@pytest.mark.parametrize("error", [FencedInstanceIdError(), GroupAuthorizationFailedError("g")])
+async def test_a_commit_that_no_retry_mends_ends_the_program(error: Exception) -> None:
+    """It was a warning, and the instance went on as a zombie."""
+
+    class Fenced(Stand):
+        def commit(self, *_: Any, **__: Any) -> None:
+            raise error
+
+    with pytest.raises(PipelineError, match=r"group_instance_id|grant Read on the consumer group"):
+        await client_of(Fenced()).commit({SOURCE: (1, "")})
+
+
+@pytest.mark.parametrize("error", [FencedInstanceIdError(), GroupAuthorizationFailedError("g")])
+async def test_a_heartbeat_that_ends_the_membership_ends_the_program(error: Exception) -> None:
+    class Fenced(Amid):
+        async def _send_heartbeat_request(self) -> None:
+            raise error
+
+    consumer = Fenced()
+    client = client_of(consumer)
+    assert await client.poll()
+    with pytest.raises(type(error)):
+        await consumer._send_heartbeat_request()
+    with pytest.raises(PipelineError, match=r"group_instance_id|grant Read on the consumer group"):
+        await client.poll()
+
+
+async def test_a_heartbeat_that_fails_for_a_while_ends_nothing() -> None:
+    class Slow(Amid):
+        async def _send_heartbeat_request(self) -> None:
+            raise RebalanceInProgressError
+
+    consumer = Slow()
+    client = client_of(consumer)
+    with pytest.raises(RebalanceInProgressError):
+        await consumer._send_heartbeat_request()
+    assert await client.poll()
 
 
 class Partly(Stand):

@@ -36,6 +36,9 @@ class GivenHealth:
     def ready(self) -> list[str]:
         return self.why_not_ready
 
+    def remarks(self) -> list[str]:
+        return ["no partitions: spare"]
+
 
 @asynccontextmanager
 async def served(metrics: Metrics, health: GivenHealth) -> AsyncIterator[int]:
@@ -74,7 +77,7 @@ async def test_the_probes_answer_503_with_a_reason_a_line() -> None:
     health = GivenHealth()
     async with served(Metrics(), health) as port:
         assert (await get(port, "/livez"))[::2] == (200, "ok\n")
-        assert (await get(port, "/readyz"))[::2] == (200, "ok\n")
+        assert (await get(port, "/readyz"))[::2] == (200, "ok\nno partitions: spare\n")
         health.why_not_live = ["sessions-0 stands", "sessions-1 stands"]
         health.why_not_ready = ["not joined"]
         assert (await get(port, "/livez"))[::2] == (503, "sessions-0 stands\nsessions-1 stands\n")
@@ -262,6 +265,22 @@ def test_a_partition_that_has_left_is_forgotten(watching: Watching) -> None:
     assert watching.watch.live() == []
     watching.pass_seconds(30, STANDING)
     assert watching.watch.live() == []
+
+
+def test_a_topic_that_does_not_exist_is_the_reason_before_all_others(watching: Watching) -> None:
+    watching.watch.missing_topics(["orders"])
+    assert watching.watch.ready() == ["topic orders does not exist"]
+    watching.watch.joined()
+    assert watching.watch.ready() == ["topic orders does not exist"]
+    watching.watch.missing_topics([])
+    assert watching.watch.ready() == []
+
+
+def test_an_instance_without_partitions_says_that_it_is_a_spare(watching: Watching) -> None:
+    watching.watch.joined()
+    assert watching.watch.remarks() == ["no partitions: spare"]
+    watching.pass_seconds(1, STANDING)
+    assert watching.watch.remarks() == []
 
 
 def test_ready_once_the_group_has_been_joined(watching: Watching) -> None:

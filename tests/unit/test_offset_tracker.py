@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.consumer.offset_tracker import CameBack, OffsetTracker
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.records.ranges import ranges_of
 from tests.support.records import record
@@ -60,11 +61,14 @@ def test_tracker_is_the_model(
         assert above <= known
 
 
-def test_records_shown_again_are_left_out() -> None:
+def test_a_record_below_the_position_is_an_error() -> None:
+    """A topic made anew begins at 0 again: its records were dropped as known, and were lost."""
     tracker = OffsetTracker(5)
-    records = [record(offset) for offset in (3, 4, 5, 7)]
-    assert tracker.admit(records) == records[2:]
-    assert tracker.admit(records) == []
+    records = [record(offset) for offset in (5, 7)]
+    assert tracker.admit(records) == records
+    for offset in (7, 0):
+        with pytest.raises(CameBack, match=f"offset {offset} came in, though all below 8"):
+            tracker.admit([record(offset)])
     assert tracker.position == 8
     assert tracker.admit([]) == []
 

@@ -29,6 +29,7 @@ class Stand:
             wait_for=partial(cast(Any, KafkaConnectionManager).wait_for, SimpleNamespace(_net=net))
         )
         self._fetcher = self._coordinator = self
+        self._send_heartbeat_request: Any = None
         self._next_partition_records = None
         self._fetch_futures = [Future()]
         self.joins: list[Future] = []

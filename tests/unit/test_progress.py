@@ -6,6 +6,7 @@ import logging
 import signal
 from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
@@ -111,7 +112,7 @@ def test_where_a_partition_starts_and_why_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     applied = AppliedOffsets(watermark, (), None)
-    starting_offset(SOURCE, applied, Position(committed, "", start, 20, reset=2))
+    starting_offset(SOURCE, applied, Position(committed, "", start, 20, reset=2), UUID(int=1))
     assert f"orders-3 {message}" in caplog.text
 
 
@@ -157,3 +158,22 @@ def test_a_closed_terminal_stops_it_unless_that_is_ignored() -> None:
         assert signals.stopping() == (signal.SIGTERM, signal.SIGINT)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_broken_connection_of_kafkas_is_one_line() -> None:
+    """The restart of a broker logged a traceback per connection."""
+    stream, before = StringIO(), logging.getLogger().handlers[:]
+    try:
+        configure_logging("INFO", stream=stream)
+        for error in (ConnectionResetError(104, "reset"), ValueError("a mistake")):
+            try:
+                raise error
+            except Exception:  # any error is told
+                logging.getLogger("kafka.net.manager").exception("closing")
+    finally:
+        logging.basicConfig(handlers=before, force=True)
+        logging.captureWarnings(False)
+    first, second, *trace = stream.getvalue().splitlines()
+    assert first.endswith("ERROR kafka.net.manager closing: [Errno 104] reset")
+    assert second.endswith("closing")
+    assert "Traceback" in trace[0]

@@ -29,6 +29,7 @@ class Broken:
 
     def __init__(self) -> None:
         self.away = False
+        self._send_heartbeat_request: Any = None
         self._cluster = self._coordinator = self
 
     def leader_for_partition(self, _: Any) -> int:

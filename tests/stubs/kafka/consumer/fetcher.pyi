@@ -1,16 +1,22 @@
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.errors import KafkaError
 from kafka.future import Future
 from kafka.net.selector import NetworkSelector
-from kafka.protocol.consumer import IsolationLevel
+from kafka.protocol.consumer import FetchRequest, IsolationLevel
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from kafka.structs import TopicPartition
 
 class RecordTooLargeError(KafkaError): ...
+
+class FetchMetadata:
+    def next_close_existing(self) -> FetchMetadata: ...
+
+class FetchSessionHandler:
+    next_metadata: FetchMetadata
 
 class Fetcher:
     class PartitionRecords:
@@ -55,8 +61,13 @@ class Fetcher:
     _net: NetworkSelector
     _next_partition_records: Fetcher.PartitionRecords | None
     _paused_partition_records: dict[TopicPartition, Fetcher.PartitionRecords]
+    _session_handlers: Mapping[Any, FetchSessionHandler]
     _subscriptions: SubscriptionState
     def __init__(self, client: Any, subscriptions: SubscriptionState, **configs: Any) -> None: ...
+    def _create_fetch_requests(self) -> Mapping[Any, tuple[FetchRequest, Any]]: ...
+    def _handle_fetch_response(
+        self, node_id: Any, fetch_offsets: Any, send_time: float, response: Any
+    ) -> None: ...
     async def _send_fetches_async(self) -> list[Future]: ...
     def fetched_records(
         self, max_records: int | None = None
