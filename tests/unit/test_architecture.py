@@ -43,6 +43,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "postgres.ledger": ("postgres.connections", "contracts", "records", "errors"),
     "postgres.connections": ("observe", "contracts", "config", "records", "errors", "runtime"),
     "observe": ("contracts", "config", "records", "errors"),
+    "web": ("errors",),
     "contracts": ("records",),
     "config": ("records",),
     "records": (),
