@@ -53,6 +53,20 @@ class Connection:
         """Whether it waits for a request, and may be dismissed."""
         return self.due != math.inf
 
+    def drain(self, grace: float) -> None:
+        """Make the next answer the last, and don't wait for another request. Not a checkpoint.
+
+        A request that has begun to arrive may complete its head. A connection that has had no answer
+        yet may send its request until ``grace`` (Trio's clock).
+        """
+        self.link.draining = True
+        if not self.waiting or self.link.inbound.rest:
+            return
+        if self._head_due:
+            self._head_due = self.due = min(self._head_due, grace)
+        else:
+            self.dismiss()
+
     def dismiss(self) -> None:
         """End it, after a request that has arrived already. For one that waits; not a checkpoint."""
         self.link.draining = True
@@ -162,7 +176,8 @@ class Connection:
         head, *_ = encode_head(refused.status, PROBLEM_HEADERS, len(body), close=True)
         with suppress(OSError):  # it may have gone
             await self.link.transport.send(head + body)
-            await self.link.transport.linger()
+            if refused.reason != SLOW_HEAD:  # of such there is nothing more to read
+                await self.link.transport.linger()
 
     def _tell(self, request: Request, what: str, problem: Exception | None = None) -> None:
         self._tally.failed += 1

@@ -122,7 +122,12 @@ class Exchange:
         if self.failure is not None:
             raise ClientGoneError("the client has gone, or was cut off")
         head = b"" if self.started else self._begin(CHUNKS if more else len(body))
-        data = self._framed(body, more)
+        try:
+            data = self._framed(body, more)
+        except AppError:
+            self.started = self.started and not head
+            self.close = True
+            raise
         if not more:
             self._finish()
         transport = self._link.transport
@@ -158,7 +163,6 @@ class Exchange:
             return chunk if more else chunk + LAST_CHUNK
         self._left -= len(body)
         if self._left < 0 or (self._left and not more):
-            self.close = True
             raise AppError("the body is not as long as the answer's content-length")
         return body
 

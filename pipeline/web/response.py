@@ -61,6 +61,8 @@ def encode_head(
     for name, value in headers:
         if name == b"content-length":
             length = _length(value, length)
+            if status == 204:  # it must not have one (RFC 9110, 8.6)
+                continue
         elif name == b"transfer-encoding":
             continue
         elif name == b"connection":

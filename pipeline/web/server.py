@@ -22,6 +22,7 @@ from typing import Any
 import trio
 
 from pipeline.web.asgi import VERSION, App
+from pipeline.web.binding import BACKLOG
 from pipeline.web.connection import Connection
 from pipeline.web.limits import Limits
 from pipeline.web.link import Link
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 ACCEPTED_AT_ONCE = 64
+GRACE_SECONDS = 1.0
+"""How long a new connection may take, in a drain, to send the request that it was opened for."""
 PAUSE_SECONDS = 0.1
 """How long no connection is accepted after the system had no more descriptors or memory."""
 
@@ -65,6 +68,7 @@ class Server:
             "type": "http", "asgi": VERSION, "http_version": "1.1", "root_path": "", "scheme": scheme,
         }  # fmt: skip
         self.connections: dict[Connection, None] = {}
+        self._open = 0  # connections, those too that are at the handshake of TLS
         self._accepting = trio.CancelScope()
         self._everything = trio.CancelScope()
         self._opened = trio.Event()
@@ -77,13 +81,11 @@ class Server:
         can only shorten the time.
         """
         self.draining = True
-        due = trio.current_time() + seconds
-        self._everything.deadline = min(self._everything.deadline, due)
+        now = trio.current_time()
+        self._everything.deadline = min(self._everything.deadline, now + seconds)
         self._accepting.cancel()
         for connection in self.connections:
-            connection.link.draining = True
-            if connection.waiting:
-                connection.dismiss()
+            connection.drain(now + GRACE_SECONDS)
 
     async def run(self, listeners: Sequence[socket.socket]) -> None:
         """Accept and answer until a drain is complete; cancelling ends all connections at once."""
@@ -123,12 +125,13 @@ class Server:
         with self._accepting:
             while True:
                 await trio.lowlevel.wait_readable(listener)
+                await self._make_room()
                 for _ in range(ACCEPTED_AT_ONCE):
-                    await self._make_room()
-                    if not await self._accept_one(listener, start):
+                    if not await self._accept_one(listener, start) or self._full:
                         break
-        while await self._accept_one(listener, start):
-            pass
+        for _ in range(BACKLOG):
+            if not await self._accept_one(listener, start):
+                break
 
     async def _accept_one(self, listener: socket.socket, start: Start) -> bool:
         """Accept a connection and start its task; return whether there was one."""
@@ -143,12 +146,17 @@ class Server:
             return problem.errno not in _SHORT_OF
         sock.setblocking(False)
         self.tally.accepted += 1
+        self._open += 1
         start(sock, _address(client))
         return True
 
+    @property
+    def _full(self) -> bool:
+        return self._open >= self.limits.connections
+
     async def _make_room(self) -> None:
         """Wait until another connection may be open; one that waits for a request makes room."""
-        while len(self.connections) >= self.limits.connections:
+        while self._full:
             for connection in self.connections:
                 if connection.waiting and not connection.link.draining:
                     self.tally.refused(NO_ROOM, f"{self.limits.connections} are open")
@@ -158,22 +166,28 @@ class Server:
             await self._closed.wait()
 
     async def _serve(self, sock: socket.socket, client: Client, address: Client) -> None:
-        transport = await self._transport(sock)
-        if transport is None:
-            return
+        try:
+            transport = await self._transport(sock)
+            if transport is not None:
+                await self._run(transport, client, address)
+        except Exception:  # a mistake of this server's own: it ends one connection, not the program
+            log.exception("the HTTP server failed, and has closed a connection")
+        finally:
+            self._open -= 1
+            self._closed.set()
+
+    async def _run(self, transport: Transport, client: Client, address: Client) -> None:
         link = Link(transport, self.limits)
-        link.draining = self.draining
         scope = {**self._scope, "client": client, "server": address}
         connection = Connection(self.app, self.limits, self.tally, link, scope)
+        if self.draining:
+            connection.drain(trio.current_time() + GRACE_SECONDS)
         self.connections[connection] = None
         self._opened.set()
         try:
             await connection.run()
-        except Exception:  # a mistake of this server's own: it ends one connection, not the program
-            log.exception("the HTTP server failed, and has closed a connection")
         finally:
             del self.connections[connection]
-            self._closed.set()
 
     async def _transport(self, sock: socket.socket) -> Transport | None:
         """Return what carries the connection's bytes; None if TLS was not agreed on."""

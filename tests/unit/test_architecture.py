@@ -42,7 +42,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "postgres.sink": ("postgres.ledger", "postgres.connections", "config", "records"),
     "postgres.ledger": ("postgres.connections", "contracts", "records", "errors"),
     "postgres.connections": ("observe", "contracts", "config", "records", "errors", "runtime"),
-    "observe": ("contracts", "config", "records", "errors"),
+    "observe": ("web", "contracts", "config", "records", "errors"),
     "web": ("errors",),
     "contracts": ("records",),
     "config": ("records",),
