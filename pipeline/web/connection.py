@@ -90,27 +90,30 @@ class Connection:
     async def _next(self) -> bool:
         """Answer one request, or wait for more of it; return whether the connection goes on."""
         inbound = self.link.inbound
-        request = inbound.head()
-        if request is not None:
+        if not inbound.rest:
+            await self._wait()
+        elif (request := inbound.head()) is not None:
             goes_on = await self._answer(request)
             if goes_on and inbound.rest:
                 await trio.lowlevel.checkpoint()  # the next is here already; others have a turn
             return goes_on
-        if inbound.ended:
-            return False
-        limits = self._limits
-        began = bool(inbound.rest)
-        if not self._head_due:
-            wait = limits.head_seconds if began else limits.idle_seconds
-            self.due = trio.current_time() + wait
-            self._head_due = self.due if began else 0.0
         else:
+            await self._wait()
+        return not inbound.ended
+
+    async def _wait(self) -> None:
+        """Wait for more of the next request, for as long as that may take."""
+        inbound = self.link.inbound
+        if self._head_due:
             self.due = self._head_due
+        elif inbound.rest:
+            self.due = self._head_due = trio.current_time() + self._limits.head_seconds
+        else:
+            self.due = trio.current_time() + self._limits.idle_seconds
         try:
             await inbound.fill(HEAD_READ)
         finally:
             self.due = math.inf
-        return True
 
     async def _last(self) -> None:
         """Answer the request that arrived while the connection was dismissed, and no more."""
@@ -131,12 +134,17 @@ class Connection:
         exchange = Exchange(self.link, request, body)
         try:
             await self._app(self._asgi_scope(request), exchange.receive, exchange.send)
+        except trio.Cancelled:
+            self._tally.cut_off += 1
+            raise
         except Exception as problem:  # the application's, whatever it is: it ends its request only
             if not exchange.gone or not _is_of_the_client(problem, exchange):
                 self._tell(request, "the application failed", problem)
         else:
             if not exchange.finished and not exchange.gone:
                 self._tell(request, "the application returned before the answer was complete")
+        if exchange.finished and not exchange.close and exchange.failure is None:
+            return True
         return await self._settle(exchange)
 
     async def _settle(self, exchange: Exchange) -> bool:

@@ -108,28 +108,16 @@ class Exchange:
         kind = message["type"]
         if self.finished:
             raise AppError(f"{kind} after the end of the answer")
-        if kind == "http.response.body":
-            await self._send_body(message.get("body", b""), message.get("more_body", False))
-        elif kind != "http.response.start" or self._status:
-            raise AppError(f"{kind} does not fit here")
-        else:
+        if kind == "http.response.start" and not self._status:
             self._status = message["status"]
             self._headers = message.get("headers", ())
-
-    async def _send_body(self, body: bytes, more: bool) -> None:
-        if not self._status:
-            raise AppError("http.response.body before http.response.start")
+            return
+        if kind != "http.response.body" or not self._status:
+            raise AppError(f"{kind} does not fit here")
         if self.failure is not None:
             raise ClientGoneError("the client has gone, or was cut off")
-        head = b"" if self.started else self._begin(CHUNKS if more else len(body))
-        try:
-            data = self._framed(body, more)
-        except AppError:
-            self.started = self.started and not head
-            self.close = True
-            raise
-        if not more:
-            self._finish()
+        more = message.get("more_body", False)
+        head, data = self._encoded(message.get("body", b""), more)
         transport = self._link.transport
         try:
             if head and len(data) > JOINED_BYTES:
@@ -144,6 +132,21 @@ class Exchange:
         if more:
             await trio.lowlevel.checkpoint()
 
+    def _encoded(self, body: bytes, more: bool) -> tuple[bytes, bytes]:
+        """Return the head, unless it has been sent, and a piece of the body as it is sent."""
+        head = b"" if self.started else self._begin(CHUNKS if more else len(body))
+        try:
+            data = self._framed(body, more)
+        except AppError:
+            self.close = True
+            raise
+        self.started = True
+        if not more:
+            self.finished = True
+            if self._receiving is not None:
+                self._receiving.cancel()
+        return head, data
+
     def _begin(self, sized: int) -> bytes:
         """Make the head. What the client still sends of its request won't be read: so it closes."""
         body = self.body
@@ -151,13 +154,14 @@ class Exchange:
         close = self.close or left or self._link.draining
         head, length, self.close = encode_head(self._status, self._headers, sized, close=close)
         self._left = length
-        self.started = True
         return head
 
     def _framed(self, body: bytes, more: bool) -> bytes:
         """Return a piece of the body as it is sent, and count it."""
         if self._method_is_head or not has_body(self._status):
             return b""
+        if self._left == len(body) and not more:
+            return body
         if self._left == CHUNKS:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             return chunk if more else chunk + LAST_CHUNK
@@ -168,20 +172,15 @@ class Exchange:
 
     async def fail(self) -> None:
         """Answer 500 in place of an application that failed before it answered."""
-        self._status = 500
-        self._headers = PROBLEM_HEADERS
+        self._status, self._headers = 500, PROBLEM_HEADERS
+        answer = problem(500, "the server failed; its log says why")
         with suppress(ClientGoneError):
-            await self._send_body(problem(500, "the server failed; its log says why"), False)
+            await self.send({"type": "http.response.body", "body": answer})
 
     @property
     def unread(self) -> bool:
         """Whether a part of the request's body has not been read."""
         return self.body is not None and not self.body.complete
-
-    def _finish(self) -> None:
-        self.finished = True
-        if self._receiving is not None:
-            self._receiving.cancel()
 
 
 class _Nothing:

@@ -69,12 +69,13 @@ class HeadParser:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._small = min(limits.request_line_bytes, limits.header_bytes)
         self._parser = HttpRequestParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._noted: list[tuple[bytes, bytes]] = []
         self._complete = False
         self._keep_alive = True
-        self._host = b""
+        self._host = b"\0"  # none yet; no host is that
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header from llhttp."""
@@ -99,7 +100,8 @@ class HeadParser:
         line = _LINE.match(head)
         if line is None:
             raise _bad_line(head, self._limits)
-        self._check_sizes(head, line.end())
+        if len(head) > self._small:
+            self._check_sizes(head, line.end())
         headers = self._headers = []
         noted = self._noted = []
         self._complete = False

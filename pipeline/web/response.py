@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from pipeline.web.asgi import AppError
 
@@ -18,6 +19,8 @@ CHUNKS: Final = -1
 _STATUS_LINES: dict[int, bytes] = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CLOSE = b"connection: close\r\n"
 _BODILESS = frozenset((204, 304))
 
 
@@ -56,8 +59,31 @@ def encode_head(
     Raises:
         AppError: a header would break the answer, or the status is none.
     """
-    lines = [_STATUS_LINES.get(status) or _status_line(status), date_line()]
-    length = None
+    pairs: tuple[Any, ...] = tuple(headers)
+    try:
+        block, length, closes = _block(status, pairs)
+    except TypeError:  # not hashable: lists in place of tuples
+        pairs = tuple((bytes(name), bytes(value)) for name, value in pairs)
+        block, length, closes = _block(status, pairs)
+    framing = b""
+    if not has_body(status):
+        length = 0
+    elif length is None:
+        length = sized
+        framing = _CHUNKED if sized == CHUNKS else b"content-length: %d\r\n" % sized
+    if close or closes:
+        return b"".join((block, date_line(), framing, _CLOSE, b"\r\n")), length, True
+    return b"".join((block, date_line(), framing, b"\r\n")), length, False
+
+
+@lru_cache(maxsize=1_024)
+def _block(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, int | None, bool]:
+    """Return status line and headers, the length that they tell, and whether they say ``close``.
+
+    Kept, since an application gives the same ones again and again.
+    """
+    lines = [_STATUS_LINES.get(status) or _status_line(status)]
+    length, close = None, False
     for name, value in headers:
         if name == b"content-length":
             length = _length(value, length)
@@ -69,22 +95,10 @@ def encode_head(
             close = close or b"close" in value.lower()
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
-    if length is None:
-        length = sized
-        if not has_body(status):
-            length = 0
-        elif length == CHUNKS:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        else:
-            lines.append(b"content-length: %d\r\n" % length)
-    if close:
-        lines.append(b"connection: close\r\n")
-    count = len(lines)
-    lines.append(b"\r\n")
-    head = b"".join(lines)
-    if head.count(b"\n") != count + 1 or head.count(b"\r") != count + 1 or b"\0" in head:
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise AppError("a header of the answer holds a line's end or a NUL")
-    return head, length, close
+    return block, length, close
 
 
 def _length(value: bytes, before: int | None) -> int:

@@ -98,7 +98,12 @@ class Server:
                 nursery.cancel_scope.cancel()
         self.tally.sum_up(trio.current_time(), last=True)
         if self._everything.cancelled_caught:
-            log.warning("the drain's time is over: requests were cut off")
+            cut = self.tally.cut_off
+            log.warning(
+                "the drain's time is over: %d request%s cut off",
+                cut,
+                " was" if cut == 1 else "s were",
+            )
 
     async def _clock(self) -> None:
         """End connections that have waited too long for a request; none open, it sleeps."""

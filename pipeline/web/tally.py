@@ -23,12 +23,14 @@ class Tally:
         accepted: connections.
         requests: handed to the application.
         failed: of these, those that it failed.
+        cut_off: of these, those that were cancelled, by a drain's deadline or with the server.
         refusals: how often what was refused or cut off, by reason.
     """
 
     accepted: int = 0
     requests: int = 0
     failed: int = 0
+    cut_off: int = 0
     refusals: Counter[str] = field(factory=Counter)
     _untold: Counter[str] = field(factory=Counter, init=False)
     _summary_due: float = field(default=0.0, init=False)
