@@ -1,4 +1,4 @@
-"""The pipeline's own HTTP server with the trivial application: ``python -m bench.subjects.http_server PORT``."""
+"""The pipeline's own HTTP server with the trivial application; its argument is the port."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import trio
 
 from pipeline.web.head import CHUNKED, HeadParser, Request, body_too_large, unfinished
 from pipeline.web.limits import Limits
-from pipeline.web.refusal import BAD_BODY, SLOW_BODY, RefusedError
+from pipeline.web.refusal import BAD_BODY, SLOW_BODY, RefusedError, malformed
 from pipeline.web.transport import Transport
 
 HEAD_READ = 16_384
@@ -30,6 +30,7 @@ class Inbound:
         self._transport = transport
         self._limits = limits
         self._parser = HeadParser(limits)
+        self._passed_over = 0  # empty lines before the next request
         self.rest = b""
         self.ended = False
 
@@ -64,6 +65,7 @@ class Inbound:
                 raise refused
             return None
         end += 4
+        self._passed_over = 0
         if end == len(rest):
             self.rest = b""
             return self._parser.parse(rest)
@@ -73,8 +75,9 @@ class Inbound:
     def _after_an_empty_line(self) -> Request | None:
         """One empty line before a request is passed over (RFC 9112, 2.2)."""
         self.rest = self.rest[2:]
-        if self.rest.startswith(b"\r"):
-            raise RefusedError(400, "malformed", "empty lines before the request")
+        self._passed_over += 1
+        if self._passed_over > 1 or self.rest.startswith(b"\r"):
+            raise malformed("empty lines before the request")
         return self.head()
 
     def body(self, request: Request) -> Body:

@@ -137,6 +137,7 @@ class Server:
         for _ in range(BACKLOG):
             if not await self._accept_one(listener, start):
                 break
+        _close(listener)  # now, so that the kernel sends nobody here any more
 
     async def _accept_one(self, listener: socket.socket, start: Start) -> bool:
         """Accept a connection and start its task; return whether there was one."""
@@ -238,8 +239,13 @@ async def serve(
         await server.run(listeners)
     finally:
         for listener in listeners:
-            trio.lowlevel.notify_closing(listener)
-            listener.close()
+            _close(listener)
+
+
+def _close(listener: socket.socket) -> None:
+    if listener.fileno() >= 0:  # not closed yet
+        trio.lowlevel.notify_closing(listener)
+        listener.close()
 
 
 def _address(found: Any) -> Client:
