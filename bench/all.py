@@ -24,6 +24,7 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "handlers": ("--records=100000", "--rounds=2"),
     "latency": (),
     "idle": (),
+    "http": (),
     "channels": ("--records=500000", "--rounds=3"),
     "handover": (),
     "growth": ("--records=300000", "--rounds=1"),

@@ -17,6 +17,7 @@ OURS = (
     "kafka-python",
     "aiokafka",
     "asyncpg",
+    "httptools",
     "orjson",
     "trio",
     "trio-asyncio",

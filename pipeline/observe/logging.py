@@ -10,7 +10,7 @@ from typing import TextIO
 
 from pipeline.observe.condense import Condense
 
-QUIET = ("kafka", "hypercorn")
+QUIET = ("kafka",)
 """Libraries that tell at INFO what is only of use to their own authors."""
 
 REPETITIVE = ("kafka", "pipeline.kafka.client", "pipeline.kafka.offsets")

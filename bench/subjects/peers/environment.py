@@ -40,6 +40,16 @@ def python() -> Path:
 
 
 @cache
+def http() -> Path:
+    """Return the interpreter of the virtual environment with the other HTTP servers.
+
+    Raises:
+        BuildFailed: it can't be built.
+    """
+    return _environment("bench-http", HERE / "requirements-http.txt", sys.executable)
+
+
+@cache
 def pyrallel() -> Path:
     """Return the interpreter of pyrallel-consumer's virtual environment.
 
