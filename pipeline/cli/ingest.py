@@ -26,8 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what to log, on standard error (default: info)",
     )
     parser.epilog = """\
-It answers 202 when Kafka has acknowledged. Start several with the same configuration to use several
-cores: they listen at the same address, and the kernel divides the connections among them.
+It answers 202 when Kafka has acknowledged. To use several cores start several
+with the same configuration: they listen at the same address, and the kernel
+divides the connections among them.
 
 exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: everything under way was answered
@@ -36,7 +37,7 @@ exit codes:
 
 example:
   pipeline ingest --config sessions.toml &
-  curl -d '{"id": 7, "app_id": "app-1"}' -H 'Content-Type: application/json' \\
+  curl -H 'Content-Type: application/json' -d '{"id": 7, "app_id": "app-1"}' \\
        http://127.0.0.1:8080/v1/records
 """
 

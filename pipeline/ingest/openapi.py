@@ -6,10 +6,12 @@ from typing import Any
 
 import orjson
 
-from pipeline import __version__
 from pipeline.ingest.parsing import JSON, MOST_RECORDS, NDJSON
 
 Document = dict[str, Any]
+
+API_VERSION = "1"
+"""The version of what is described, not of this program: the 1 of ``/v1/records``."""
 
 PROBLEM: Document = {
     "type": "object",
@@ -109,7 +111,7 @@ def document(schema: Any, *, with_tokens: bool) -> bytes:
         "openapi": "3.1.0",
         "info": {
             "title": "pipeline ingest",
-            "version": __version__,
+            "version": API_VERSION,
             "description": "Takes records, and answers when Kafka has acknowledged them.",
         },
         "paths": {

@@ -28,12 +28,15 @@ class Preparation:
 
     def all(self, parsed: Parsed, key: bytes | None) -> Sequence[Message | Problem]:
         """Return for each record, in order, its message or why it is refused."""
+        limited: dict[bytes, float] = {}
         return [
-            self._one(text, None if parsed.single else index, key)
+            self._one(text, None if parsed.single else index, key, limited)
             for index, text in enumerate(parsed.texts)
         ]
 
-    def _one(self, text: bytes, index: int | None, key: bytes | None) -> Message | Problem:
+    def _one(
+        self, text: bytes, index: int | None, key: bytes | None, limited: dict[bytes, float]
+    ) -> Message | Problem:
         document = document_of(text)
         if isinstance(document, Invalid):
             return _refused(document, index)
@@ -50,10 +53,23 @@ class Preparation:
         own = record_key(key, index, text, document, self.placement.idempotency)
         if isinstance(own, Invalid):
             return _refused(own, index)
-        if self.rates is not None and (wait := self.rates.take(message_key)):
+        if self.rates is not None and (wait := self._wait(message_key, limited)):
             why = "this tenant sends more than it may"
             return Problem(TOO_MANY, why, index=index, retry_after=wait)
         return message_key, text, [] if own is None else [(HEADER, own)]
+
+    def _wait(self, tenant: bytes, limited: dict[bytes, float]) -> float:
+        """Count a record; once a tenant is over its rate, the rest of the request is too.
+
+        Else a later record could get in front of the one that is refused.
+        """
+        assert self.rates is not None
+        if tenant in limited:
+            return limited[tenant]
+        wait = self.rates.take(tenant)
+        if wait:
+            limited[tenant] = wait
+        return wait
 
 
 def _refused(invalid: Invalid, index: int | None) -> Problem:
