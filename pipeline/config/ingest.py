@@ -72,7 +72,7 @@ def check_ingest(config: Config) -> Iterator[Mistake]:
     odd = [key for key in ("key", "tenant", "idempotency_key")
            if getattr(ingest, key) is not None and not _in_value(getattr(ingest, key))]  # fmt: skip
     for key in odd:
-        why = f"{describe(getattr(ingest, key))} is no path into the record: expected one such as \"a.b\""
+        why = f'{describe(getattr(ingest, key))} is no path into the record: expected one such as "a.b"'
         yield Mistake(f"ingest.{key}", why)
     if not odd:
         yield from _check_key(ingest, records)
@@ -86,16 +86,14 @@ def _check_key(ingest: IngestConfig, records: RecordsConfig) -> Iterator[Mistake
         why = f"[ingest] writes no record that has {describe(absent[0])}: expected paths into the value"
         yield Mistake("records.key", why)
     elif _placed_by(ingest, records) is None:
-        why = "missing: expected the path in a record of what its message key is to be, such as \"user.id\""
+        why = 'missing: expected the path in a record of what its message key is to be, such as "user.id"'
         yield Mistake("ingest.key", why)
     elif ingest.key is not None and not by_message_key and ingest.key not in records.keys:
         shown = ", ".join(map(describe, records.keys))
         why = f"{describe(ingest.key)} is not what orders the records: records.key is {shown}"
         yield Mistake("ingest.key", why)
     elif by_message_key and ingest.key and _placed_by(ingest, records) != ingest.key:
-        why = (
-            f"the message key is the tenant, so \"@key\" orders by tenant: expected {describe(ingest.key)}"
-        )
+        why = f'the message key is the tenant, so "@key" orders by tenant: expected {describe(ingest.key)}'
         yield Mistake("records.key", why)
 
 

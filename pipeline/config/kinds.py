@@ -230,7 +230,9 @@ def _tokens(value: Any) -> tuple[str, ...]:
     if not tokens:
         raise ValueError("holds no token: expected at least one, a line each")
     if not all(re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token) for token in tokens):
-        raise ValueError("a token has characters that can't be sent: letters, digits and ._~+/-= may be")
+        raise ValueError(
+            "a token has characters that can't be sent: letters, digits and ._~+/-= may be"
+        )
     if any(len(token) < SHORTEST_TOKEN for token in tokens):
         raise ValueError(
             f"a token has fewer than {SHORTEST_TOKEN} characters: make one with `openssl rand -hex 24`"

@@ -102,11 +102,15 @@ class RecordsEndpoint:
             RefusedError: 401.
         """
         if not self._tokens.admit(headers.get(b"authorization")):
-            raise refuse(401, "expected the header Authorization: Bearer TOKEN, with a token that is known")
+            raise refuse(
+                401, "expected the header Authorization: Bearer TOKEN, with a token that is known"
+            )
 
     def _make_room(self, records: int) -> None:
         if records > self._most_pending:
-            why = f"the body holds more records than may wait for Kafka at all ({self._most_pending})"
+            why = (
+                f"the body holds more records than may wait for Kafka at all ({self._most_pending})"
+            )
             raise refuse(413, why)
         if self._writer.pending_records + records > self._most_pending:
             raise refuse(503, "too many records wait for Kafka: try again", RETRY_SECONDS)

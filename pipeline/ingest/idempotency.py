@@ -29,7 +29,7 @@ def request_key(value: bytes | None) -> bytes | None:
 
 def record_key(
     given: bytes | None, index: int | None, text: bytes, document: Any, path: Path | None
-) -> bytes | None | Invalid:
+) -> bytes | Invalid | None:
     """Return a record's key: its own, if it has one, or one made from the request's.
 
     In a batch the request's key is made each record's own by its place and by its text. So a client that

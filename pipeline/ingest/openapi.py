@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from pipeline.ingest.parsing import JSON, MOST_RECORDS, NDJSON
+from pipeline.ingest.validation import EXACT, LONGEST_KEY
+from pipeline.records.path import Path
 
 Document = dict[str, Any]
 
@@ -99,14 +102,15 @@ IDEMPOTENCY: Document = {
 }
 
 
-def document(schema: Any, *, with_tokens: bool) -> bytes:
+def document(schema: Any, required: Sequence[Path] = (), *, with_tokens: bool) -> bytes:
     """Return the document as JSON.
 
     Args:
         schema: the JSON Schema of a record; None if there is none.
+        required: the paths that each record must have a text or a whole number at.
         with_tokens: whether a token is needed.
     """
-    record = {"type": "object"} if schema is None else schema
+    record = {"allOf": [_embedded(schema), *(_required(path.steps) for path in required)]}
     found: Document = {
         "openapi": "3.1.0",
         "info": {
@@ -133,6 +137,41 @@ def document(schema: Any, *, with_tokens: bool) -> bytes:
         },
     }
     return orjson.dumps(found, option=orjson.OPT_INDENT_2)
+
+
+def _embedded(schema: Any) -> Any:
+    """Return a schema as part of this document: what it refers to in itself is elsewhere now."""
+    if schema is None:
+        return {"type": "object"}
+    if isinstance(schema, dict) and "$id" in schema:
+        return schema
+    return _moved(schema)
+
+
+def _moved(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_moved(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _moved(value) for key, value in part.items()}
+    reference = part.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        found["$ref"] = "#/components/schemas/Record/allOf/0" + reference[1:]
+    return found
+
+
+def _required(steps: Sequence[str]) -> Document:
+    """The schema of an object with a text or a whole number at a path."""
+    if not steps:
+        return {
+            "type": ["string", "integer"],
+            "minLength": 1,
+            "minimum": -EXACT,
+            "maximum": EXACT,
+            "description": f"At most {LONGEST_KEY} bytes of UTF-8.",
+        }
+    first, *rest = steps
+    return {"type": "object", "required": [first], "properties": {first: _required(rest)}}
 
 
 def _post(*, with_tokens: bool) -> Document:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,8 @@ DRAIN_SECONDS = DELIVERY_SECONDS + 5.0
 CONNECTIONS = 10_000
 
 
-async def run(
-    config: Config, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def run(config: Config) -> None:
     """Take records until SIGTERM, SIGINT or SIGHUP. On the main thread.
-
-    Args:
-        task_status: gets the port once records are taken.
 
     Raises:
         ConfigError: the configuration has no [ingest], or names files that can't be used.
@@ -74,7 +70,7 @@ async def run(
             RecordsEndpoint(ingest, writer, Preparation(place, check, rates)),
             metrics,
             health,
-            document(schema, with_tokens=bool(ingest.tokens)),
+            document(schema, place.required, with_tokens=bool(ingest.tokens)),
             Cors(ingest.cors_origins),
         )
         async with trio.open_nursery() as process:
@@ -82,7 +78,7 @@ async def run(
             process.start_soon(stop.carry_out, received)
             await process.start(writer.run)
             process.start_soon(Summary(metrics).run)
-            await _serve(ingest, application, tls, stop, task_status)
+            await _serve(ingest, application, tls, stop)
             await writer.wait_idle()
             process.cancel_scope.cancel()
 
@@ -92,7 +88,6 @@ async def _serve(
     application: IngestApplication,
     tls: Tls | None,
     stop: _Stop,
-    task_status: trio.TaskStatus[int],
 ) -> None:
     """Serve until a drain is complete. Other processes may listen at the same address."""
     host, port = ingest.listen
@@ -102,24 +97,12 @@ async def _serve(
         raise PipelineError(f"{error}; give ingest.listen another address or port") from error
     limits = Limits(connections=CONNECTIONS, body_bytes=ingest.max_body_bytes)
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(_start, application, listeners, limits, tls)
+        server = await nursery.start(partial(serve, application, listeners, limits, tls=tls))
         port = listeners[0].getsockname()[1]
         scheme = "http" if tls is None else "https"
         shown = f"[{host}]" if ":" in host else host
         log.info("taking records on %s://%s:%d/v1/records", scheme, shown, port)
         stop.server = server
-        task_status.started(port)
-
-
-async def _start(
-    application: IngestApplication,
-    listeners: Any,
-    limits: Limits,
-    tls: Tls | None,
-    *,
-    task_status: trio.TaskStatus[Server],
-) -> None:
-    await serve(application, listeners, limits, tls=tls, task_status=task_status)
 
 
 class _Stop:

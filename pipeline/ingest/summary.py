@@ -43,7 +43,9 @@ class Summary:
             return
         accepted = new.pop("202", 0)
         refused = ", ".join(f"{count:,} with {status}" for status, count in new.items())
-        log.info("%s records accepted%s", f"{accepted:,}", f"; refused: {refused}" if refused else "")
+        log.info(
+            "%s records accepted%s", f"{accepted:,}", f"; refused: {refused}" if refused else ""
+        )
 
     def _counts(self) -> dict[str, int]:
         samples = [

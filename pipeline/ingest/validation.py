@@ -16,6 +16,9 @@ from pipeline.records.path import Path
 LONGEST_KEY = 1024
 """Bytes of a message key."""
 
+EXACT = 2**53
+"""Up to here a number with a fraction is exact; so beyond, none is taken for a whole one."""
+
 
 @attrs.frozen
 class Invalid:
@@ -48,13 +51,18 @@ def plain_value(document: Any, path: Path) -> bytes | Invalid:
             found = value.encode()
         except UnicodeEncodeError:
             return Invalid("no valid Unicode", pointer(path.steps))
-    elif type(value) is int:
-        found = str(value).encode()
+    elif type(value) is int or (type(value) is float and _is_whole(value)):
+        found = str(int(value)).encode()
     else:
         return Invalid("expected a text or a whole number", pointer(path.steps))
     if not 0 < len(found) <= LONGEST_KEY:
         return Invalid(f"expected 1 to {LONGEST_KEY} bytes", pointer(path.steps))
     return found
+
+
+def _is_whole(value: float) -> bool:
+    """Whether it was written as 1.0 and is 1, to JSON Schema and to the consumer too."""
+    return abs(value) <= EXACT and value.is_integer()
 
 
 def schema_check(file: FilePath) -> tuple[Any, Check]:
@@ -68,14 +76,18 @@ def schema_check(file: FilePath) -> tuple[Any, Check]:
     """
     try:
         schema = orjson.loads(file.read_bytes())
-        validator = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_none)
+        validator = jsonschema_rs.validator_for(
+            schema, validate_formats=True, retriever=_fetch_none
+        )
     except OSError as error:
         raise SchemaError(f"the file {file} can't be read: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
         raise SchemaError(f"the file {file} is not JSON: {error}") from error
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         first = str(error).splitlines()[0]
-        raise SchemaError(f"the file {file} holds no JSON Schema that can be used: {first}") from error
+        raise SchemaError(
+            f"the file {file} holds no JSON Schema that can be used: {first}"
+        ) from error
 
     def check(document: Any) -> Invalid | None:
         if validator.is_valid(document):

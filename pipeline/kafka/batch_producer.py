@@ -18,6 +18,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -184,10 +185,8 @@ class BatchProducer:
 
     def _tell(self, partition: _Partition, batch: _Batch, result: Any) -> None:
         """Bring the answer into Trio. Runs on the producer's thread."""
-        try:
+        with suppress(trio.RunFinishedError):  # nobody waits any more
             self._token.run_sync_soon(self._finish, partition, batch, result)
-        except trio.RunFinishedError:
-            pass  # nobody waits any more
 
     def _finish(self, partition: _Partition, batch: _Batch, result: Any) -> None:
         """Resolve a batch, or put it back; send the next one."""

@@ -192,7 +192,9 @@ class TopicWriter:
 
     def _note(self, trouble: NotDelivered | None) -> None:
         """Log the transitions."""
-        if trouble is not None and (self._trouble is None or self._trouble.reason != trouble.reason):
+        if trouble is not None and (
+            self._trouble is None or self._trouble.reason != trouble.reason
+        ):
             log.error("nothing is accepted for %s: %s", self._topic, trouble.detail)
         elif trouble is None and self._trouble is not None and self.partitions:
             log.info("%s takes records: %d partitions", self._topic, self.partitions)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import ssl
 import threading
-import socket
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     ignored_auth,
     negative_data_rejection,
@@ -44,7 +44,9 @@ def test_a_202_is_in_kafka_where_its_receipt_says(endpoint: Endpoint) -> None:
     endpoint.start()
     topic_id = topics.topic_id(endpoint.bootstrap, endpoint.topic)
     records = [{"app": f"app-{n % 5}", "id": n} for n in range(40)]
-    replies = [endpoint.post(record, {"idempotency-key": f"k-{record['id']}"}) for record in records]
+    replies = [
+        endpoint.post(record, {"idempotency-key": f"k-{record['id']}"}) for record in records
+    ]
     batch = endpoint.post(records)
     log = log_of(endpoint)
     receipts = [reply.json["receipt"] for reply in replies]
@@ -57,8 +59,8 @@ def test_a_202_is_in_kafka_where_its_receipt_says(endpoint: Endpoint) -> None:
         assert found.key == str(record["app"]).encode()
         assert place.partition == default_partition(found.key, 6)
     assert {(reply.status) for reply in [*replies, batch]} == {202}
-    headers = [record.headers for records in log.values() for record in records]
-    assert sum(header == [("idempotency-key", f"k-{n}".encode())] for n in range(40) for header in headers) == 40
+    keys = [dict(each.headers).get("idempotency-key") for found in log.values() for each in found]
+    assert sorted(filter(None, keys)) == sorted(f"k-{n}".encode() for n in range(40))
 
 
 def test_a_202_becomes_a_row(job: Job, account_dsn: str, servers: Servers, tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_an_address_that_is_taken_ends_it_with_a_message(endpoint: Endpoint) -> 
 
 
 @pytest.fixture
-def described(new_endpoint: EndpointFactory) -> Iterator[Endpoint]:
+def described(new_endpoint: EndpointFactory) -> Endpoint:
     endpoint = new_endpoint()
     schema = {
         "type": "object",
@@ -210,6 +212,9 @@ def described(new_endpoint: EndpointFactory) -> Iterator[Endpoint]:
     return endpoint
 
 
+NOT_HERE = [unsupported_method, ignored_auth, negative_data_rejection]
+"""Checks that don't fit: they take what is another valid body for a mistake."""
+
 TOKEN = {"authorization": "Bearer a-token-for-schemathesis"}
 
 
@@ -222,10 +227,12 @@ def test_the_openapi_document_tells_the_truth(described: Endpoint) -> None:
     api.config.update(base_url=f"http://127.0.0.1:{described.port}")
     seen: Counter[int] = Counter()
     for result in api.get_all_operations():
-        for made in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-            if made is schemathesis.GenerationMode.NEGATIVE and not result.ok().body:
-                continue
-            send_examples(result.ok().as_strategy(generation_mode=made), seen)
+        assert isinstance(result, Ok)
+        operation = result.ok()
+        send_examples(operation.as_strategy(), seen)
+        if operation.body:
+            wrong = schemathesis.GenerationMode.NEGATIVE
+            send_examples(operation.as_strategy(generation_mode=wrong), seen)
     assert seen[202] > 20
     assert seen[422] > 20
     assert not [status for status in seen if status >= 500]
@@ -235,13 +242,16 @@ def send_examples(cases: st.SearchStrategy[Any], seen: Counter[int]) -> None:
     """Send cases, and check that the document has each answer."""
 
     @settings(
-        max_examples=100, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=100,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @given(case=cases)
     def send(case: Any) -> None:
         answer = case.call(headers=TOKEN)
-        case.validate_response(answer, excluded_checks=[unsupported_method, ignored_auth, negative_data_rejection])
+        case.validate_response(answer, excluded_checks=NOT_HERE)
         seen[answer.status_code] += 1
 
     send()

@@ -230,5 +230,3 @@ def new_endpoint(
 def endpoint(new_endpoint: EndpointFactory) -> Endpoint:
     """An endpoint on a topic of six partitions; nothing listens yet."""
     return new_endpoint()
-
-

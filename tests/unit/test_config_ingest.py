@@ -140,7 +140,12 @@ def test_the_message_key_is_the_tenant_or_the_key(
     ("records", "lines", "key", "message"),
     [
         ('key = "@key"', "", "ingest.key", "what its message key is to be"),
-        ('key = "@key"', 'key = "id"\ntenant = "app"', "records.key", 'orders by tenant: expected "id"'),
+        (
+            'key = "@key"',
+            'key = "id"\ntenant = "app"',
+            "records.key",
+            'orders by tenant: expected "id"',
+        ),
         ('key = "@header:x"', "", "records.key", "writes no record that has"),
         ('key = "@key.id"', "", "records.key", "writes no record that has"),
         ('key = ["a", "b"]', "", "ingest.tenant", "with several keys"),

@@ -55,7 +55,9 @@ async def test_an_object_is_written_as_it_was_sent_under_its_tenant(writer: Stub
 
 
 @pytest.mark.parametrize("ndjson", [False, True])
-async def test_a_batch_is_answered_per_record_and_in_order(writer: StubWriter, ndjson: bool) -> None:
+async def test_a_batch_is_answered_per_record_and_in_order(
+    writer: StubWriter, ndjson: bool
+) -> None:
     records = [{"app": f"app-{n % 7}", "n": n} for n in range(50)]
     lines = b"\r\n\n".join(map(orjson.dumps, records))
     client = make_client(writer)
@@ -259,9 +261,8 @@ async def test_an_offset_that_the_broker_did_not_tell_is_no_receipt(writer: Stub
     assert (reply.status, reply.json) == (202, {"receipt": None})
 
 
-async def test_a_tenant_over_its_rate_is_refused_and_others_are_not(
-    writer: StubWriter, autojump_clock: trio.testing.MockClock
-) -> None:
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_tenant_over_its_rate_is_refused_and_others_are_not(writer: StubWriter) -> None:
     client = make_client(writer, rate_per_tenant=2.0)
     reply = await client.post(batch(*[{"app": "a"}] * 3, {"app": "b"}))
     assert [result["status"] for result in reply.json["results"]] == [202, 202, 429, 202]
@@ -396,5 +397,3 @@ def _accepted(reply: Reply) -> int:
     if reply.status not in (202, 207):
         return 0
     return int(reply.json.get("accepted", 1))
-
-

@@ -14,6 +14,7 @@ from pipeline.ingest import rates as rates_module
 from pipeline.ingest import receipts
 from pipeline.ingest.cors import Cors
 from pipeline.ingest.idempotency import record_key, request_key
+from pipeline.ingest.openapi import document
 from pipeline.ingest.problems import RefusedError
 from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.tokens import Tokens
@@ -63,8 +64,13 @@ def test_without_tokens_everybody_is_admitted() -> None:
 
 
 def test_all_tokens_are_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = []
-    monkeypatch.setattr("hmac.compare_digest", lambda one, other: compared.append(one) or one == other)
+    compared: list[bytes] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
     tokens = Tokens(["first-token-of-all", "second-token-of-all"])
     for given_token in (b"Bearer first-token-of-all", b"Bearer x"):
         compared.clear()
@@ -185,13 +191,13 @@ def test_a_schema_that_is_not_there_is_told_at_the_start(tmp_path: FilePath) -> 
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("app-1", b"app-1"), (7, b"7"), (-7, b"-7"), ("ä", "ä".encode())],
+    [("app-1", b"app-1"), (7, b"7"), (-7, b"-7"), (7.0, b"7"), ("ä", "ä".encode())],
 )
 def test_texts_and_whole_numbers_are_message_keys(value: object, key: bytes) -> None:
     assert plain_value({"a": {"b": value}}, Path.parse("a.b")) == key
 
 
-@pytest.mark.parametrize("value", [None, True, 1.5, [], {}, "", "x" * 1025])
+@pytest.mark.parametrize("value", [None, True, 1.5, 1e30, [], {}, "", "x" * 1025])
 def test_other_values_are_no_message_keys(value: object) -> None:
     found = plain_value({"a": {"b": value}}, Path.parse("a.b"))
     assert isinstance(found, Invalid)
@@ -226,9 +232,26 @@ def test_a_record_s_own_idempotency_key_wins() -> None:
 
 def test_browsers_of_other_origins_are_told_nothing() -> None:
     cors = Cors(["https://a.example"])
-    assert (b"access-control-allow-origin", b"https://a.example") in cors.headers(b"https://a.example")
+    assert (b"access-control-allow-origin", b"https://a.example") in cors.headers(
+        b"https://a.example"
+    )
     for other in (None, b"https://b.example", b"null"):
         assert cors.headers(other) == [(b"vary", b"origin")]
         assert cors.preflight(other) == [(b"vary", b"origin")]
     assert Cors([]).headers(b"https://a.example") == []
     assert (b"access-control-allow-origin", b"*") in Cors(["*"]).headers(b"https://b.example")
+
+
+def test_the_document_has_the_schema_with_its_references_and_what_is_required() -> None:
+    made = json.loads(document(SCHEMA, [Path.parse("meta.app")], with_tokens=True))
+    own, required = made["components"]["schemas"]["Record"]["allOf"]
+    assert own["properties"]["r"] == {"$ref": "#/components/schemas/Record/allOf/0/$defs/short"}
+    assert own["$defs"] == SCHEMA["$defs"]
+    assert required["required"] == ["meta"]
+    assert required["properties"]["meta"]["required"] == ["app"]
+
+
+def test_a_schema_with_an_id_is_embedded_as_it_is() -> None:
+    schema = {**SCHEMA, "$id": "https://a.example/record"}
+    made = json.loads(document(schema, with_tokens=False))
+    assert made["components"]["schemas"]["Record"]["allOf"] == [schema]
