@@ -3,7 +3,7 @@
 What can be refused by the head alone is refused before the body is read. Everything that is held for a
 request is bounded: the body and its inflated form by a budget that all requests share, records that
 Kafka has not acknowledged by ``max_pending``. There is no queue before these: a request that finds them
-full is refused at once.
+full is refused at once. Records whose client has gone count until Kafka has answered for them.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class RecordsEndpoint:
                 f"the body holds more records than may wait for Kafka at all ({self._most_pending})"
             )
             raise refuse(413, why)
-        if self._writer.pending_records + records > self._most_pending:
+        writer = self._writer
+        too_many = writer.pending_records + records > self._most_pending
+        if too_many or writer.pending_bytes > self._budget.most:
             raise refuse(503, "too many records wait for Kafka: try again", RETRY_SECONDS)
 
 
@@ -135,11 +137,12 @@ def answer(results: Sequence[Placed | Problem], topic_id: UUID, *, single: bool)
     status = _status(counts, len(results))
     document: dict[str, object] = {"accepted": counts[ACCEPTED], "refused": len(refused)}
     waits = [problem.retry_after for problem in refused if problem.retry_after is not None]
-    headers = JSON_TYPE
+    summary = Problem(status, _SUMMARY, retry_after=max(waits, default=None))
+    headers = summary.headers()
     if status >= 400:
-        summary = Problem(status, _SUMMARY, retry_after=max(waits, default=None))
         document = {**summary.members(), **document}
-        headers = summary.headers()
+    else:
+        headers[0] = JSON_TYPE[0]
     document["results"] = [
         result.result()
         if isinstance(result, Problem)

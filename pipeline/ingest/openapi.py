@@ -19,7 +19,7 @@ API_VERSION = "1"
 PROBLEM: Document = {
     "type": "object",
     "description": "RFC 9457. No value of a record is in it.",
-    "required": ["type", "title", "status", "detail"],
+    "required": ["title", "status", "detail"],
     "properties": {
         "type": {"const": "about:blank"},
         "title": {"type": "string"},
@@ -188,6 +188,9 @@ def _post(*, with_tokens: bool) -> Document:
     for status, meaning in REFUSALS.items():
         if status != "401" or with_tokens:
             responses[status] = _problem(status, meaning)
+    responses["default"] = _problem(
+        "", "No HTTP/1.1 as this server takes it: malformed, or too slow"
+    )
     lines = {"type": "string", "description": "A JSON object per line."}
     return {
         "operationId": "postRecords",

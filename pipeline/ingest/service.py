@@ -95,7 +95,8 @@ async def _serve(
         listeners = await listen(Tcp(host, port, reuse_port=True))
     except ListenError as error:
         raise PipelineError(f"{error}; give ingest.listen another address or port") from error
-    limits = Limits(connections=CONNECTIONS, body_bytes=ingest.max_body_bytes)
+    # The application refuses what is larger, in its own words; the server is the second line.
+    limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, application, listeners, limits, tls=tls))
         port = listeners[0].getsockname()[1]

@@ -208,6 +208,13 @@ async def test_beyond_max_pending_requests_are_refused_at_once(writer: StubWrite
     assert is_problem(await client.post(batch(*[{"app": "a"}] * 4)), 413)
 
 
+async def test_records_whose_client_has_gone_count_until_kafka_has_answered(
+    writer: StubWriter,
+) -> None:
+    writer.pending_bytes = 64 * 1024**2 + 1
+    assert is_problem(await make_client(writer).post([]), 503)
+
+
 async def test_nothing_is_answered_before_kafka_has_acknowledged(writer: StubWriter) -> None:
     writer.held = []
     client = make_client(writer)
@@ -266,6 +273,7 @@ async def test_a_tenant_over_its_rate_is_refused_and_others_are_not(writer: Stub
     client = make_client(writer, rate_per_tenant=2.0)
     reply = await client.post(batch(*[{"app": "a"}] * 3, {"app": "b"}))
     assert [result["status"] for result in reply.json["results"]] == [202, 202, 429, 202]
+    assert reply.headers["retry-after"] == "1"
     reply = await client.post(ONE)
     assert is_problem(reply, 429)
     assert reply.headers["retry-after"] == "1"
