@@ -115,6 +115,12 @@ class BatchProducer:
         for partition in list(self._partitions.values()):
             self._dispatch(partition)
 
+    def retire(self, producer: KafkaProducer) -> None:
+        """Send nothing more by this producer: another is to be made. Not a checkpoint."""
+        if self._producer is producer:
+            self._producer = None
+            self._lost()
+
     def accepts(self, partition: int) -> bool:
         """Return whether a partition takes records. Not a checkpoint.
 
@@ -150,16 +156,19 @@ class BatchProducer:
 
     def expire(self) -> None:
         """Give up what has waited too long without having been sent. Call it every second or so."""
+        for partition in list(self._partitions.values()):
+            self._expire(partition)
+
+    def _expire(self, partition: _Partition) -> None:
         now = trio.current_time()
         why = NotDelivered("away", f"not sent to Kafka within {DELIVERY_SECONDS:g} s")
-        for partition in list(self._partitions.values()):
-            while partition.waiting and partition.waiting[0].deadline <= now:
-                delivery = partition.waiting[0]
-                if delivery.taken > len(delivery.outcomes):
-                    break  # a part is under way: the rest follows its outcome
-                partition.waiting.popleft()
-                partition.suspect = True
-                self._left(delivery, delivery.give_up(why))
+        while partition.waiting and partition.waiting[0].deadline <= now:
+            delivery = partition.waiting[0]
+            if delivery.taken > len(delivery.outcomes):
+                break  # a part is under way: the rest follows its outcome
+            partition.waiting.popleft()
+            partition.suspect = True
+            self._left(delivery, delivery.give_up(why))
 
     async def wait_idle(self) -> None:
         """Wait until every record has an outcome. A checkpoint."""
@@ -168,13 +177,19 @@ class BatchProducer:
     def _dispatch(self, partition: _Partition) -> None:
         """Send what waits as one batch, unless one is under way."""
         producer = self._producer
+        if partition.under_way is None:
+            self._expire(partition)
         if producer is None or partition.under_way is not None or not partition.waiting:
             return
         records = CompiledRecords(1 if partition.singly else partition.batch_bytes)
         partition.singly = max(partition.singly - 1, 0)
         parts = _fill(records, partition.waiting)
         sent = ProducerBatch(partition.key, records)
-        batch = _Batch(parts, sent, producer, trio.current_time())
+        now = trio.current_time()
+        sent.created -= DELIVERY_SECONDS - (
+            parts[0][0].deadline - now
+        )  # it has waited here already
+        batch = _Batch(parts, sent, producer, now)
         partition.under_way = batch
         sent.produce_future.add_both(partial(self._tell, partition, batch))
         try:
@@ -254,9 +269,8 @@ class BatchProducer:
                 partition.waiting.appendleft(delivery)
 
     def _notice_useless(self, producer: KafkaProducer) -> None:
-        if self._producer is producer and producer._transaction_manager.has_fatal_error():
-            self._producer = None
-            self._lost()
+        if producer._transaction_manager.has_fatal_error():
+            self.retire(producer)
 
 
 def _fill(records: CompiledRecords, waiting: deque[Delivery]) -> list[tuple[Delivery, int, int]]:

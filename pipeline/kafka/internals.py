@@ -51,6 +51,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "muted": "partitions with a batch under way",
     },
     "kafka.producer.transaction_manager:TransactionManager": {
+        "has_producer_id": "whether the producer can send at all",
         "has_fatal_error": "whether the producer has met an error that it does not survive",
         "producer_id_and_epoch": "whether a batch was sent under the present ones",
         "set_sequence_number": "taking back the numbers of a batch that was refused",
@@ -59,6 +60,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "attempts": "whether a batch was sent before",
         "base_sequence": "its first sequence number",
         "complete_exceptionally": "ending a batch that was refused",
+        "created": "since when its records wait",
         "drained": "whether it was ever sent",
         "produce_future": "its answer",
         "records": "what is in it: see `batch_builder`",

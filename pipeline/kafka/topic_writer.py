@@ -39,6 +39,12 @@ REQUEST_SECONDS = 10.0
 START_SECONDS = 20.0
 """How long the topic is looked for at the start."""
 
+PROBES_WITHOUT_ID = 3
+"""A producer that has no id when Kafka has answered so often is made anew.
+
+kafka-python drops its id when a batch that was sent has expired, and asks for another. If the broker is
+away at that moment the request can get lost, and it waits for the answer for ever (3.0.12)."""
+
 CLOSE_SECONDS = 2.0
 
 NO_ID = UUID(int=0)
@@ -75,6 +81,7 @@ class TopicWriter:
         self._trouble: NotDelivered | None = NotDelivered("away", "not connected yet")
         self._backoff = Backoff()
         self._producer: KafkaProducer | None = None
+        self._without_id = 0
         self.partitions = 0
         self.topic_id = NO_ID
 
@@ -167,12 +174,21 @@ class TopicWriter:
                     await future_done(future)
                     if _answered(future):
                         self._learn(producer)
+                        self._retire_without_id(producer)
                     await trio.sleep_forever()
                 if not _answered(future):
                     self._note(NotDelivered("away", "no broker answers"))
             else:
                 await trio.sleep(PROBE_SECONDS)
             self._batches.expire()
+
+    def _retire_without_id(self, producer: KafkaProducer) -> None:
+        manager = producer._transaction_manager
+        stuck = not manager.has_producer_id() and not manager.has_fatal_error()
+        self._without_id = self._without_id + 1 if stuck else 0
+        if self._without_id >= PROBES_WITHOUT_ID:
+            self._without_id = 0
+            self._batches.retire(producer)
 
     def _learn(self, producer: KafkaProducer) -> None:
         """Take over what the metadata says of the topic."""
@@ -206,7 +222,7 @@ class TopicWriter:
             await self._useless.wait()
             self._useless = trio.Event()
             old, self._producer = self._producer, None
-            log.warning("the producer met an error that it does not survive: another is made")
+            log.warning("the producer is of no more use: another is made")
             if old is not None:
                 close = partial(close_producer, old, 0)
                 await trio.to_thread.run_sync(close, abandon_on_cancel=True)

@@ -173,23 +173,25 @@ async def test_what_waits_too_long_is_given_up_and_one_record_at_a_time_tries_ag
     name = topic(1)
     async with writing(config_of(servers.bootstrap), name) as writer:
         assert await outcomes(writer.send(0, messages("a"))) == [0]
-        await trio.to_thread.run_sync(servers.kafka.kill, signal.SIGKILL)
+        servers.kafka.kill(signal.SIGSTOP)
         try:
-            lost = writer.send(0, messages("b"))
+            lost = writer.send(0, messages("b"))  # reaches the broker's socket, and no answer comes
             queued = writer.send(0, messages("c"))
+            await until(lambda: not writer.accepts(0))
+            await trio.to_thread.run_sync(servers.kafka.kill, signal.SIGKILL)
             for each in (lost, queued):
                 (outcome,) = await outcomes(each)
                 assert isinstance(outcome, NotDelivered)
                 assert outcome.reason == "away"
             assert writer.accepts(0)
-            probe = writer.send(0, messages("d"))
+            writer.send(0, messages("d"))
             assert not writer.accepts(0)
         finally:
             await trio.to_thread.run_sync(servers.kafka.start)
-        (offset,) = await outcomes(probe)
+        await until(lambda: writer.accepts(0) and writer.trouble is None)
+        (offset,) = await outcomes(writer.send(0, messages("e")))
         assert isinstance(offset, int)
-        await until(lambda: writer.accepts(0))
-    assert (await read(servers.bootstrap, name))[offset] == b"d"
+    assert (await read(servers.bootstrap, name))[offset] == b"e"
 
 
 async def test_a_topic_that_is_deleted_is_told_and_its_return_too(

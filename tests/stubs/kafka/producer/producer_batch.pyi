@@ -5,6 +5,7 @@ from kafka.structs import TopicPartition
 
 class ProducerBatch:
     attempts: int
+    created: float
     drained: float | None
     produce_future: Future
     records: Any
