@@ -15,7 +15,6 @@ away is known before anybody has to wait: see `kafka_watch`.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,7 +29,7 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.kafka.batch_builder import CompiledRecords, Message
-from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome, why_not
+from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome, fill, why_not
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +182,7 @@ class BatchProducer:
             return
         records = CompiledRecords(1 if partition.singly else partition.batch_bytes)
         partition.singly = max(partition.singly - 1, 0)
-        parts = _fill(records, partition.waiting)
+        parts = fill(records, partition.waiting)
         sent = ProducerBatch(partition.key, records)
         now = trio.current_time()
         sent.created -= DELIVERY_SECONDS - (
@@ -271,26 +270,6 @@ class BatchProducer:
     def _notice_useless(self, producer: KafkaProducer) -> None:
         if producer._transaction_manager.has_fatal_error():
             self.retire(producer)
-
-
-def _fill(records: CompiledRecords, waiting: deque[Delivery]) -> list[tuple[Delivery, int, int]]:
-    """Fill a batch from the head of a queue; return the parts that it took."""
-    parts = []
-    now = int(time.time() * 1000)
-    while waiting:
-        delivery = waiting[0]
-        first = at = delivery.taken
-        messages = delivery.messages
-        end = len(messages)
-        while at < end and records.append(now, messages[at]):
-            at += 1
-        delivery.taken = at
-        if at > first:
-            parts.append((delivery, first, at - first))
-        if at < end:
-            break
-        waiting.popleft()
-    return parts
 
 
 def _queue(producer: KafkaProducer, batch: ProducerBatch) -> None:

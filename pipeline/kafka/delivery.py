@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +19,7 @@ from kafka.errors import (
 )
 
 from pipeline.errors import one_line
-from pipeline.kafka.batch_builder import Message
+from pipeline.kafka.batch_builder import CompiledRecords, Message
 
 Reason = Literal["too-large", "refused", "not-allowed", "no-topic", "away"]
 
@@ -94,3 +96,23 @@ def why_not(error: BaseException, *, perhaps_written: bool) -> NotDelivered:
     if isinstance(error, UnknownTopicOrPartitionError):
         return NotDelivered("no-topic", detail, perhaps_written)
     return NotDelivered("away", detail, perhaps_written)
+
+
+def fill(records: CompiledRecords, waiting: deque[Delivery]) -> list[tuple[Delivery, int, int]]:
+    """Fill a batch from the head of a queue; return the parts that it took."""
+    parts = []
+    now = int(time.time() * 1000)
+    while waiting:
+        delivery = waiting[0]
+        first = at = delivery.taken
+        messages = delivery.messages
+        end = len(messages)
+        while at < end and records.append(now, messages[at]):
+            at += 1
+        delivery.taken = at
+        if at > first:
+            parts.append((delivery, first, at - first))
+        if at < end:
+            break
+        waiting.popleft()
+    return parts

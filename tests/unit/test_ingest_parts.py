@@ -50,6 +50,15 @@ def test_a_receipt_that_was_cut_off_is_refused() -> None:
             receipts.decode(text[:length])
 
 
+def test_a_receipt_has_one_text_only() -> None:
+    text = receipts.encode(UUID(int=3), 1, 99)
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(text[-1])
+    alike = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last ^ 1]
+    for other in (text[:-1] + alike, f"{text}=", f"{text[:9]}!{text[9:]}"):
+        with pytest.raises(ValueError, match="no receipt"):
+            receipts.decode(other)
+
+
 def test_only_the_tokens_are_admitted() -> None:
     tokens = Tokens(["first-token-of-all", "second-token-of-all"])
     assert tokens.admit(b"Bearer first-token-of-all")
