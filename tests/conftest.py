@@ -10,6 +10,7 @@ from hypothesis import settings
 pytest_plugins = [
     "tests.support.servers",
     "tests.support.pipelines",
+    "tests.support.ingest_process",
     "tests.support.letters",
     "tests.support.postgres_servers",
     "tests.support.standby",

@@ -22,6 +22,7 @@ from pipeline.runtime.signals import held
 
 COMMANDS = {
     "run": "consume Kafka and write Postgres",
+    "ingest": "take records over HTTP and put them on Kafka",
     "check": "validate a configuration, connect to everything, show the plan",
     "demo": "see it work: real servers, two instances, one of them killed",
     "lag": "show message lag and time lag, by partition",
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _print_what_the_terminal_can()
-    with held() if argv[:1] == ["run"] else nullcontext():
+    with held() if argv[:1] in (["run"], ["ingest"]) else nullcontext():
         try:
             parser = make_parser(argv[0] if argv and argv[0] in COMMANDS else None)
             if not argv:

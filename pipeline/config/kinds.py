@@ -16,6 +16,9 @@ from attrs import frozen
 from pipeline.config.mistakes import describe, did_you_mean, kind_of
 from pipeline.records.path import Path as RecordPath
 
+SHORTEST_TOKEN = 16
+"""Characters. Shorter ones can be guessed."""
+
 HIGHEST_PARTITION = 99_999
 """Far more than a Kafka cluster holds; keeps a mistyped range from filling the memory."""
 
@@ -220,6 +223,47 @@ def _listen(value: Any) -> tuple[str, int]:
     return match[1].strip("[]"), int(match[2])
 
 
+_RATE_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _rate(value: Any) -> float:
+    """Read a rate, per second."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*/\s*([smh])", _string(value).strip())
+    if not match or not (number := float(match[1])):
+        raise Unexpected
+    return number / _RATE_SECONDS[match[2]]
+
+
+def _tokens(value: Any) -> tuple[str, ...]:
+    """Read tokens; a string may hold several, a line each. No message shows one."""
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"expected {TOKENS.expects}, not {kind_of(value)}")
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if not tokens:
+        raise ValueError("holds no token: expected at least one, a line each")
+    if not all(re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token) for token in tokens):
+        raise ValueError(
+            "a token has characters that can't be sent: letters, digits and ._~+/-= may be"
+        )
+    if any(len(token) < SHORTEST_TOKEN for token in tokens):
+        raise ValueError(
+            f"a token has fewer than {SHORTEST_TOKEN} characters: make one with `openssl rand -hex 24`"
+        )
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("a token is there twice")
+    return tuple(tokens)
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    origins = _strings(value)
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+            raise ValueError(f"expected {ORIGINS.expects}, not {describe(origin)}")
+    return origins
+
+
 TEXT = Kind("a string", _string)
 TEXTS = Kind("a string or a list of strings", _strings)
 COUNT = Kind("a whole number above 0", _count)
@@ -233,3 +277,6 @@ HANDLER = Kind('"package.module:function"', _handler)
 DSN = Kind("a URL such as postgresql://USER@HOST:5432/DATABASE", _dsn)
 PARTITIONS = Kind('partition numbers such as "0-2", "0,3-5", [0, 1, 2] or 4', parse_partitions)
 LISTEN = Kind('an address and a port such as "127.0.0.1:9187"', _listen)
+RATE = Kind('a rate above 0, such as "100/s", "600/m" or "5000/h"', _rate)
+TOKENS = Kind('a secret such as "${TOKEN}" or "${file:PATH}", or a list of them', _tokens)
+ORIGINS = Kind('an origin such as "https://app.example.com", a list of them, or "*"', _origins)

@@ -24,6 +24,7 @@ from pipeline.config.model import (
     Config,
     ErrorsConfig,
     HttpConfig,
+    IngestConfig,
     KafkaConfig,
     LimitsConfig,
     PipelineConfig,
@@ -42,7 +43,7 @@ class _Listen:
     listen: tuple[str, int] = field(metadata=by(LISTEN))
 
 
-TABLES = ("pipeline", "kafka", "records", "sink", "shards", "limits", "errors", "http")
+TABLES = ("pipeline", "kafka", "records", "sink", "shards", "limits", "errors", "http", "ingest")
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -78,6 +79,9 @@ def _read(reading: Reading, document: Mapping[str, Any], source: str) -> Config:
         limits=reading.build(LimitsConfig, tables["limits"], "limits"),
         errors=reading.build(ErrorsConfig, tables["errors"], "errors"),
         http=_read_http(reading, tables["http"]) if "http" in document else None,
+        ingest=reading.build(IngestConfig, tables["ingest"], "ingest")
+        if "ingest" in document
+        else None,
         source=source,
     )
 

@@ -16,13 +16,17 @@ from pipeline.config.kinds import (
     DSN,
     DURATION,
     HANDLER,
+    LISTEN,
+    ORIGINS,
     PARTITIONS,
     PATH,
     PATHS,
+    RATE,
     SERVERS,
     SWITCH,
     TEXT,
     TEXTS,
+    TOKENS,
     by,
     choice,
 )
@@ -182,6 +186,31 @@ class HttpConfig:
 
 
 @frozen
+class IngestConfig:
+    """``[ingest]``: the HTTP endpoint that writes records to Kafka.
+
+    What is left out of topic, key and tenant is taken from [kafka] and [records]: see
+    `pipeline.config.ingest`. The rate is in records per second. The names of files are as written.
+    """
+
+    listen: tuple[str, int] = field(metadata=by(LISTEN))
+    topic: str | None = field(default=None, metadata=by(TEXT))
+    key: str | None = field(default=None, metadata=by(PATH))
+    tenant: str | None = field(default=None, metadata=by(PATH))
+    idempotency_key: str | None = field(default=None, metadata=by(PATH))
+    schema: str | None = field(default=None, metadata=by(TEXT))
+    max_body_bytes: int = field(default=1024**2, metadata=by(COUNT))
+    max_pending: int = field(default=20_000, metadata=by(COUNT))
+    rate_per_tenant: float | None = field(default=None, metadata=by(RATE))
+    tokens: tuple[str, ...] = field(
+        default=(), metadata=by(TOKENS), repr=lambda tokens: f"<{len(tokens)} tokens>"
+    )
+    tls_cert: str | None = field(default=None, metadata=by(TEXT))
+    tls_key: str | None = field(default=None, metadata=by(TEXT))
+    cors_origins: tuple[str, ...] = field(default=(), metadata=by(ORIGINS))
+
+
+@frozen
 class Config:
     """A whole configuration; ``source`` is the name of the file it came from."""
 
@@ -193,6 +222,7 @@ class Config:
     limits: LimitsConfig = field(factory=LimitsConfig)
     errors: ErrorsConfig = field(factory=ErrorsConfig)
     http: HttpConfig | None = None
+    ingest: IngestConfig | None = None
     source: str = ""
 
     def shard_for(self, partition: int) -> ShardConfig:

@@ -34,7 +34,38 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     },
     "kafka.producer.kafka:KafkaProducer": {
         "_metadata": "metadata of topics, which are to be asked for without being created",
-        "_sender": "ending its thread where `close` gives up",
+        "_sender": "its thread: it is woken, mended, and ended where `close` gives up",
+        "_transaction_manager": "whether the producer has met an error that it does not survive",
+    },
+    "kafka.producer.sender:Sender": {
+        "_accumulator": "the queue that batches are put into whole",
+        "_can_split": "whether a batch that is too large is divided by kafka-python; replaced",
+        "_dispatch_error": "what follows a batch that failed; replaced",
+        "_maybe_remove_from_inflight_batches": "a batch that was refused is under way no more",
+        "_transaction_manager": "the sequence numbers of a batch that was refused are free",
+    },
+    "kafka.producer.record_accumulator:RecordAccumulator": {
+        "_batches": "the queue of each partition",
+        "_closed": "whether it takes no more",
+        "_incomplete": "all batches that are not acknowledged",
+        "_tp_lock": "the lock of a partition's queue",
+        "deallocate": "a batch that was refused is complete",
+        "muted": "partitions with a batch under way",
+    },
+    "kafka.producer.transaction_manager:TransactionManager": {
+        "has_producer_id": "whether the producer can send at all",
+        "has_fatal_error": "whether the producer has met an error that it does not survive",
+        "producer_id_and_epoch": "whether a batch was sent under the present ones",
+        "set_sequence_number": "taking back the numbers of a batch that was refused",
+    },
+    "kafka.producer.producer_batch:ProducerBatch": {
+        "attempts": "whether a batch was sent before",
+        "base_sequence": "its first sequence number",
+        "complete_exceptionally": "ending a batch that was refused",
+        "created": "since when its records wait",
+        "drained": "whether it was ever sent",
+        "produce_future": "its answer",
+        "records": "what is in it: see `batch_builder`",
     },
     "kafka.consumer.fetcher:Fetcher": {
         "PartitionRecords": "the class of the records of one fetched partition; replaced",
@@ -84,7 +115,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "_generate_bootstrap_brokers": "the same, made from the configuration",
         "config": "whether asking for a topic makes it; the servers",
         "leader_for_partition": "whether a partition is led",
-        "partitions_for_topic": "whether there is a topic",
+        "partitions_for_topic": "whether there is a topic; how many partitions one that is written to has",
         "request_update": "looking for a leader or a topic's id again",
         "topic_id": "a topic's id",
         "unauthorized_topics": "topics that may not be described: told nowhere else",
@@ -150,6 +181,12 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     },
     "kafka.partitioner.default": {
         "murmur2": "the hash of the default partitioner",
+    },
+    "aiokafka.record._crecords.default_records:DefaultRecordBatchBuilder": {
+        "append": "a record into a batch",
+        "build": "the bytes of a batch",
+        "set_producer_state": "producer id, epoch and sequence number",
+        "size": "how large a batch is so far",
     },
     "aiokafka.record._crecords.default_records:DefaultRecordBatch": {
         "__iter__": "decoding",

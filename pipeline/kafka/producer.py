@@ -19,6 +19,7 @@ from typing import Any
 import trio
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, RetriableError
+from kafka.future import Future
 from kafka.producer.future import FutureRecordMetadata
 
 from pipeline.config.model import KafkaConfig
@@ -104,7 +105,7 @@ class AcknowledgedProducer:
                 await self._send(producer, topic, message)
             finally:
                 with trio.CancelScope(shield=True):  # its thread would stay
-                    await self._run(partial(_close, producer, DISCARD_SECONDS))
+                    await self._run(partial(close_producer, producer, DISCARD_SECONDS))
             return
         async with self._turns:
             producer = await self._shared()
@@ -133,17 +134,17 @@ class AcknowledgedProducer:
         except KafkaError as error:
             if not isinstance(error, RetriableError) and self._producer is producer:
                 self._producer = None
-                close = partial(_close, producer, DISCARD_SECONDS)
+                close = partial(close_producer, producer, DISCARD_SECONDS)
                 await self._run(close)  # noqa: ASYNC120 (cancelled, nobody waits for the error)
             raise
 
     async def close(self) -> None:
         """Close the producer, within `CLOSE_SECONDS`. A checkpoint; cancelling waits for that."""
         if self._producer is not None:
-            await trio.to_thread.run_sync(_close, self._producer, CLOSE_SECONDS)
+            await trio.to_thread.run_sync(close_producer, self._producer, CLOSE_SECONDS)
 
 
-def _close(producer: KafkaProducer, seconds: float) -> None:
+def close_producer(producer: KafkaProducer, seconds: float) -> None:
     """Close a producer, whatever it still has to send. Blocks."""
     try:
         producer.close(timeout=seconds)
@@ -152,13 +153,13 @@ def _close(producer: KafkaProducer, seconds: float) -> None:
 
 
 async def _finished(future: FutureRecordMetadata) -> None:
-    await _done(future)
+    await future_done(future)
     if future.exception is not None:
         raise future.exception
 
 
-async def _done(future: FutureRecordMetadata) -> None:
-    """Wait until a producer's future is done. A checkpoint; no thread waits meanwhile."""
+async def future_done(future: Future) -> None:
+    """Wait until a future of kafka-python's is done. A checkpoint; no thread waits meanwhile."""
     token, done = trio.lowlevel.current_trio_token(), trio.Event()
 
     def tell(*_: object) -> None:

@@ -192,6 +192,35 @@ class Metrics:
         " the network went away. 53: it is out of connections, memory or disk.",
     )
 
+    ingest_requests = counter(
+        "pipeline_ingest_requests_total",
+        ("status",),
+        "Requests to POST records that `pipeline ingest` has answered, by HTTP status.",
+        "503: Kafka is away, or max_pending is reached; see pipeline_ingest_pending and /readyz. 429: a"
+        " tenant sends more than ingest.rate_per_tenant. 422, 413, 401: a client has a mistake. 500: the"
+        " endpoint has one; its log has the traceback.",
+    )
+    ingest_request_seconds = histogram(
+        "pipeline_ingest_request_seconds",
+        (),
+        APPLY_BUCKETS,
+        "Time from a request's head to its answer, which comes when Kafka has acknowledged.",
+        "Kafka is slow to acknowledge (a replica, a disk), or clients are slow to send their bodies. It"
+        " says nothing about Postgres: for that, see pipeline_end_to_end_seconds.",
+    )
+    ingest_records = counter(
+        "pipeline_ingest_records_total",
+        ("status",),
+        "Records that `pipeline ingest` has answered for, by status: 202 accepted, any other refused.",
+        "Above 0 for 422: a client sends what the schema does not allow, which its answers say in detail.",
+    )
+    ingest_pending = gauge(
+        "pipeline_ingest_pending",
+        (),
+        "Records handed to Kafka and not acknowledged yet.",
+        "Near ingest.max_pending: Kafka acknowledges more slowly than clients send, and 503 follows.",
+    )
+
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._sources: list[Callable[[], None]] = []

@@ -17,13 +17,13 @@ PATIENCE = 60.0
 
 
 class Instance:
-    """One `pipeline run`, its output in a file."""
+    """One `pipeline run`, or another command that takes a configuration; its output in a file."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, config: Path, log: Path, command: str = "run") -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", "run", "--config", str(config)],
+                [sys.executable, "-m", "pipeline", command, "--config", str(config)],
                 cwd=config.parent,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,

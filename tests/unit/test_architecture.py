@@ -21,7 +21,7 @@ BEGIN, END = "<!-- rooms: begin -->", "<!-- rooms: end -->"
 
 ARROWS: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
-    "cli": ("check", "operate", "demo", "local", "service", "kafka", "postgres.ledger", "observe",
+    "cli": ("check", "operate", "demo", "local", "service", "ingest", "kafka", "postgres.ledger", "observe",
             "config", "errors", "runtime", "pipeline"),
     "testing": ("postgres.handlers", "postgres.connections", "records"),
     "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
@@ -34,6 +34,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "service": ("consumer", "kafka", "postgres.store", "postgres.handlers", "postgres.sink",
                 "postgres.ledger", "postgres.connections", "observe", "contracts", "config",
                 "records", "errors", "runtime"),
+    "ingest": ("web", "kafka", "observe", "config", "records", "errors", "runtime"),
     "consumer": ("observe", "contracts", "records", "errors"),
     "kafka": ("contracts", "config", "records", "errors", "runtime"),
     "postgres.store": ("postgres.ledger", "postgres.connections", "contracts", "records",

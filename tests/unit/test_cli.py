@@ -142,6 +142,7 @@ def configured_keys() -> dict[str, set[str]]:
         "limits": [configuration.LimitsConfig],
         "errors": [configuration.ErrorsConfig],
         "http": [loading._Listen],
+        "ingest": [configuration.IngestConfig],
     }
     return {
         table: {key for cls in read for key in fields_by_key(cls)}

@@ -23,3 +23,28 @@ class DefaultRecordBatch:
     @property
     def next_offset(self) -> int: ...
     def validate_crc(self) -> bool: ...
+
+class DefaultRecordBatchBuilder:
+    def __init__(
+        self,
+        magic: int,
+        compression_type: int,
+        is_transactional: bool,
+        producer_id: int,
+        producer_epoch: int,
+        base_sequence: int,
+        batch_size: int,
+    ) -> None: ...
+    def append(
+        self,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes,
+        headers: list[tuple[str, bytes]],
+    ) -> object | None: ...
+    def build(self) -> bytearray: ...
+    def set_producer_state(
+        self, producer_id: int, producer_epoch: int, base_sequence: int
+    ) -> None: ...
+    def size(self) -> int: ...

@@ -1,0 +1,75 @@
+"""``pipeline ingest``: the HTTP endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import trio
+
+from pipeline import __version__
+from pipeline.cli.common import known, messages
+from pipeline.cli.parsers import add_config
+from pipeline.config.load import load
+from pipeline.config.mistakes import ConfigError
+from pipeline.config.model import Config
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_config(parser)
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="what to log, on standard error (default: info)",
+    )
+    parser.epilog = """\
+It answers 202 when Kafka has acknowledged. To use several cores start several
+with the same configuration: they listen at the same address, and the kernel
+divides the connections among them.
+
+exit codes:
+  0  stopped by SIGTERM, SIGINT or SIGHUP: everything under way was answered
+  1  a fatal error, named in one message
+  2  a mistake in the configuration, one line each
+
+example:
+  pipeline ingest --config sessions.toml &
+  curl -H 'Content-Type: application/json' -d '{"id": 7, "app_id": "app-1"}' \\
+       http://127.0.0.1:8080/v1/records
+"""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Take records until stopped, and return the exit code."""
+    try:
+        return _run(load(args.config), args.log_level)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(config: Config, log_level: str) -> int:
+    # Imported here: what is wrong with a configuration is printed without waiting for these.
+    from pipeline.ingest.service import read_certificate, read_schema, require_ingest, run
+    from pipeline.observe.logging import configure_logging
+
+    ingest = require_ingest(config)
+    read_schema(config, ingest)
+    read_certificate(config, ingest)
+    configure_logging(log_level.upper())
+    log = logging.getLogger("pipeline")
+    log.info("version %s, configured by %s", __version__, config.source)
+    if not ingest.tokens and not ingest.listen[0].startswith(("127.", "::1", "localhost")):
+        log.warning("there are no ingest.tokens: whoever reaches %s can write", ingest.listen[0])
+    try:
+        trio.run(run, config)
+    except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
+        if not known(error):
+            log.exception("an error that the pipeline does not know")
+        for message in messages(error):
+            log.critical("%s", message)
+        return 1
+    return 0
