@@ -27,7 +27,8 @@ with --json, on one line:
                    "end": 120,              the offset after the last record
                    "committed": 100,        the watermark; null: none committed
                    "message_lag": 20,
-                   "time_lag_seconds": 1.5  0: nothing waits; null: not readable
+                   "time_lag_seconds": 1.5, 0: nothing waits; null: not readable
+                   "paused": null           or the pause: see pipeline pause list
                   }, ...],
    "total": {"message_lag": 20, "time_lag_seconds": 1.5}}
 

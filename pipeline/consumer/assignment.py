@@ -30,6 +30,7 @@ import attrs
 import trio
 
 from pipeline.consumer.partition import PartitionContext, PartitionTask
+from pipeline.consumer.pauses import Pauses
 from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, discard_events
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Store
@@ -100,6 +101,7 @@ class Supervisor:
         self._metrics = metrics
         self._drain_seconds = drain_deadline
         self._describe = describe or (lambda _: "")
+        self._pauses = Pauses(context.wishes, context.shard_of, self.tasks.values)
         self._numbers = count(1)
         self._committed: dict[TopicPartition, Committable] = {}
         self._committing = trio.Lock()
@@ -113,6 +115,7 @@ class Supervisor:
             nursery.start_soon(self._polls)
             nursery.start_soon(self._commits)
             nursery.start_soon(self._watch_leases)
+            nursery.start_soon(self._pauses.run)
             try:
                 async for event in self._consumer.events:
                     await self._carry_out(event)
@@ -156,6 +159,7 @@ class Supervisor:
             return
         task = PartitionTask(source, self._context, next(self._numbers))
         self.tasks[source] = task
+        self._pauses.apply()
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:

@@ -22,6 +22,7 @@ from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Consumer, Position
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged, Store
+from pipeline.contracts.wishes import Pause, Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import RawBatch, TopicPartition
@@ -41,6 +42,10 @@ class PartitionContext:
     make_channels: Callable[[], Channels]
     metrics: Metrics
     budget: BufferBudget
+    wishes: Wishes = attrs.field(factory=Wishes)
+    """What operators wish now: holds and pauses."""
+    shard_of: Callable[[int], str] = lambda _: ""
+    """The name of the shard that a partition writes to."""
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
     positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)
@@ -86,6 +91,8 @@ class PartitionTask:
         """Waiting records that a drain dropped, for the next owner to read."""
         self.cut_off = 0
         """Records that were in flight when a drain's deadline passed."""
+        self.pause: Pause | None = None
+        """The operator's pause that the partition obeys."""
         self.ended = trio.Event()
         self.writers = Writers(
             source, context.consumer, context.make_channels(), context.budget, context.metrics
@@ -164,6 +171,11 @@ class PartitionTask:
         """
         if self.phase is Phase.RUNNING:
             self.writers.feed(batches)
+
+    def obey(self, pause: Pause | None) -> None:
+        """Start no batch while there is a pause; go on if there is none. Not a checkpoint."""
+        self.pause = pause
+        self.writers.stand_still(pause is not None)
 
     async def drain(self, deadline: float) -> None:
         """Finish what is in flight, drop what waits, and end; cut off at ``deadline``.

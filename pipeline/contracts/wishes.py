@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
@@ -41,11 +42,25 @@ class Wish:
     since: int
     until: int | None = None
     why: str = ""
-    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
+
+    def story(self) -> str:
+        """Return who wished it, since when, until when, and why, for people; times are UTC."""
+        until = "" if self.until is None else f", until {minute_of(self.until)}"
+        why = f": {' '.join(self.why.split())}" if self.why.strip() else ""
+        return f"by {self.by} since {minute_of(self.since)}{until}{why}"
 
     def over(self, now: float) -> bool:
         """Whether the wish has ended by itself, at ``now`` in seconds since the epoch."""
         return self.until is not None and self.until <= now * 1000
+
+
+def minute_of(millis: int) -> str:
+    """Return a moment in ms since the epoch as ``2026-05-01 12:00 UTC``."""
+    try:
+        return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError):
+        return f"{millis} ms after 1970"
 
 
 class HoldState(Enum):

@@ -10,7 +10,29 @@ EXPECTED = (
     "or an age such as 90s, 15m, 2h or 3d"
 )
 
+EXPECTED_SPAN = "a duration such as 90s, 15m, 2h or 3d"
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_span(text: str) -> float:
+    """Return the seconds of a duration.
+
+    Raises:
+        ValueError: the text is none, or is 0; the message says what is expected.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip())
+    try:
+        seconds = (
+            0.0
+            if match is None
+            else timedelta(**{_UNITS[match[2]]: float(match[1])}).total_seconds()
+        )
+    except OverflowError:
+        seconds = 0.0
+    if not seconds:
+        raise ValueError(f"{text!r} is not a valid duration: expected {EXPECTED_SPAN}")
+    return seconds
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -29,12 +29,16 @@ class GivenHealth:
 
     why_not_live: list[str] = attrs.field(factory=list)
     why_not_ready: list[str] = attrs.field(factory=list)
+    to_know: list[str] = attrs.field(factory=list)
 
     def live(self) -> list[str]:
         return self.why_not_live
 
     def ready(self) -> list[str]:
         return self.why_not_ready
+
+    def notes(self) -> list[str]:
+        return self.to_know
 
 
 @asynccontextmanager
