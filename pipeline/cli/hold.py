@@ -9,7 +9,7 @@ from pipeline.cli.common import with_config
 from pipeline.cli.parsers import add_command, add_config, add_wish
 from pipeline.cli.wishes import LIVE, story, tell, tell_all
 from pipeline.config.model import Config
-from pipeline.contracts.wishes import Hold, HoldState
+from pipeline.contracts.wish import Hold, HoldState
 from pipeline.errors import UsageError
 from pipeline.operate import control
 from pipeline.operate.cluster import Cluster, open_cluster
@@ -26,21 +26,21 @@ SUMMARIES = {
 
 EXAMPLES = {
     "add": """\
-Kafka keeps the records meanwhile, so a hold is refused on a compacted topic, and
-where retention is shorter than --for. After --for it is released by itself.
+Kafka keeps the records meanwhile, so a hold is refused on a compacted topic,
+and where retention is shorter than --for. After --for it is released by itself.
 
-A key or tenant that is found in a record's value is a number if it reads as one:
---key 12 is the number, --key '"12"' the text.
+A key or tenant that is found in a record's value is a number if it reads
+as one: --key 12 is the number, --key '"12"' the text.
 
 example:
-  pipeline hold add --tenant app-7 --for 2h --reason "migration" --config sessions.toml
-  pipeline hold add --key 4711 --config sessions.toml
+  pipeline hold add --tenant app-7 --for 2h --config sessions.toml
+  pipeline hold add --key 4711 --reason "one bad row" --config sessions.toml
 """,
     "list": """\
 with --json, on one line:
-  {"group": "...", "topic": "...", "holds": [{"id": "h1f3a", "rule": {"key": 12},
-   "state": "holding", "by": "ada@host", "since": 1777636800000, "until": null,
-   "why": "..."}]}
+  {"group": "...", "topic": "...", "holds": [{"id": "h1f3a",
+   "rule": {"key": 12}, "state": "holding", "by": "ada@host",
+   "since": 1777636800000, "until": null, "why": "..."}]}
 times are in ms since 1970; a key that is no text is {"base64": "..."}.
 
 example:
@@ -53,9 +53,9 @@ example:
   pipeline hold release --tenant app-7 --config sessions.toml
 """,
     "drop": """\
-Without --first: all that waits is skipped, and never applied. It is counted, and
-the database's ledger keeps a line about it. With --first: the first record that
-waits goes to the dead letter topic, and the others go on waiting.
+Without --first: all that waits is skipped, and never applied. It is counted,
+and the database's ledger keeps a line about it. With --first: the first record
+that waits goes to the dead letter topic, and the others go on waiting.
 
 example:
   pipeline hold drop h1f3a --config sessions.toml

@@ -11,7 +11,7 @@ from pipeline.cli.parsers import add_command, add_config, add_wish
 from pipeline.cli.wishes import LIVE, story, tell, tell_all
 from pipeline.config.model import Config
 from pipeline.contracts.rule import shown
-from pipeline.contracts.wishes import RateLimit
+from pipeline.contracts.wish import RateLimit
 from pipeline.errors import UsageError
 from pipeline.operate import control
 from pipeline.operate.cluster import Cluster, open_cluster
@@ -26,8 +26,8 @@ SUMMARIES = {
 
 EXAMPLES = {
     "add": """\
-A tenant that has a limit already gets this one instead, without a gap. A rate of
-0/s takes nothing of the tenant.
+A tenant that has a limit already gets this one instead, without a gap. A rate
+of 0/s takes nothing of the tenant.
 
 example:
   pipeline limit add --tenant app-7 --rate 100/s --config sessions.toml

@@ -9,7 +9,7 @@ from pipeline.cli.common import with_config
 from pipeline.cli.parsers import add_command, add_config, add_wish
 from pipeline.cli.wishes import LIVE, story, tell, tell_all
 from pipeline.config.model import Config
-from pipeline.contracts.wishes import Pause
+from pipeline.contracts.wish import Pause
 from pipeline.errors import UsageError
 from pipeline.operate import control
 from pipeline.operate.cluster import Cluster, open_cluster
@@ -28,7 +28,7 @@ What is in flight finishes, and nothing new begins. Instances stay in the group
 and keep their partitions. After --for it goes on by itself.
 
 example:
-  pipeline pause add --shard db0 --for 1h --reason "upgrade" --config sessions.toml
+  pipeline pause add --shard db0 --for 1h --reason "..." --config sessions.toml
   pipeline pause add --partition sessions-3 --config sessions.toml
 """,
     "list": """\

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.config.model import Config
+from pipeline.contracts.wish import AnyWish, Hold, Pause, RateLimit
 from pipeline.contracts.wish_codec import to_json
-from pipeline.contracts.wishes import AnyWish, Hold, Pause, RateLimit
 from pipeline.kafka.control_topic import control_topic_of
 from pipeline.operate.control import Known, operator
 from pipeline.operate.wish_views import wishes_json

@@ -22,7 +22,8 @@ from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Consumer, Position
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged, Store
-from pipeline.contracts.wishes import Pause, Wishes
+from pipeline.contracts.wish import Pause
+from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import RawBatch, TopicPartition

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Collection
 
 from pipeline.consumer.partition import PartitionTask
-from pipeline.contracts.wishes import Pause, Wishes
+from pipeline.contracts.wish import Pause
+from pipeline.contracts.wishes import Wishes
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from enum import Enum, IntEnum
 
 import attrs
 
-from pipeline.contracts.wishes import Pause
+from pipeline.contracts.wish import Pause
 from pipeline.records.record import TopicPartition
 
 

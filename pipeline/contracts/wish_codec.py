@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from pipeline.contracts.rule import Rule, plain_from_json, plain_to_json
-from pipeline.contracts.wishes import AnyWish, Hold, HoldState, Pause, RateLimit, Scope
+from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Scope
 
 KINDS: Mapping[str, type[AnyWish]] = {"hold": Hold, "pause": Pause, "limit": RateLimit}
 

@@ -25,8 +25,9 @@ from kafka.errors import (
 )
 
 from pipeline.config.model import KafkaConfig
+from pipeline.contracts.wish import AnyWish
 from pipeline.contracts.wish_codec import Unreadable, decode, id_of
-from pipeline.contracts.wishes import AnyWish, Wishes
+from pipeline.contracts.wishes import Wishes
 from pipeline.errors import PipelineError, one_line
 from pipeline.kafka.control_topic import control_topic_of, identity_of, read_all, read_more
 from pipeline.kafka.options import RECONNECT_MS, connection_options
@@ -215,12 +216,12 @@ class _Reading:
             self._tell(Update({}, whole=True))
 
     def forbidden(self) -> None:
-        """The topic may not be read: told once. What was known stays."""
+        """The topic may not be described or read, if it is there: told once. What was known stays."""
         if not self._warned:
             self._warned = True
-            log.error(
-                "this user may not read topic %s: what operators hold or pause is NOT followed. Grant "
-                "it Read and Describe on the topic",
+            log.warning(
+                "this user may not read topic %s: if operators hold or pause anything, it is not "
+                "followed here. Grant it Read and Describe on the topic",
                 self._topic,
             )
         if not self._told:

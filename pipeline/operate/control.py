@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import attrs
 
+from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit
 from pipeline.contracts.wish_codec import Unreadable, decode, encode, key_of, kind_of
-from pipeline.contracts.wishes import AnyWish, Hold, HoldState, Pause, RateLimit
 from pipeline.errors import UsageError
 from pipeline.operate.cluster import Cluster
 

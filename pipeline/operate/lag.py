@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
+from kafka.errors import TopicAuthorizationFailedError
 
 from pipeline.config.model import Config
 from pipeline.contracts.snapshot import age_of, lag_between
+from pipeline.contracts.wish import Pause
 from pipeline.contracts.wish_codec import to_json
-from pipeline.contracts.wishes import Pause
 from pipeline.kafka.reader import FETCH_SECONDS
 from pipeline.operate import control
 from pipeline.operate.cluster import Cluster
@@ -47,8 +48,16 @@ class PartitionLag:
     pause: Pause | None = None
 
 
-def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
-    """The lag of all partitions of the configured topics.
+def pauses_of(cluster: Cluster) -> list[Pause] | None:
+    """Return the operators' pauses; None if this user may not read the control topic."""
+    try:
+        return control.read(cluster).of(Pause)
+    except TopicAuthorizationFailedError:
+        return None
+
+
+def measure(cluster: Cluster, config: Config, pauses: Sequence[Pause] = ()) -> list[PartitionLag]:
+    """The lag of all partitions of the configured topics; each has the oldest pause that covers it.
 
     Raises:
         PipelineError: a topic does not exist.
@@ -63,7 +72,6 @@ def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
         if begin < end:
             waiting[source] = (begin, end)
     oldest = cluster.first_records(waiting, FETCH_SECONDS) if waiting else {}
-    pauses = control.read(cluster).of(Pause)
     now = time.time()
     lags = []
     for source in sources:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.config.mistakes import did_you_mean
 from pipeline.config.model import Config
 from pipeline.contracts.rule import Plain, Rule, RuleKind
-from pipeline.contracts.wishes import Hold, Pause, Scope
+from pipeline.contracts.wish import Hold, Pause, Scope
 from pipeline.errors import UsageError
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.console import duration

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.contracts.rule import shown
+from pipeline.contracts.wish import Hold, Pause, RateLimit, Wish, minute_of
 from pipeline.contracts.wish_codec import to_json
-from pipeline.contracts.wishes import Hold, Pause, RateLimit, Wish, minute_of
 from pipeline.operate.console import cut, table, width
 
 

@@ -13,8 +13,9 @@ import trio
 
 from pipeline.config.model import KafkaConfig
 from pipeline.contracts.rule import Rule
+from pipeline.contracts.wish import AnyWish, Hold, Pause, Scope
 from pipeline.contracts.wish_codec import encode, key_of
-from pipeline.contracts.wishes import AnyWish, Hold, Pause, Scope, Wishes
+from pipeline.contracts.wishes import Wishes
 from pipeline.errors import PipelineError
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.control_topic import (

@@ -20,7 +20,7 @@ from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.snapshot import Phase
-from pipeline.contracts.wishes import Pause
+from pipeline.contracts.wish import Pause
 from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record

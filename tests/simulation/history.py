@@ -21,7 +21,7 @@ import trio.testing
 from pipeline.consumer.assignment import LEASE_SECONDS
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
-from pipeline.contracts.wishes import Pause, Scope
+from pipeline.contracts.wish import Pause, Scope
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path

@@ -15,7 +15,8 @@ from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition import PartitionContext
 from pipeline.contracts.commit_metadata import LEDGER
 from pipeline.contracts.store import Claim, PartitionStore
-from pipeline.contracts.wishes import Pause, Wishes
+from pipeline.contracts.wish import Pause
+from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard

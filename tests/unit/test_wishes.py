@@ -13,16 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contracts.rule import Plain, Rule
+from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Scope
 from pipeline.contracts.wish_codec import Unreadable, decode, encode, id_of, key_of, to_json
-from pipeline.contracts.wishes import (
-    AnyWish,
-    Hold,
-    HoldState,
-    Pause,
-    RateLimit,
-    Scope,
-    Wishes,
-)
+from pipeline.contracts.wishes import Wishes
 from pipeline.records.record import TopicPartition
 
 SOURCE = TopicPartition("events", 3)
