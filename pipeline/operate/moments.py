@@ -10,27 +10,24 @@ EXPECTED = (
     "or an age such as 90s, 15m, 2h or 3d"
 )
 
-EXPECTED_SPAN = "a duration such as 90s, 15m, 2h or 3d"
+LONGEST_DAYS = 3650
 
+EXPECTED_SPAN = f"a duration such as 90s, 15m, 2h or 3d, of {LONGEST_DAYS}d at most"
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_span(text: str) -> float:
-    """Return the seconds of a duration.
+    """Return the seconds of a duration, at most `LONGEST_DAYS` days.
 
     Raises:
-        ValueError: the text is none, or is 0; the message says what is expected.
+        ValueError: the text is none, or is 0, or too long; the message says what is expected.
     """
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip())
-    try:
-        seconds = (
-            0.0
-            if match is None
-            else timedelta(**{_UNITS[match[2]]: float(match[1])}).total_seconds()
-        )
-    except OverflowError:
-        seconds = 0.0
-    if not seconds:
+    longest = LONGEST_DAYS * 24 * 3600
+    seconds = 0.0 if match is None else float(match[1]) * _SECONDS[match[2]]
+    if not 0 < seconds <= longest:
         raise ValueError(f"{text!r} is not a valid duration: expected {EXPECTED_SPAN}")
     return seconds
 
