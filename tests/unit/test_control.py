@@ -65,12 +65,12 @@ def test_what_can_not_be_read_is_told_and_the_rest_is_read() -> None:
 
 
 def test_what_ended_long_ago_is_taken_back_by_the_next_command_that_writes() -> None:
-    stale = [
+    stale: list[AnyWish] = [
         pause(NOW - 2 * DAY, 1),
         hold(HoldState.RELEASED, NOW - 31 * DAY, 1),
         hold(HoldState.DROPPING, NOW - 31 * DAY, 2),
     ]
-    fresh = [
+    fresh: list[AnyWish] = [
         pause(NOW - DAY / 2, 2),
         hold(HoldState.RELEASED, NOW - 29 * DAY, 3),
         hold(HoldState.HOLDING, NOW - 90 * DAY, 4),

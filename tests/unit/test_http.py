@@ -85,6 +85,15 @@ async def test_the_probes_answer_503_with_a_reason_a_line() -> None:
         assert (await get(port, "/readyz"))[::2] == (503, "not joined\n")
 
 
+async def test_what_is_paused_is_named_and_is_no_reason_not_to_be_ready() -> None:
+    health = GivenHealth(to_know=["paused: shard db0"])
+    async with served(Metrics(), health) as port:
+        assert (await get(port, "/readyz"))[::2] == (200, "ok\npaused: shard db0\n")
+        assert (await get(port, "/livez"))[::2] == (200, "ok\n")
+        health.why_not_ready = ["not joined"]
+        assert (await get(port, "/readyz"))[::2] == (503, "not joined\npaused: shard db0\n")
+
+
 async def test_the_index_links_the_rest_and_nothing_else_is_there() -> None:
     async with served(Metrics(), GivenHealth()) as port:
         status, _, body = await get(port, "/")
