@@ -159,7 +159,7 @@ class Supervisor:
             return
         task = PartitionTask(source, self._context, next(self._numbers))
         self.tasks[source] = task
-        self._pauses.apply()
+        self._pauses.apply([task])
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:

@@ -37,18 +37,18 @@ class Pauses:
         """Follow the wishes until cancelled."""
         while True:
             seen = self._wishes.version
-            self.apply()
+            self.apply(self._tasks())
             await self._wishes.changed(seen)
 
-    def apply(self) -> None:
-        """Let each partition do what is wished now; what changes is logged. Not a checkpoint.
+    def apply(self, tasks: Collection[PartitionTask]) -> None:
+        """Let these partitions do what is wished now; what changes is logged. Not a checkpoint.
 
         Whoever starts a partition's task calls this before the task runs: so nothing of a paused
         partition is applied first.
         """
-        if not self._wishes.pauses() and all(task.pause is None for task in self._tasks()):
+        if not self._wishes.pauses() and all(task.pause is None for task in tasks):
             return
-        for task in self._tasks():
+        for task in tasks:
             before, now = task.pause, self._pause_of(task)
             task.obey(now)
             if now is not None and (before is None or before.id != now.id):

@@ -157,6 +157,9 @@ def follow(
         except (KafkaError, OSError, PipelineError) as error:
             log.debug("%s can't be read, trying again: %s", topic, one_line(error))
             ended.wait(RETRY_SECONDS)
+        except Exception:  # told, and begun anew: an error here must not end what consumes
+            log.exception("%s can't be read, trying again; all wishes stay as they were", topic)
+            ended.wait(TELL_SECONDS)
 
 
 class _Reading:

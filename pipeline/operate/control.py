@@ -11,14 +11,17 @@ import getpass
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import attrs
+from kafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
 from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit
 from pipeline.contracts.wish_codec import Unreadable, decode, encode, key_of, kind_of
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
+from pipeline.kafka.control_topic import control_topic_of
 from pipeline.operate.cluster import Cluster
 
 W = TypeVar("W", Hold, Pause, RateLimit)
@@ -63,14 +66,36 @@ class Known:
         raise UsageError(f"there is no {word} {wish_id}: to see all, pipeline {word} list")
 
 
+class Forbidden(PipelineError):
+    """This user may not read or write the control topic."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(
+            f"this user may not use topic {control_topic_of(cluster.kafka.group_id)}, where holds, "
+            "pauses and limits are kept: grant Read, Write, Describe and Create on it, or run this "
+            "as a user that has them"
+        )
+
+
+@contextmanager
+def _forbidden(cluster: Cluster) -> Iterator[None]:
+    try:
+        yield
+    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
+        raise Forbidden(cluster) from error
+
+
 def read(cluster: Cluster, clock: Callable[[], float] = time.time) -> Known:
     """Read the control topic; where there is none, nothing is wished.
 
     Raises:
+        Forbidden: this user may not read the topic.
         PipelineError: Kafka sent nothing for a while.
     """
     wishes, unreadable = [], []
-    for key, value in cluster.control_messages().items():
+    with _forbidden(cluster):
+        messages = cluster.control_messages()
+    for key, value in messages.items():
         try:
             wishes.append(decode(key, value))
         except Unreadable as error:
@@ -83,20 +108,24 @@ def keep(cluster: Cluster, known: Known, wish: AnyWish) -> None:
     """Write a wish, and take back what ended long ago. Returns when all replicas have it.
 
     Raises:
+        Forbidden: this user may not write the topic.
         PipelineError: the topic is not one that keeps wishes.
     """
     stale = [each for each in known.wishes if _is_stale(each, known.now) and each.id != wish.id]
     messages: dict[bytes, bytes | None] = {key_of(wish): encode(wish)}
-    cluster.write_control({**messages, **dict.fromkeys(map(key_of, stale))})
+    with _forbidden(cluster):
+        cluster.write_control({**messages, **dict.fromkeys(map(key_of, stale))})
 
 
 def take_back(cluster: Cluster, wish: AnyWish) -> None:
     """Remove a wish. Returns when all replicas have that.
 
     Raises:
+        Forbidden: this user may not write the topic.
         PipelineError: the topic is not one that keeps wishes.
     """
-    cluster.write_control({key_of(wish): None})
+    with _forbidden(cluster):
+        cluster.write_control({key_of(wish): None})
 
 
 def _is_stale(wish: AnyWish, now: float) -> bool:

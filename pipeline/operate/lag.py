@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
-from kafka.errors import TopicAuthorizationFailedError
 
 from pipeline.config.model import Config
 from pipeline.contracts.snapshot import age_of, lag_between
@@ -52,7 +51,7 @@ def pauses_of(cluster: Cluster) -> list[Pause] | None:
     """Return the operators' pauses; None if this user may not read the control topic."""
     try:
         return control.read(cluster).of(Pause)
-    except TopicAuthorizationFailedError:
+    except control.Forbidden:
         return None
 
 
