@@ -29,7 +29,9 @@ from pipeline.kafka.reader import open_reader
 from pipeline.local import Servers
 from pipeline.local.waiting import wait_until
 from tests.support import topics
+from tests.support.acls import Acls
 from tests.support.instance import PATIENCE
+from tests.support.secured_kafka import SecuredKafka
 from tests.support.servers import unique_name
 
 pytestmark = pytest.mark.real
@@ -199,3 +201,20 @@ async def test_a_command_reads_what_compaction_would_leave(kafka: KafkaConfig) -
     await take_back(kafka, pause(2))
     with open_reader(kafka, "test") as consumer:
         assert read_all(consumer, topic) == {b"pause/p1": encode(pause(1))}
+
+
+async def test_without_the_right_to_read_it_the_start_goes_on_and_says_what_to_grant(
+    secured_kafka: SecuredKafka, acls: Acls, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = secured_kafka.options("sasl_plaintext", "PLAIN")
+    (server,) = options.pop("bootstrap_servers")
+    await wish(KafkaConfig((secured_kafka.bootstrap,), ("events",), "secured"), pause(1))
+    user = KafkaConfig((server,), ("events",), "secured", options=options)
+    async with following(user) as wishes:
+        assert ids(wishes) == []
+        acls.grant("app", "READ", "DESCRIBE", topic="secured.control")
+        await until(wishes, lambda each: ids(each) == ["p1"], PATIENCE)
+    told = [each.message for each in caplog.records if "may not read topic" in each.message]
+    assert len(told) == 1
+    assert "Grant it Read and Describe" in told[0]
+    secured_kafka.delete_topic("secured.control")
