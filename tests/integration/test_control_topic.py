@@ -207,7 +207,7 @@ async def test_without_the_right_to_read_it_the_start_goes_on_and_says_what_to_g
     secured_kafka: SecuredKafka, acls: Acls, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = secured_kafka.options("sasl_plaintext", "PLAIN")
-    (server,) = options.pop("bootstrap_servers")
+    server = options.pop("bootstrap_servers")[0]
     await wish(KafkaConfig((secured_kafka.bootstrap,), ("events",), "secured"), pause(1))
     user = KafkaConfig((server,), ("events",), "secured", options=options)
     async with following(user) as wishes:
