@@ -30,8 +30,10 @@ from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters
+from pipeline.contracts.wishes import Wishes
 from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.client import KafkaClient
+from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.kafka.rights import demand_rights
 from pipeline.observe.health import ProgressWatch
@@ -85,8 +87,10 @@ async def run(
                 _open_consumer(config) as consumer,
             ):
                 store = make_store(config, metrics, dead_letters, process)
+                wishes = Wishes()
+                context = partition_context(config, consumer, store, metrics, wishes)
                 supervisor = Supervisor(
-                    consumer, store, partition_context(config, consumer, store, metrics), metrics,
+                    consumer, store, context, metrics,
                     drain_deadline=config.limits.drain_deadline,
                     describe=_ledger_knows if config.pipeline.exactly_once else _commit_metadata,
                     on_joined=[health.joined],
@@ -97,6 +101,9 @@ async def run(
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
                     membership.start_soon(topics.run)
+                    await membership.start(
+                        ControlFollower(config.kafka, config.pipeline.name, wishes).run
+                    )
                     task_status.started(supervisor)
                     with stop.draining_by(supervisor.stop):
                         await supervisor.run()
@@ -157,7 +164,11 @@ class _Stop:
 
 
 def partition_context(
-    config: Config, consumer: KafkaClient, store: StoreRouter, metrics: Metrics
+    config: Config,
+    consumer: KafkaClient,
+    store: StoreRouter,
+    metrics: Metrics,
+    wishes: Wishes,
 ) -> PartitionContext:
     """What all partition tasks share, as configured."""
     several = len(config.records.keys) > 1
@@ -176,6 +187,8 @@ def partition_context(
             batch=config.limits.max_batch,
             batch_bytes=config.limits.max_batch_bytes,
         ),
+        wishes=wishes,
+        shard_of=partial(shard_name, config),
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
 

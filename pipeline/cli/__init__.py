@@ -28,6 +28,9 @@ COMMANDS = {
     "lag": "show message lag and time lag, by partition",
     "dlq": "list, show, replay or drop dead letters",
     "rewind": "apply records again, or skip them: the group and the ledger together",
+    "hold": "let the records of a key or a tenant wait, and release or drop them",
+    "pause": "let a shard, a topic or a partition stand still for a while",
+    "limit": "limit how many records of a tenant are taken",
     "local": "start or stop a real Kafka and Postgres on this machine",
 }
 

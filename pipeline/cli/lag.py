@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from functools import partial
 
 from pipeline.cli.common import with_config
 from pipeline.cli.parsers import add_config
 from pipeline.config.model import Config
+from pipeline.kafka.control_topic import control_topic_of
 from pipeline.kafka.reader import FETCH_BYTES
 from pipeline.operate import lag
 from pipeline.operate.cluster import open_cluster
@@ -27,7 +29,8 @@ with --json, on one line:
                    "end": 120,              the offset after the last record
                    "committed": 100,        the watermark; null: none committed
                    "message_lag": 20,
-                   "time_lag_seconds": 1.5  0: nothing waits; null: not readable
+                   "time_lag_seconds": 1.5, 0: nothing waits; null: not readable
+                   "paused": null           or the pause, as pause list has it
                   }, ...],
    "total": {"message_lag": 20, "time_lag_seconds": 1.5}}
 
@@ -57,7 +60,11 @@ def main(args: argparse.Namespace) -> int:
 
 def _measure(config: Config, *, as_json: bool) -> int:
     with open_cluster(config, max_partition_fetch_bytes=FETCH_BYTES) as cluster:
-        lags = lag.measure(cluster, config)
+        pauses = lag.pauses_of(cluster)
+        lags = lag.measure(cluster, config, pauses or ())
+    if pauses is None:
+        topic = control_topic_of(config.kafka.group_id)
+        print(f"note: what is paused is not shown: no right to read {topic}", file=sys.stderr)
     group = config.kafka.group_id
     if as_json:
         print(json.dumps(lag.as_json(group, lags)))

@@ -43,3 +43,27 @@ def above_zero(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
     return int(text)
+
+
+def span(text: str) -> float:
+    """Return the seconds of a duration.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    from pipeline.operate.moments import parse_span  # only here: it is seldom needed
+
+    try:
+        return parse_span(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_wish(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that adds a wish: how long, why, and JSON."""
+    parser.add_argument(
+        "--for", dest="seconds", type=span, metavar="TIME",
+        help="it ends by itself after that: 90s, 15m, 2h or 3d (default: when it is removed)",
+    )  # fmt: skip
+    parser.add_argument("--reason", default="", help="why, for whoever sees it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -31,6 +31,7 @@ import trio
 from pipeline.consumer.commits import Committable, committable
 from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.pauses import Pauses
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, LogMoved, discard_events
 from pipeline.contracts.snapshot import Phase
@@ -85,6 +86,7 @@ class Supervisor:
         self._metrics = metrics
         self._drain_seconds = drain_deadline
         self._describe = describe or (lambda _: "")
+        self._pauses = Pauses(context.wishes, context.shard_of, self.tasks.values)
         self._numbers = count(1)
         self._committed: dict[TopicPartition, Committable] = {}
         self._committing = trio.Lock()
@@ -98,6 +100,7 @@ class Supervisor:
             nursery.start_soon(self._polls)
             nursery.start_soon(self._commits)
             nursery.start_soon(self._watch_leases)
+            nursery.start_soon(self._pauses.run)
             try:
                 async for event in self._consumer.events:
                     if isinstance(event, AssignmentEvent):
@@ -165,6 +168,7 @@ class Supervisor:
             return
         task = PartitionTask(source, self._context, next(self._numbers), after)
         self.tasks[source] = task
+        self._pauses.apply([task])
         self._nursery.start_soon(self._supervise, task, name=f"partition {source}")
 
     async def _supervise(self, task: PartitionTask) -> None:

@@ -7,6 +7,7 @@ as much as one that is still in Kafka.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import trio
@@ -86,12 +87,15 @@ class LagWatch:
             keys=task.channels.active_keys,
             paused=task.writers.paused,
             answers=self._answers(task.source),
+            pause=task.pause,
             waits_for=waits_for(task),
         )
 
     def set_gauges(self) -> None:
         """Set every gauge of every partition, as far as it is known; runs before a scrape."""
-        for found in self.snapshots():
+        snapshots = self.snapshots()
+        self._set_paused(snapshots)
+        for found in snapshots:
             labels = (found.source.topic, str(found.source.partition))
             if found.message_lag is not None:
                 self._metrics.message_lag.labels(*labels).set(found.message_lag)
@@ -100,6 +104,13 @@ class LagWatch:
             self._metrics.buffered_records.labels(*labels).set(found.buffered)
             self._metrics.key_channels.labels(*labels).set(found.keys)
 
+    def _set_paused(self, snapshots: Collection[PartitionSnapshot]) -> None:
+        """How many partitions each pause stops; one that has ended has no series any more."""
+        self._metrics.paused.clear()
+        stopped = Counter(str(found.pause.what) for found in snapshots if found.pause is not None)
+        for what, partitions in stopped.items():
+            self._metrics.paused.labels(what).set(partitions)
+
 
 def waits_for(task: PartitionTask) -> str:
     """What a partition waits for, for people."""
@@ -107,6 +118,8 @@ def waits_for(task: PartitionTask) -> str:
         return "its take-over in the database"
     if task.channels.in_flight:
         return task.writers.waits_for
+    if task.pause is not None:
+        return f"the end of a pause {task.pause.story()}"
     if task.writers.buffered:
         return "a slot at its shard"
     return "records from Kafka"

@@ -25,6 +25,7 @@ from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import LogMoved, Position
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged
+from pipeline.contracts.wish import Pause
 from pipeline.records.record import RawBatch, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class PartitionTask:
         """Waiting records that a drain dropped, for the next owner to read."""
         self.cut_off = 0
         """Records that were in flight when a drain's deadline passed."""
+        self.pause: Pause | None = None
+        """The operator's pause that the partition obeys."""
         self.ended = trio.Event()
         self.writers = Writers(
             source, context.consumer, context.make_channels(), context.budget, context.metrics
@@ -223,6 +226,11 @@ class PartitionTask:
                 "are gone with it", self.source, lost,
             )  # fmt: skip
             self._count_lost(lost)
+
+    def obey(self, pause: Pause | None) -> None:
+        """Start no batch while there is a pause; go on if there is none. Not a checkpoint."""
+        self.pause = pause
+        self.writers.stand_still(pause is not None)
 
     async def drain(self, deadline: float) -> None:
         """Finish what is in flight, drop what waits, and end; cut off at ``deadline``.

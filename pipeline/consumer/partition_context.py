@@ -12,6 +12,7 @@ from pipeline.consumer.channels import Channels
 from pipeline.consumer.request_batching import RequestBatcher
 from pipeline.contracts.kafka import Consumer, Position
 from pipeline.contracts.store import Store
+from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import TopicPartition
@@ -29,6 +30,10 @@ class PartitionContext:
     make_channels: Callable[[], Channels]
     metrics: Metrics
     budget: BufferBudget
+    wishes: Wishes = attrs.field(factory=Wishes)
+    """What operators wish now: holds and pauses."""
+    shard_of: Callable[[int], str] = lambda _: ""
+    """The name of the shard that a partition writes to."""
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
     positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)

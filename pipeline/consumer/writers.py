@@ -18,8 +18,9 @@ is in one of five places:
 queueing, taking, or has been woken from its hunger and has not looked yet; or every writer is writing.
 So nothing that can be taken waits for an event that may never come.
 
-**Who must wake whom.** A batch becomes possible in two ways only: records come in (`feed`), and keys
-come free (`_finish`). Both call `_wake_a_writer`. Taking a batch makes less possible, but ends a
+**Who must wake whom.** A batch becomes possible in three ways only: records come in (`feed`), keys
+come free (`_finish`), and a partition that stood still goes on (`stand_still`). All call
+`_wake_a_writer`. Taking a batch makes less possible, but ends a
 writer's duty to take, so the writer that has taken calls it too before it writes.
 
 **Why one waking is enough.** The writer that is woken takes a batch, or finds that another took all;
@@ -34,6 +35,13 @@ than "a writer is parked in `_grown`": a gatherer that was just woken is not par
 has not gone on either, and a second event in that moment would make a second gatherer. The gatherer
 stops waiting if the batch is full, if nothing is in flight any more, or after the store's ``linger``.
 From then on it queues for a slot, where it delays nobody, and the next event may make another gatherer.
+
+**Standing still.** While an operator has paused the partition, nothing is startable, so the invariant
+asks for nothing: woken writers go back to their hunger, a gatherer gives up after the store's
+``linger``, and a writer that queued for a slot gives it back without having decoded or taken anything.
+What is in flight finishes. Kafka's client is paused meanwhile, so the partition takes no more of the
+common buffer than it had. A writer looks whether it stands still after the last checkpoint before it
+takes: no batch begins after `stand_still` has returned.
 
 **How large a batch is** follows from three numbers, the smallest counts: what the store says
 (`PartitionStore.batch_limit`, by what transactions have cost), ``max_batch``, and ``max_batch_bytes``
@@ -94,7 +102,9 @@ class Writers:
         self.offsets = OffsetTracker(None)
         self.channels = channels
         self.paused = False
-        """Whether the partition is paused in Kafka's client, because it holds enough."""
+        """Whether the partition is paused in Kafka's client: it holds enough, or stands still."""
+        self.standing_still = False
+        """Whether no batch may start, because an operator wishes so."""
         self._source = source
         self._consumer = consumer
         self._budget = budget
@@ -140,6 +150,8 @@ class Writers:
         self._store, self._decode, self.offsets = store, decode, offsets
         self._acknowledged = acknowledged
         self._open = True
+        if self.standing_still:
+            self._balance()
         async with trio.open_nursery() as nursery:
             for number in range(store.writers):
                 nursery.start_soon(self._writer, number)
@@ -151,12 +163,22 @@ class Writers:
         self._tell_if_idle()
         return dropped
 
+    def stand_still(self, still: bool) -> None:
+        """Start no batch from now on, or go on. What is in flight finishes. Not a checkpoint."""
+        if still == self.standing_still:
+            return
+        self.standing_still = still
+        if self._open:
+            self._wake_a_writer()
+            self._balance()
+
     async def idle(self) -> None:
         """After `close`: wait until nothing is in flight, or the task has ended. A checkpoint."""
         await self._idle.wait()
 
     def release(self) -> None:
         """The task has ended: give its part of the common buffer back. No checkpoint."""
+        self._open = False
         self._share.hold(0, 0)
         self._idle.set()
 
@@ -182,15 +204,18 @@ class Writers:
         return self._backlog.records + self.channels.waiting + self.channels.in_flight
 
     def _balance(self) -> None:
-        """Pause the partition when it is full, resume it when half of that is gone."""
+        """Pause the partition when it is full, resume it when half of that is gone.
+
+        One that stands still is paused at once.
+        """
         decoded = self.channels.waiting + self.channels.in_flight
         size = self._backlog.bytes + decoded * self._backlog.record_bytes
         self._share.hold(self.buffered, size)
         fullness = self._share.fullness
-        if self.paused and fullness <= RESUMED_AT:
+        if self.paused and fullness <= RESUMED_AT and not self.standing_still:
             self.paused = False
             self._consumer.resume(self._source)
-        elif not self.paused and fullness >= 1.0:
+        elif not self.paused and (fullness >= 1.0 or self.standing_still):
             self.paused = True
             self._consumer.pause(self._source)
 
@@ -262,6 +287,8 @@ class Writers:
         """
         async with self._store.slot():
             await self._top_up()
+            if self.standing_still:
+                return
             batch = self.channels.take(self._limit)
             self._wake_a_writer()
             if batch.records:
@@ -273,7 +300,9 @@ class Writers:
         Not earlier: fresh records are in the caches, and what many partitions hold stays small.
         Records of keys that are in flight don't count: behind them may be others that could run.
         """
-        while self._backlog.records and self.channels.ready < self._limit:
+        while (
+            self._backlog.records and self.channels.ready < self._limit and not self.standing_still
+        ):
             self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
             await trio.lowlevel.checkpoint()
 
@@ -312,6 +341,8 @@ class Writers:
     @property
     def _startable(self) -> int:
         """How many records a batch would start from at most: some may be of keys in flight."""
+        if self.standing_still:
+            return 0
         return self.channels.ready + self._backlog.records
 
     @property

@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 
 import attrs
 
+from pipeline.contracts.wish import Pause
 from pipeline.records.record import TopicPartition
 
 
@@ -48,8 +49,9 @@ class PartitionSnapshot:
         buffered: records held here: not yet decoded, waiting for their keys, or in flight.
         in_flight: how many of them are in transactions.
         keys: how many keys they have, as far as they are decoded.
-        paused: whether fetching is paused because enough is buffered.
+        paused: whether fetching is paused because enough is buffered, or an operator paused all of it.
         answers: whether the partition's shard, and what its handler calls, are there as far as known.
+        pause: the operator's pause that it obeys; None if it may work.
         waits_for: what the partition waits for, for people.
     """
 
@@ -67,6 +69,7 @@ class PartitionSnapshot:
     keys: int = 0
     paused: bool = False
     answers: bool = True
+    pause: Pause | None = None
     waits_for: str = "records from Kafka"
 
 

@@ -27,6 +27,6 @@ class IngestHealth:
         trouble = self._writer.trouble
         return [] if trouble is None else [f"Kafka: {trouble.detail}"]
 
-    def remarks(self) -> list[str]:
+    def notes(self) -> list[str]:
         """Return nothing: an endpoint that takes records has no more to say."""
         return []

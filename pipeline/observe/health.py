@@ -8,6 +8,7 @@ is lag while the watermark stands still *and* the shard answers: then nobody out
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -25,14 +26,14 @@ STALL_SECONDS = 60.0
 class Health(Protocol):
     """What the HTTP endpoint asks. Called at each request: must not block or checkpoint."""
 
-    def remarks(self) -> list[str]:
-        """What is worth knowing of a process that is ready, a line each."""
-
     def live(self) -> list[str]:
         """Reasons to restart this process, a line each; none when it is live."""
 
     def ready(self) -> list[str]:
         """Reasons why it doesn't do its work yet, a line each; none when it is ready."""
+
+    def notes(self) -> list[str]:
+        """What somebody should know who finds it ready: what operators have paused, a line each."""
 
 
 @attrs.define
@@ -115,14 +116,25 @@ class ProgressWatch:
             return [f"no database of the {len(self._watched)} partitions here answers"]
         return []
 
-    def remarks(self) -> list[str]:
-        """That this instance is a spare, if it has no partitions."""
-        return [] if self._watched else ["no partitions: spare"]
+    def notes(self) -> list[str]:
+        """What is paused, a sentence each, as of the last `feed`; that this instance is a spare."""
+        if not self._watched and not self.ready():
+            return ["no partitions: spare"]
+        return paused_lines(each.snapshot for each in self._watched.values())
+
+
+def paused_lines(snapshots: Iterable[PartitionSnapshot]) -> list[str]:
+    """Return a line for each pause that partitions obey: what, by whom, since when, why."""
+    stopped = Counter(found.pause for found in snapshots if found.pause is not None)
+    return [
+        f"paused: {pause.what} ({count} partition{'' if count == 1 else 's'} here), {pause.story()}"
+        for pause, count in sorted(stopped.items(), key=lambda each: each[0].since)
+    ]
 
 
 def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: float) -> float:
     """When the partition was last seen to move, or to have a good reason not to."""
-    if before is None or not found.message_lag or not found.answers:
+    if before is None or not found.message_lag or not found.answers or found.pause is not None:
         return now
     moved = found.watermark != before.snapshot.watermark
     return now if moved else before.since

@@ -83,17 +83,17 @@ def application(metrics: Metrics, health: Health) -> Starlette:
             Route("/", index),
             Route("/metrics", render),
             _probe("/livez", health.live),
-            _probe("/readyz", health.ready, health.remarks),
+            _probe("/readyz", health.ready, health.notes),
         ]
     )
 
 
 def _probe(
-    path: str, reasons: Callable[[], list[str]], remarks: Callable[[], list[str]] = list
+    path: str, reasons: Callable[[], list[str]], notes: Callable[[], list[str]] = list
 ) -> Route:
     async def answer(_: Request) -> Response:
         lines = reasons()
-        text = "".join(f"{line}\n" for line in lines or ["ok", *remarks()])
+        text = "".join(f"{line}\n" for line in [*(lines or ["ok"]), *notes()])
         return PlainTextResponse(text, status_code=503 if lines else 200)
 
     return Route(path, answer)

@@ -148,6 +148,14 @@ class Metrics:
         "Keys with records waiting or in flight.",
         "Far fewer than pipeline_buffered_records: a few hot keys have most of the records.",
     )
+    paused = gauge(
+        "pipeline_paused",
+        ("what",),
+        "Partitions of this instance that an operator's pause stops: of a shard, of a topic, or one."
+        " No series: nothing is paused.",
+        "They lag on purpose: `pipeline pause list` says who paused them, since when and why, and"
+        " `pipeline pause remove` ends it.",
+    )
     in_flight_batches = gauge(
         "pipeline_in_flight_batches",
         SHARD,

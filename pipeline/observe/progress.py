@@ -10,6 +10,7 @@ import trio
 from pipeline.config.model import Config
 from pipeline.config.secrets import hide_password
 from pipeline.contracts.snapshot import PartitionSnapshot, Phase
+from pipeline.observe.health import paused_lines
 from pipeline.records.ranges import ranges_of
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class ProgressLog:
         parts = [f"applied {since} records in the last minute, {total} in all", lag_of(found)]
         if opening := sum(each.phase is Phase.OPENING for each in found):
             parts.append(f"{opening} being taken over")
+        parts += paused_lines(found)
         if away := sum(not each.answers for each in found):
             parts.append(f"{away} wait for their database")
         return "; ".join(parts)

@@ -12,6 +12,8 @@ text. `pipeline.cli` has the parsers, and prints. Nothing here reads ``sys.argv`
     replay       sending dead letters back, or marking them as dropped
     exclusion    one replay or drop at a time, on the whole cluster
     rewind       the group's offsets and the ledgers moved together
+    control      the operators' wishes: holds, pauses, limits; written, read, refused
+    refusals     why a hold or a pause can't be kept
     moments      times and ages as an operator writes them
     views        results as lines of text
     console      tables, widths, and questions with a yes or a no

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
+import trio
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import (
     CoordinatorLoadInProgressError,
@@ -27,6 +28,8 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import Config, KafkaConfig
 from pipeline.errors import PipelineError, UsageError
+from pipeline.kafka import control_topic
+from pipeline.kafka.control_topic import control_topic_of
 from pipeline.kafka.errors import unusable
 from pipeline.kafka.offsets import read_topic_id
 from pipeline.kafka.options import reaching_options
@@ -232,6 +235,36 @@ class Cluster:
             if open_spans and time.monotonic() > deadline:
                 names = ", ".join(map(str, open_spans))
                 raise PipelineError(f"Kafka sent nothing of {names} for {STALL_SECONDS:.0f} s")
+
+    def control_messages(self) -> dict[bytes, bytes]:
+        """Return the newest message of each key of the group's control topic; none if there is none.
+
+        Raises:
+            PipelineError: Kafka sent nothing for a while.
+        """
+        topic = control_topic_of(self.kafka.group_id)
+        if control_topic.identity_of(self._admin, topic) is None:
+            return {}
+        return control_topic.read_all(self._consumer, topic)
+
+    def write_control(self, messages: control_topic.Messages) -> None:
+        """Write to the group's control topic, which is made if it is not there.
+
+        Returns when all replicas have the messages.
+
+        Raises:
+            PipelineError: there is a topic of that name that is not compacted.
+        """
+        topic = control_topic_of(self.kafka.group_id)
+        control_topic.create(self._admin, topic)
+        trio.run(control_topic.write, self.kafka, self.client_id, topic, messages)
+
+    def settings(self, topic: str) -> dict[str, str]:
+        """Return a topic's settings by Kafka's names; none if this user may not read them."""
+        try:
+            return control_topic.topic_settings(self._admin, topic)
+        except TopicAuthorizationFailedError:
+            return {}
 
     def first_records(self, spans: Spans, seconds: float) -> FirstRecords:
         """Return the first record in each span of offsets.

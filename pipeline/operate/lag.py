@@ -14,8 +14,12 @@ import attrs
 
 from pipeline.config.model import Config
 from pipeline.contracts.snapshot import age_of, lag_between
+from pipeline.contracts.wish import Pause
+from pipeline.contracts.wish_codec import to_json
 from pipeline.kafka.reader import FETCH_SECONDS
+from pipeline.operate import control
 from pipeline.operate.cluster import Cluster
+from pipeline.operate.refusals import covers
 from pipeline.records.record import FirstRecords, TopicPartition
 
 
@@ -31,6 +35,7 @@ class PartitionLag:
         message_lag: records from the watermark to the end, as offsets count them.
         time_lag: seconds since the oldest of them was made; 0 if there is none; None if it
             could not be read.
+        pause: the pause that covers it; None if it may work.
     """
 
     source: TopicPartition
@@ -39,10 +44,19 @@ class PartitionLag:
     committed: int | None
     message_lag: int
     time_lag: float | None
+    pause: Pause | None = None
 
 
-def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
-    """The lag of all partitions of the configured topics.
+def pauses_of(cluster: Cluster) -> list[Pause] | None:
+    """Return the operators' pauses; None if this user may not read the control topic."""
+    try:
+        return control.read(cluster).of(Pause)
+    except control.Forbidden:
+        return None
+
+
+def measure(cluster: Cluster, config: Config, pauses: Sequence[Pause] = ()) -> list[PartitionLag]:
+    """The lag of all partitions of the configured topics; each has the oldest pause that covers it.
 
     Raises:
         PipelineError: a topic does not exist.
@@ -66,7 +80,8 @@ def measure(cluster: Cluster, config: Config) -> list[PartitionLag]:
             age = _age(oldest, source, now)
         start, log_end = bounds[source]
         waits = 0 if source in oldest and oldest[source] is None else lag_between(begin, end)
-        lags.append(PartitionLag(source, start, log_end, committed.get(source), waits, age))
+        pause = next((p for p in pauses if covers(config, p.what, source)), None)
+        lags.append(PartitionLag(source, start, log_end, committed.get(source), waits, age, pause))
     return lags
 
 
@@ -111,6 +126,7 @@ def as_json(group: str, lags: Sequence[PartitionLag]) -> dict[str, Any]:
                 "committed": lag.committed,
                 "message_lag": lag.message_lag,
                 "time_lag_seconds": None if lag.time_lag is None else round(lag.time_lag, 3),
+                "paused": None if lag.pause is None else to_json(lag.pause),
             }
             for lag in lags
         ],

@@ -27,7 +27,16 @@ def lag_lines(group: str, lags: Sequence[PartitionLag]) -> list[str]:
         rows.append([name, committed, str(lag.end), str(lag.message_lag), _age(lag.time_lag)])
     messages, age = totals(lags)
     rows.append(["total", "", "", str(messages), _age(age)])
-    return [f"group {group}", *table(rows, right=(1, 2, 3, 4), columns=width())]
+    lines = [f"group {group}", *table(rows, right=(1, 2, 3, 4), columns=width())]
+    return [*lines, *_pauses_of(lags)]
+
+
+def _pauses_of(lags: Sequence[PartitionLag]) -> Iterator[str]:
+    """Yield what is paused, and why, a line for each pause."""
+    for pause in dict.fromkeys(lag.pause for lag in lags if lag.pause is not None):
+        numbers = [str(lag.source) for lag in lags if lag.pause == pause]
+        which = "" if len(numbers) == 1 else f" ({len(numbers)} partitions)"
+        yield f"paused: {pause.what}{which}, {pause.story()}"
 
 
 def _age(seconds: float | None) -> str:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.local.errors import LocalError
 from pipeline.local.postgres import psql
 from tests.support import accounts
+from tests.support.in_process import Commands
 from tests.support.pipelines import Job, JobFactory
 from tests.support.servers import TopicFactory
 
@@ -33,6 +34,7 @@ PUBLIC = {
     "pipeline_batch_records": ("histogram", SHARD),
     "pipeline_buffered_records": ("gauge", PARTITION),
     "pipeline_key_channels": ("gauge", PARTITION),
+    "pipeline_paused": ("gauge", {"what"}),
     "pipeline_in_flight_batches": ("gauge", SHARD),
     "pipeline_shard_state": ("gauge", SHARD),
     "pipeline_shard_limit": ("gauge", SHARD),
@@ -79,7 +81,10 @@ def locked(dsn: str) -> Iterator[None]:
 
 
 def test_every_metric_is_served_with_its_labels(
-    new_job: JobFactory, account_dsn: str, topic: TopicFactory
+    new_job: JobFactory,
+    account_dsn: str,
+    topic: TopicFactory,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     job = new_job(1)
     job.write_config(
@@ -97,6 +102,7 @@ def test_every_metric_is_served_with_its_labels(
     job.produce(accounts.changes(10, keys=10, seed=3, first=110))
     job.wait_until(lambda: instance.metric("pipeline_fenced_total") > 0)
     job.wait_caught_up()
+    Commands(job, capsys).run("pause", "add", "--shard", "db0")
     job.wait_until(lambda: served(instance.scrape()) == PUBLIC, "all names, kinds and labels")
     assert instance.metric("pipeline_dead_letters_total") == 1
     assert instance.stop() == 0

@@ -18,6 +18,9 @@ from pipeline.consumer.channels import Batch, KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
+from pipeline.consumer.writers import Writers
+from pipeline.contracts.snapshot import Phase
+from pipeline.contracts.wish import Pause
 from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
@@ -149,6 +152,48 @@ def retry_without_looking() -> Iterator[MakeDatabase]:
         yield SimulatedDatabase
 
 
+@contextmanager
+def pause_unseen_by_a_new_owner() -> Iterator[MakeDatabase]:
+    """A partition that is taken over while it is paused begins all the same."""
+    obey = PartitionTask.obey
+
+    def unless_new(task: PartitionTask, pause: Pause | None) -> None:
+        if task.phase is not Phase.OPENING:
+            obey(task, pause)
+
+    with patch.object(PartitionTask, "obey", unless_new):
+        yield SimulatedDatabase
+
+
+@contextmanager
+def pause_unseen_in_the_queue() -> Iterator[MakeDatabase]:
+    """A writer that queued for a slot when the partition was paused takes a batch all the same."""
+
+    async def write(writers: Writers, number: int) -> None:
+        async with writers._store.slot():
+            await writers._top_up()
+            batch = writers.channels.take(writers._limit)
+            writers._wake_a_writer()
+            if batch.records:
+                await writers._apply(number, batch)
+
+    with patch.object(Writers, "_write", write):
+        yield SimulatedDatabase
+
+
+@contextmanager
+def nobody_woken_after_a_pause() -> Iterator[MakeDatabase]:
+    """A partition that goes on wakes no writer, and resumes nothing in Kafka's client."""
+
+    def stand_still(writers: Writers, still: bool) -> None:
+        writers.standing_still = still
+        if still and writers._open:
+            writers._balance()
+
+    with patch.object(Writers, "stand_still", stand_still):
+        yield SimulatedDatabase
+
+
 DEFECTS: tuple[Defect, ...] = (
     fence_dropped,
     leases_outlive_their_server,
@@ -159,4 +204,7 @@ DEFECTS: tuple[Defect, ...] = (
     fold_before_commit,
     channel_freed_early,
     retry_without_looking,
+    pause_unseen_by_a_new_owner,
+    pause_unseen_in_the_queue,
+    nobody_woken_after_a_pause,
 )

@@ -21,6 +21,7 @@ import trio.testing
 from pipeline.consumer.assignment import LEASE_SECONDS
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
+from pipeline.contracts.wish import Pause, Scope
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
@@ -34,6 +35,9 @@ from tests.simulation.world import Gate, World, waiting_tasks
 PARTITIONS = 4
 SHARDS = ("db0", "db1")
 SESSION_SECONDS = 6.0
+LIVE_SECONDS = 5.0
+"""How long a wish takes at most to reach every instance."""
+
 FINISH_SECONDS = 300.0
 """Virtual time in which a healed history must be finished."""
 
@@ -106,7 +110,10 @@ class History:
             self._shard_goes,
             self._breaks_connections,
             self._loses_commits,
+            self._pauses,
+            self._pauses,
         ]
+        self._paused: list[Pause] = []
 
     def _setup(self, make_database: MakeDatabase) -> Setup:
         rng = self.rng
@@ -209,6 +216,8 @@ class History:
         number = len(self.instances) + 1
         instance = Instance(number, self.world, self.broker, self.servers, self.setup)
         self.instances.append(instance)
+        for pause in self._paused:  # the control topic is read before anything else
+            instance.learn(pause)
         self.world.journal.note("instance %d starts", number)
         self._nursery.start_soon(instance.run, name=f"instance {number}")
 
@@ -305,6 +314,40 @@ class History:
         server.fall_back(copy)
         await trio.sleep(self.rng.uniform(0.0, 5.0))
         server.revive()
+
+    def _pauses(self) -> None:
+        rng = self.rng
+        scope = rng.choice(
+            [
+                Scope(shard=rng.choice(SHARDS)),
+                Scope(topic="events"),
+                Scope(topic="events", partition=rng.randrange(PARTITIONS)),
+            ]
+        )
+        self._nursery.start_soon(self._pause, scope, rng.uniform(0.1, 15.0), self.world.chance(0.5))
+
+    async def _pause(self, what: Scope, seconds: float, by_itself: bool) -> None:
+        """Until its time is over, or until it is removed; each instance hears of it in time."""
+        if self.healing:
+            return
+        number, now = self.world.marks["paused"], trio.current_time()
+        until = int((now + seconds) * 1000) if by_itself else None
+        pause = Pause(id=f"p{number}", by="operator", since=int(now * 1000), until=until, what=what)
+        self.world.mark("paused")
+        self.world.journal.note("%s is paused for %.1f s", what, seconds)
+        self._paused.append(pause)
+        await self._heard(lambda instance: instance.learn(pause))
+        await trio.sleep(seconds)
+        self._paused.remove(pause)
+        if not by_itself:
+            self.world.journal.note("%s goes on", what)
+            await self._heard(lambda instance: instance.wishes.remove(pause.id))
+
+    async def _heard(self, act: Callable[[Instance], None]) -> None:
+        """All instances hear of something, each when the control topic reaches it."""
+        for instance in self.rng.sample(self.instances, len(self.instances)):
+            await trio.sleep(self.rng.uniform(0.0, LIVE_SECONDS / 3))
+            act(instance)
 
     # The end
 

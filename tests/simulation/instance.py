@@ -15,6 +15,9 @@ from pipeline.consumer.channels import Channels
 from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.commit_metadata import ledger
+from pipeline.contracts.store import Claim, PartitionStore
+from pipeline.contracts.wish import Pause
+from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -28,6 +31,7 @@ from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
 from pipeline.runtime.backoff import Backoff
 from tests.simulation.kafka import Broker, SimulatedConsumer
+from tests.simulation.laws import PauseLaw
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
 
@@ -106,6 +110,23 @@ class MarkedSupervisor(Supervisor):
         await super()._abandon(sources)
 
 
+class WatchedRouter(StoreRouter):
+    """The real one, whose partitions tell the law of each batch that begins."""
+
+    law: PauseLaw
+
+    async def open(self, claim: Claim) -> PartitionStore:
+        partition = await super().open(claim)
+        apply = partition.apply
+
+        async def watched(writer: int, records: Sequence[Record]) -> None:
+            self.law.begins(claim.source)
+            await apply(writer, records)
+
+        partition.apply = watched  # type: ignore[method-assign]  # the object is this claim's own
+        return partition
+
+
 class Instance:
     """A supervisor, its store and its consumer."""
 
@@ -135,7 +156,13 @@ class Instance:
             )
             for shard in self.shards
         }
-        store = StoreRouter(stores, lambda partition: names[partition % len(names)])
+        self.wishes = Wishes(trio.current_time)
+
+        def shard_of(partition: int) -> str:
+            return names[partition % len(names)]
+
+        store = WatchedRouter(stores, shard_of)
+        self.law = store.law = PauseLaw(world, self.wishes, shard_of)
         settings = PartitionContext(
             consumer=self.consumer,
             store=store,
@@ -150,6 +177,8 @@ class Instance:
                 setup.max_batch,
                 setup.max_batch_bytes,
             ),
+            wishes=self.wishes,
+            shard_of=shard_of,
         )
         self.supervisor = MarkedSupervisor(
             self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline,
@@ -173,6 +202,11 @@ class Instance:
     @property
     def alive(self) -> bool:
         return not (self.ended.is_set() or self.crashed or self.leaving)
+
+    def learn(self, pause: Pause) -> None:
+        """Hear of a pause, as by the control topic."""
+        self.law.known[pause.id] = trio.current_time()
+        self.wishes.put(pause)
 
     async def run(self) -> None:
         """Run until `Supervisor.stop` or `crash`; a failure is a broken law."""

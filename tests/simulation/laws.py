@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import attrs
+import trio
 
+from pipeline.contracts.wishes import Wishes
 from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import Broker
 from tests.simulation.postgres import SimulatedServer
@@ -59,6 +61,24 @@ class CommitLaw:
         fresh = server.applied[self._read[server.name] :]
         self._read[server.name] += len(fresh)
         self._applied.update((source, offset) for source, _, offset in fresh)
+
+
+class PauseLaw:
+    """No batch of a partition begins once the instance knows of a pause that covers it."""
+
+    def __init__(self, world: World, wishes: Wishes, shard_of: Callable[[int], str]) -> None:
+        self._world = world
+        self._wishes = wishes
+        self._shard_of = shard_of
+        self.known: dict[str, float] = {}
+        """When the instance learnt of each pause: what begins in that same moment began before."""
+
+    def begins(self, source: TopicPartition) -> None:
+        """Called for every batch that a partition's writers begin."""
+        shard = self._shard_of(source.partition)
+        for pause in self._wishes.pauses():
+            if pause.what.covers(source, shard) and trio.current_time() > self.known[pause.id]:
+                self._world.violated(f"{source}: a batch begins, but {pause.what} is paused")
 
 
 class FoldLaw:

@@ -14,6 +14,7 @@ NEVER = r"applied 0 times"
 TWICE = r"applied [23] times"
 DISORDER = r"key .*: \d+ after \d+"
 SET_BACK = r"was folded, \d+ is committed"
+PAUSED = r"a batch begins, but .* is paused"
 TOO_EARLY = r"was committed, but not applied"
 
 FINDS = {
@@ -26,6 +27,9 @@ FINDS = {
     "fold_before_commit": SET_BACK,
     "channel_freed_early": DISORDER,
     "retry_without_looking": f"{TWICE}|{DISORDER}",
+    "pause_unseen_by_a_new_owner": PAUSED,
+    "pause_unseen_in_the_queue": PAUSED,
+    "nobody_woken_after_a_pause": "no progress",
 }
 """What the broken law says, for each defect."""
 

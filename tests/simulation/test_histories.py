@@ -40,6 +40,7 @@ RARE = (
     "lost",
     "commit refused",
     "commits lost",
+    "paused",
     "taken over anew",
     "fold of a void lease",
 )

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- rooms: begin -->", "<!-- rooms: end -->"
 ARROWS: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": ("check", "operate", "demo", "local", "service", "ingest", "kafka", "postgres.ledger", "observe",
-            "config", "errors", "runtime", "pipeline"),
+            "contracts", "config", "errors", "runtime", "pipeline"),
     "testing": ("postgres.handlers", "postgres.connections", "records"),
     "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
     "demo": ("local", "kafka", "postgres.ledger", "postgres.connections", "observe", "errors", "runtime"),

@@ -28,6 +28,7 @@ class GivenHealth:
 
     why_not_live: list[str] = attrs.field(factory=list)
     why_not_ready: list[str] = attrs.field(factory=list)
+    to_know: list[str] = attrs.field(factory=list)
 
     def live(self) -> list[str]:
         return self.why_not_live
@@ -35,8 +36,8 @@ class GivenHealth:
     def ready(self) -> list[str]:
         return self.why_not_ready
 
-    def remarks(self) -> list[str]:
-        return ["no partitions: spare"]
+    def notes(self) -> list[str]:
+        return self.to_know
 
 
 @asynccontextmanager
@@ -81,6 +82,15 @@ async def test_the_probes_answer_503_with_a_reason_a_line() -> None:
         health.why_not_ready = ["not joined"]
         assert (await get(port, "/livez"))[::2] == (503, "sessions-0 stands\nsessions-1 stands\n")
         assert (await get(port, "/readyz"))[::2] == (503, "not joined\n")
+
+
+async def test_what_is_paused_is_named_and_is_no_reason_not_to_be_ready() -> None:
+    health = GivenHealth(to_know=["paused: shard db0"])
+    async with served(Metrics(), health) as port:
+        assert (await get(port, "/readyz"))[::2] == (200, "ok\npaused: shard db0\n")
+        assert (await get(port, "/livez"))[::2] == (200, "ok\n")
+        health.why_not_ready = ["not joined"]
+        assert (await get(port, "/readyz"))[::2] == (503, "not joined\npaused: shard db0\n")
 
 
 async def test_the_index_links_the_rest_and_nothing_else_is_there() -> None:
@@ -274,9 +284,9 @@ def test_a_topic_that_does_not_exist_is_the_reason_before_all_others(watching: W
 
 def test_an_instance_without_partitions_says_that_it_is_a_spare(watching: Watching) -> None:
     watching.watch.joined()
-    assert watching.watch.remarks() == ["no partitions: spare"]
+    assert watching.watch.notes() == ["no partitions: spare"]
     watching.pass_seconds(1, STANDING)
-    assert watching.watch.remarks() == []
+    assert watching.watch.notes() == []
 
 
 def test_ready_once_the_group_has_been_joined(watching: Watching) -> None:

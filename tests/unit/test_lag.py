@@ -25,6 +25,7 @@ class Partition:
     phase = Phase.OPENING
     since = 0.0
     assignment_id = 1
+    pause = None
 
     def __init__(self, number: int, looked_at: Counter[int]) -> None:
         self._number = number

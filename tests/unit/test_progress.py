@@ -17,6 +17,7 @@ from pipeline.consumer.starting_offset import starting_offset
 from pipeline.contracts.kafka import Position
 from pipeline.contracts.snapshot import PartitionSnapshot, Phase
 from pipeline.contracts.store import AppliedOffsets
+from pipeline.contracts.wish import Pause, Scope
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.logging import configure_logging
 from pipeline.observe.metrics import Metrics
@@ -26,6 +27,7 @@ from pipeline.runtime import signals
 from tests.support.configurations import document
 
 SOURCE = TopicPartition("orders", 3)
+PAUSE = Pause(id="p1", by="ada@host", since=0, why="vacuum", what=Scope(topic="orders"))
 
 
 def snapshot(partition: int, **facts: object) -> PartitionSnapshot:
@@ -61,6 +63,8 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
         snapshot(0, message_lag=5, time_lag=1.25),
         snapshot(1, message_lag=7, time_lag=0.0, answers=False),
         snapshot(2, phase=Phase.OPENING),
+        snapshot(3, pause=PAUSE, message_lag=0),
+        snapshot(4, pause=PAUSE, message_lag=0),
     ]
     progress = ProgressLog(metrics.applied_in_all, lambda: found)
     with trio.move_on_after(150):
@@ -71,8 +75,9 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
             metrics.records_applied.labels("orders", 1).inc(3)
             metrics.forget_partition("orders", 1)
     waits = (
-        "lag 12 (the oldest is 1.2 s old); partitions 3; the lag of 1 is unknown; "
-        "1 being taken over; 1 wait for their database"
+        "lag 12 (the oldest is 1.2 s old); partitions 5; the lag of 1 is unknown; "
+        "1 being taken over; paused: topic orders (2 partitions here), by ada@host since "
+        "1970-01-01 00:00 UTC: vacuum; 1 wait for their database"
     )
     assert [record.getMessage() for record in caplog.records] == [
         f"applied 10 records in the last minute, 10 in all; {waits}",

@@ -1,0 +1,170 @@
+"""``pipeline hold add|list|release|drop``: the records of a key or a tenant wait."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from pipeline.cli.common import with_config
+from pipeline.cli.parsers import add_command, add_config, add_wish
+from pipeline.cli.wishes import LIVE, story, tell, tell_all
+from pipeline.config.model import Config
+from pipeline.contracts.wish import Hold, HoldState
+from pipeline.errors import UsageError
+from pipeline.operate import control
+from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.operate.console import confirmed
+from pipeline.operate.refusals import refuse_hold, rule_of
+from pipeline.operate.wish_views import hold_lines
+
+SUMMARIES = {
+    "add": "let the records of a key or a tenant wait, while all others go on",
+    "list": "list what is held",
+    "release": "apply what waits, in order, before newer records",
+    "drop": "skip what waits for good, or give up the first record of it",
+}
+
+EXAMPLES = {
+    "add": """\
+Kafka keeps the records meanwhile, so a hold is refused on a compacted topic,
+and where retention is shorter than --for. After --for it is released by itself.
+
+A key or tenant that is found in a record's value is a number if it reads
+as one: --key 12 is the number, --key '"12"' the text.
+
+example:
+  pipeline hold add --tenant app-7 --for 2h --config sessions.toml
+  pipeline hold add --key 4711 --reason "one bad row" --config sessions.toml
+""",
+    "list": """\
+with --json, on one line:
+  {"group": "...", "topic": "...", "holds": [{"id": "h1f3a",
+   "rule": {"key": 12}, "state": "holding", "by": "ada@host",
+   "since": 1777636800000, "until": null, "why": "..."}]}
+times are in ms since 1970; a key that is no text is {"base64": "..."}.
+
+example:
+  pipeline hold list --config sessions.toml
+  pipeline hold list --all --json --config sessions.toml
+""",
+    "release": """\
+example:
+  pipeline hold release h1f3a --config sessions.toml
+  pipeline hold release --tenant app-7 --config sessions.toml
+""",
+    "drop": """\
+Without --first: all that waits is skipped, and never applied. It is counted,
+and the database's ledger keeps a line about it. With --first: the first record
+that waits goes to the dead letter topic, and the others go on waiting.
+
+example:
+  pipeline hold drop h1f3a --config sessions.toml
+  pipeline hold drop h1f3a --first --yes --config sessions.toml
+""",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the four commands."""
+    commands = parser.add_subparsers(dest="action", metavar="add|list|release|drop", required=True)
+    for name, summary in SUMMARIES.items():
+        sub = add_command(commands, name, summary, EXAMPLES[name])
+        add_config(sub)
+        if name == "list":
+            sub.add_argument("--all", action="store_true", help="also those released or dropped")
+            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+            continue
+        if name != "add":
+            sub.add_argument("id", nargs="?", metavar="HOLD", help="which: as list shows it")
+        sub.add_argument("--key", help="the records of this ordering key")
+        sub.add_argument("--tenant", help="the records of this tenant")
+        if name == "add":
+            add_wish(sub)
+        else:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
+        if name == "drop":
+            sub.add_argument("--first", action="store_true", help="only the first that waits")
+            sub.add_argument("--yes", action="store_true", help="don't ask")
+    parser.epilog = (
+        "example:\n  pipeline hold list --config sessions.toml\n\n"
+        "each command explains itself: pipeline hold add --help"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one of the four commands and return the exit code.
+
+    The code is 1 if Kafka fails or the answer was no, and 2 if the configuration or what was given has
+    a mistake, or what is asked for can't be kept.
+    """
+    return with_config(args.config, partial(_run, args=args))
+
+
+def _run(config: Config, *, args: argparse.Namespace) -> int:
+    actions = {"add": _add, "list": _list, "release": _release, "drop": _drop}
+    with open_cluster(config) as cluster:
+        return actions[args.action](config, cluster, control.read(cluster), args)
+
+
+def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:
+    rule = rule_of(config, args.key, args.tenant)
+    notes = refuse_hold(config, cluster, known, rule, args.seconds)
+    given = story(args)
+    hold = Hold(id=control.new_id(known, Hold), rule=rule, changed=given["since"], **given)
+    control.keep(cluster, known, hold)
+    tell(hold, args.json, f"hold {hold.id}: the records of {rule} wait; {LIVE}", notes)
+    return 0
+
+
+def _list(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:
+    del cluster
+    holds = [h for h in known.of(Hold) if args.all or h.state not in control.ENDED]
+    tell_all(config, "holds", holds, known, hold_lines, args.json)
+    return 0
+
+
+def _meant(config: Config, known: control.Known, args: argparse.Namespace) -> Hold:
+    """Return the hold that is meant, by its id or by its rule.
+
+    Raises:
+        UsageError: not one of the ways is used, or there is no such hold.
+    """
+    if args.id is not None:
+        if args.key is not None or args.tenant is not None:
+            raise UsageError("say which hold once: its id, or --key or --tenant")
+        return known.find(Hold, args.id)
+    rule = rule_of(config, args.key, args.tenant)
+    held = [h for h in known.of(Hold) if h.rule == rule and h.state not in control.ENDED]
+    if not held:
+        raise UsageError(f"{rule} is not held: to see what is, pipeline hold list")
+    return held[0]
+
+
+def _release(
+    config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace
+) -> int:
+    hold = control.change(_meant(config, known, args), HoldState.RELEASED, known.now)
+    control.keep(cluster, known, hold)
+    tell(hold, args.json, f"hold {hold.id} of {hold.rule} is released: what waits is applied now")
+    return 0
+
+
+def _drop(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:
+    state = HoldState.DROP_FIRST if args.first else HoldState.DROPPING
+    if args.first and config.errors.dead_letter_topic is None:
+        raise UsageError(
+            "the first record would go to the dead letter topic: set [errors] dead_letter_topic"
+        )
+    hold = control.change(_meant(config, known, args), state, known.now)
+    what = "the first record" if args.first else "everything"
+    if not confirmed(f"Give up {what} that waits of {hold.rule} (hold {hold.id})?", args.yes):
+        print("nothing was dropped")
+        return 1
+    control.keep(cluster, known, hold)
+    done = (
+        "the first record that waits becomes a dead letter"
+        if args.first
+        else ("what waits is skipped for good, and newer records are applied again")
+    )
+    tell(hold, args.json, f"hold {hold.id} of {hold.rule}: {done}")
+    return 0
