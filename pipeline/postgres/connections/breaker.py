@@ -14,6 +14,10 @@ from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+LONGEST_WAIT = 1.0
+"""Seconds between two probes at most, whatever the back-off says: who has mended a shard looks at it
+now, and a probe costs next to nothing."""
+
 
 class Breaker:
     """Whether a shard can be reached. Open: whoever needs the shard waits, and one task probes."""
@@ -76,7 +80,7 @@ class Breaker:
             await self._tripped.wait()
             attempt = self._stops
             while self.state is not BreakerState.CLOSED:
-                await trio.sleep(self._backoff.seconds(attempt))
+                await trio.sleep(min(LONGEST_WAIT, self._backoff.seconds(attempt)))
                 attempt += 1
                 self._set(BreakerState.HALF_OPEN)
                 try:
