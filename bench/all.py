@@ -27,6 +27,7 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "http": (),
     "channels": ("--records=500000", "--rounds=3"),
     "handover": (),
+    "adaptive": ("--records=500000", "--rounds=3"),
     "growth": ("--records=300000", "--rounds=1"),
     "compare": ("--two", "--records=500000", "--rounds=2"),
 }

@@ -244,8 +244,10 @@ def make_store(
     stores = {}
     breakers: list[Breaker] = []
     for shard_config in config.shards:
-        session = Session.of(config, shard_config)
-        shard = Shard(shard_config, session, metrics, waits, handled=handled)
+        shard = Shard(
+            shard_config, Session.of(config, shard_config), metrics, waits,
+            handled=handled, adaptive=config.limits.adaptive,
+        )  # fmt: skip
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
         connect = partial(make_database, config, shard, sizer)

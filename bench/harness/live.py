@@ -82,6 +82,10 @@ class Live:
         command += [f"--{name}={limit}" for name, limit in limits.items()]
         return self._launched("producer", command)
 
+    def other(self, name: str, *options: str) -> Process:
+        """Start another program of `bench.harness`."""
+        return self._launched(name, [sys.executable, "-m", f"bench.harness.{name}", *options])
+
     def produced(self, producer: Process, patience: float = PATIENCE) -> Produced:
         """Wait for the end of a producer, and return what it did.
 

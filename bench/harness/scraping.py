@@ -12,6 +12,17 @@ from bench.harness.drain import DrainFailed
 APPLIED = b"pipeline_records_applied_total{"
 
 
+def series(listen: str, name: str) -> dict[str, float]:
+    """Return a metric at an address: labels as they are written → value. Empty without an answer."""
+    try:
+        with urlopen(f"http://{listen}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+    except OSError:
+        return {}
+    lines = (line for line in text.splitlines() if line.startswith(name + "{"))
+    return {line[len(name) : line.rindex(" ")]: float(line.split()[-1]) for line in lines}
+
+
 @contextmanager
 def scraping(listen: str, every: float) -> Iterator[None]:
     """Read the metrics at an address every ``every`` seconds, on a thread, until the block ends.

@@ -25,6 +25,7 @@ def configuration(
     pipeline: Table = NOTHING,
     kafka: Table = NOTHING,
     shard: Table = NOTHING,
+    limits: Table = NOTHING,
     http: Table | None = ANY_PORT,
 ) -> dict[str, Any]:
     """Return the configuration for a job: as delivered, but for what is given.
@@ -35,6 +36,7 @@ def configuration(
         pipeline: more of ``[pipeline]``.
         kafka: more of ``[kafka]``.
         shard: more of each of ``[[shards]]``.
+        limits: the table ``[limits]``.
         http: the table ``[http]``; None: there is none.
     """
     tables: dict[str, Any] = {
@@ -48,6 +50,7 @@ def configuration(
         "records": {"key": "id"},
         "sink": dict(sink),
         "shards": [{**one, **shard} for one in shards(job)],
+        "limits": dict(limits),
     }
     return tables if http is None else {**tables, "http": dict(http)}
 

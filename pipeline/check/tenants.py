@@ -14,7 +14,7 @@ from pipeline.check.newest import Newest
 from pipeline.check.rules import shown
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
-from pipeline.kafka.partitioner import default_partition
+from pipeline.partitioner import partition_for
 from pipeline.postgres.sink.values import as_text
 from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition
@@ -52,7 +52,7 @@ class TenantFacts:
             self.without += 1
             return
         self.places.setdefault((source.topic, tenant), set()).add(source.partition)
-        self.elsewhere += source.partition != default_partition(tenant.encode(), partitions)
+        self.elsewhere += source.partition != partition_for(tenant.encode(), partitions)
 
 
 def tenant_facts(config: Config, newest: Newest) -> TenantFacts | None:

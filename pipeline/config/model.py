@@ -163,6 +163,8 @@ class LimitsConfig:
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))
     statement_timeout: float = field(default=30.0, metadata=by(DURATION))
     lock_timeout: float = field(default=10.0, metadata=by(DURATION))
+    adaptive: bool = field(default=True, metadata=by(SWITCH))
+    """Whether the limit of a shard follows what its transactions take."""
 
 
 @frozen

@@ -82,12 +82,14 @@ class ShardSnapshot:
         state: of the breaker.
         limit: how many transactions may run at once.
         in_flight: how many do: batches that are written, partitions that are taken over.
+        busy: connections in use, for whatever it is.
     """
 
     name: str
     state: BreakerState
     limit: int
     in_flight: int
+    busy: int = 0
 
 
 def lag_between(begin: int, end: int) -> int:

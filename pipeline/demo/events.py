@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import orjson
 
-from pipeline.kafka.partitioner import default_partition
+from pipeline.partitioner import partition_for
 
 TENANTS = 64
 USERS = 20_000
@@ -92,7 +92,7 @@ def events(seed: int) -> Iterator[Event]:
 @cache
 def partition_of(tenant: str) -> int:
     """Return the partition that Kafka's default partitioner puts a tenant's messages in."""
-    return default_partition(tenant.encode(), PARTITIONS)
+    return partition_for(tenant.encode(), PARTITIONS)
 
 
 class Model:

@@ -10,7 +10,7 @@ from uuid import UUID
 from pipeline.ingest.problems import Problem, RefusedError
 from pipeline.kafka.batch_builder import Message
 from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome
-from pipeline.kafka.partitioner import default_partition
+from pipeline.partitioner import partition_for
 
 RETRY_SECONDS = 2.0
 """What Retry-After says while Kafka is away."""
@@ -34,7 +34,7 @@ class Writer(Protocol):
     def send(self, partition: int, messages: Sequence[Message]) -> Delivery: ...
 
 
-_partition_of = lru_cache(maxsize=16_384)(default_partition)
+_partition_of = lru_cache(maxsize=16_384)(partition_for)
 """The hash is computed in Python: 1 µs per four bytes."""
 
 Placed = tuple[int, int]

@@ -173,9 +173,19 @@ class Metrics:
     shard_limit = gauge(
         "pipeline_shard_limit",
         SHARD,
-        "How many transactions may run at once: shards.connections.",
-        "It moves with the configuration only. pipeline_in_flight_batches is at it while there is lag,"
-        " and pipeline_apply_seconds is low: give the shard more connections.",
+        "How many batches may be written at once: shards.connections, or fewer where the server takes"
+        " clearly longer than usual (limits.adaptive).",
+        "Below shards.connections: something else loads this server; see pg_stat_activity."
+        " At it, with pipeline_in_flight_batches at it while there is lag and pipeline_apply_seconds"
+        " low: give the shard more connections.",
+    )
+    busy_connections = gauge(
+        "pipeline_busy_connections",
+        SHARD,
+        "Connections in use: batches, take-overs, folds of the ledger, probes.",
+        "Falling while pipeline_message_lag grows: the database is not what bounds the pace. A few"
+        " keys have most of the records (few pipeline_key_channels), or the limit has fallen"
+        " (pipeline_shard_limit).",
     )
     rebalances = counter(
         "pipeline_rebalances_total",
@@ -251,6 +261,7 @@ class Metrics:
         for shard in shards:
             self.shard_limit.labels(shard.name).set(shard.limit)
             self.in_flight_batches.labels(shard.name).set(shard.in_flight)
+            self.busy_connections.labels(shard.name).set(shard.busy)
 
     def applied_in_all(self) -> int:
         """How many records were applied so far, in all partitions that were ever assigned."""

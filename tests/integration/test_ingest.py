@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from pipeline.ingest.receipts import decode
-from pipeline.kafka.partitioner import default_partition
 from pipeline.local import Servers
 from pipeline.local.waiting import wait_until
+from pipeline.partitioner import partition_for
 from tests.support import accounts, topics
 from tests.support.certificates import Authority
 from tests.support.ingest_process import Endpoint, EndpointFactory, Senders
@@ -57,7 +57,7 @@ def test_a_202_is_in_kafka_where_its_receipt_says(endpoint: Endpoint) -> None:
         found = log[place.partition][place.offset]
         assert json.loads(found.value) == record
         assert found.key == str(record["app"]).encode()
-        assert place.partition == default_partition(found.key, 6)
+        assert place.partition == partition_for(found.key, 6)
     assert {(reply.status) for reply in [*replies, batch]} == {202}
     keys = [dict(each.headers).get("idempotency-key") for found in log.values() for each in found]
     assert sorted(filter(None, keys)) == sorted(f"k-{n}".encode() for n in range(40))

@@ -25,8 +25,9 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
             "contracts", "config", "errors", "runtime", "pipeline"),
     "testing": ("postgres.handlers", "postgres.connections", "records"),
     "pipeline": ("postgres.handlers", "postgres.sink", "postgres.connections", "records", "errors"),
-    "demo": ("local", "kafka", "postgres.ledger", "postgres.connections", "observe", "errors", "runtime"),
-    "check": ("operate", "consumer", "kafka", "postgres.handlers", "postgres.sink",
+    "demo": ("local", "partitioner", "postgres.ledger", "postgres.connections", "observe", "errors",
+             "runtime"),
+    "check": ("operate", "consumer", "kafka", "partitioner", "postgres.handlers", "postgres.sink",
               "postgres.ledger", "postgres.connections", "contracts", "config", "records", "errors"),
     "operate": ("kafka", "postgres.sink", "postgres.ledger", "postgres.connections", "contracts",
                 "config", "records", "errors", "runtime"),
@@ -47,13 +48,14 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "web": ("errors",),
     "contracts": ("records",),
     "config": ("records",),
+    "partitioner": (),
     "records": (),
     "errors": (),
     "runtime": (),
 }  # fmt: skip
 """From the top down; ``pipeline`` is the package's own ``__init__``."""
 
-KAFKA_ROOMS = {"kafka", "config", "local", "demo", "operate", "check"}
+KAFKA_ROOMS = {"kafka", "partitioner", "config", "local", "demo", "operate", "check"}
 """Rooms that may import kafka-python; the client that consumes is in ``kafka`` alone."""
 
 

@@ -17,8 +17,8 @@ from pipeline.ingest.parsing import MOST_RECORDS
 from pipeline.ingest.receipts import Receipt, decode
 from pipeline.ingest.validation import Invalid
 from pipeline.kafka.delivery import NotDelivered
-from pipeline.kafka.partitioner import default_partition
 from pipeline.observe.metrics import Metrics
+from pipeline.partitioner import partition_for
 from tests.support.ingest import NDJSON, TOPIC_ID, Reply, StubWriter, make_client
 
 ONE = b'{"app": "a", "n": 1}'
@@ -49,7 +49,7 @@ async def test_an_object_is_written_as_it_was_sent_under_its_tenant(writer: Stub
     reply = await make_client(writer).post(body)
     assert reply.status == 202
     (partition,) = (number for number, log in writer.log.items() if log)
-    assert partition == default_partition(b"a", 4)
+    assert partition == partition_for(b"a", 4)
     assert writer.messages == [(b"a", body.strip(), [])]
     assert decode(reply.json["receipt"]) == Receipt(TOPIC_ID, partition, 0)
 
@@ -173,8 +173,8 @@ async def test_while_kafka_is_away_requests_are_refused_at_once_and_unread(
 
 
 async def test_one_partition_that_is_away_stops_its_own_tenants_only(writer: StubWriter) -> None:
-    away = default_partition(b"a", 4)
-    other = next(app for app in "bcdefgh" if default_partition(app.encode(), 4) != away)
+    away = partition_for(b"a", 4)
+    other = next(app for app in "bcdefgh" if partition_for(app.encode(), 4) != away)
     writer.absent = {away}
     client = make_client(writer)
     assert (await client.post(batch({"app": other}))).status == 202

@@ -1,8 +1,9 @@
-"""Which of a shard's connections go to batches, and which to take-overs."""
+"""What a shard's connections are given to, and what is measured of it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from pipeline.config.model import ShardConfig
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Connection, Session
+from pipeline.postgres.connections.limiter import Limiter, Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_store import ShardStore
@@ -75,9 +77,78 @@ async def test_take_overs_have_half_of_the_connections_and_batches_the_rest(
         await trio.testing.wait_all_tasks_blocked()
         assert database.taking_over.inside == at_once
         for _ in range(20):
-            nursery.start_soon(shard.transact, batches.enter)
+            nursery.start_soon(shard.transact, batches.enter, Sample(1))
         await trio.testing.wait_all_tasks_blocked()
         assert batches.inside == left
         database.taking_over.may_go.set()
         batches.may_go.set()
     assert database.calls.count("take_over") == len(claims)
+
+
+async def measured(sample: Sample, seconds: float, clock: list[float]) -> list[tuple[object, ...]]:
+    """What the limit is told of a transaction of so many seconds, all of it with Postgres."""
+    shard = LocalShard(
+        ShardConfig("db0", "", connections=3), Session("t"), Metrics(), adaptive=True
+    )
+    told: list[tuple[object, ...]] = []
+    adaptive = shard.limiter._adaptive
+    assert adaptive is not None
+    adaptive.observe = lambda *observed: told.append(observed)  # type: ignore[method-assign]
+
+    async def work(_: Connection) -> None:
+        clock[0] += seconds
+
+    async with shard.limiter.slot():
+        clock[0] += 100.0  # whatever a batch waits for before its transaction
+        await shard.transact(work, sample)
+    return told
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    return now
+
+
+async def test_the_limit_is_told_what_the_statements_took_and_no_wait(clock: list[float]) -> None:
+    assert await measured(Sample(7), 2.0, clock) == [(7, 1, 2.0, 102.0)]
+
+
+async def test_what_a_handler_did_elsewhere_does_not_count(clock: list[float]) -> None:
+    assert await measured(Sample(7, elsewhere=1.5), 2.0, clock) == [(7, 1, 0.5, 102.0)]
+
+
+async def test_a_transaction_that_needed_several_attempts_tells_nothing(clock: list[float]) -> None:
+    assert await measured(Sample(7, clean=False), 2.0, clock) == []
+
+
+async def in_crowd(crowd: Crowd, place: AbstractAsyncContextManager[None]) -> None:
+    async with place:
+        await crowd.enter()
+
+
+async def test_take_overs_do_not_count_against_a_limit_that_has_fallen() -> None:
+    """One that waits for a former owner would stop all batches, if only one may run."""
+    limiter, take_overs, batches = Limiter(4, adaptive=True), Crowd(), Crowd()  # begins with one
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(in_crowd, take_overs, limiter.taking_over())
+            nursery.start_soon(in_crowd, batches, limiter.transaction())
+        await trio.testing.wait_all_tasks_blocked()
+        assert (limiter.limit, batches.inside, take_overs.inside) == (1, 1, 2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_limit_that_falls_takes_no_slot_from_a_batch_that_has_one() -> None:
+    limiter, batches = Limiter(3, adaptive=True), Crowd()
+    for _ in range(3):
+        limiter.observe(Sample(1), limiter.limit, 0.01, 0.0)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(in_crowd, batches, limiter.slot())
+        await trio.testing.wait_all_tasks_blocked()
+        limiter.restart()
+        assert (limiter.limit, limiter.slots_taken, limiter.saturated) == (1, 3, True)
+        batches.may_go.set()
+    assert not limiter.saturated

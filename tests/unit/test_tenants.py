@@ -9,7 +9,7 @@ import pytest
 from pipeline.check.tenants import TenantFacts, scattered_tenants
 from pipeline.config.load import load
 from pipeline.config.model import Config
-from pipeline.kafka.partitioner import default_partition
+from pipeline.partitioner import partition_for
 from pipeline.records.record import TopicPartition
 
 CONFIG = """\
@@ -63,7 +63,7 @@ def warnings(config: Config, found: TenantFacts) -> list[str]:
 )
 def test_the_default_partition_is_kafkas(key: str, partition: int) -> None:
     """As Kafka's own Java client places these keys among six partitions."""
-    assert default_partition(key.encode(), 6) == partition
+    assert partition_for(key.encode(), 6) == partition
 
 
 def test_tenants_in_one_partition_each_are_as_they_should_be(config: Config) -> None:
@@ -97,6 +97,6 @@ def test_what_can_not_be_read_is_told(config: Config) -> None:
 
 
 def test_records_elsewhere_than_the_default_partitioner_puts_them_are_counted() -> None:
-    home = default_partition(b"a", 6)
+    home = partition_for(b"a", 6)
     assert facts(("sessions", home, "a")).elsewhere == 0
     assert facts(("sessions", (home + 1) % 6, "a"), ("sessions", home, "a")).elsewhere == 1

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.consumer.channels import runs
 from pipeline.postgres.connections.bridge import cross
 from pipeline.postgres.connections.errors import HandlerFailed
+from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import CALLS_PER_CHECKPOINT, HandlerApplier
 from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
@@ -78,7 +79,7 @@ class World:
         self.crossings = 0
         self.called: list[tuple[int, float]] = []
 
-    async def transact(self, work: Callable[[FakeConnection], Awaitable[Any]]) -> Any:
+    async def transact(self, work: Callable[[FakeConnection], Awaitable[Any]], _: Sample) -> Any:
         """As `Shard.transact`."""
         self.crossings += 1
         return await cross(work, self.connection)

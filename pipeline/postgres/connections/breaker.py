@@ -14,8 +14,9 @@ from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-MENDED_SECONDS = 1.0
-"""How often at least a stopped shard is asked whether it is mended: that costs it nearly nothing."""
+LONGEST_WAIT = 1.0
+"""Seconds between two probes at most, whatever the back-off says: who has mended a shard looks at it
+now, and a probe costs next to nothing."""
 
 
 class Breaker:
@@ -79,11 +80,7 @@ class Breaker:
             await self._tripped.wait()
             attempt = self._stops
             while self.state is not BreakerState.CLOSED:
-                seconds = self._backoff.seconds(attempt)
-                failed = self.state is BreakerState.OPEN and attempt > self._stops
-                await trio.sleep(
-                    min(seconds, MENDED_SECONDS) if failed and self.stopped else seconds
-                )
+                await trio.sleep(min(LONGEST_WAIT, self._backoff.seconds(attempt)))
                 attempt += 1
                 self._set(BreakerState.HALF_OPEN)
                 try:

@@ -5,36 +5,62 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import attrs
 import trio
+
+from pipeline.postgres.connections.adaptive import AdaptiveLimit
+
+
+@attrs.define
+class Sample:
+    """What a transaction tells the limit, beside the time that it took.
+
+    Attributes:
+        rows: how many it has: rows of the declared sink, records of a handler.
+        elsewhere: seconds of it that were not Postgres's: a handler's own calls between statements.
+        clean: whether it went as usual, in a single attempt; if not, its time says nothing.
+    """
+
+    rows: int
+    elsewhere: float = 0.0
+    clean: bool = True
 
 
 class Limiter:
     """A shard's limits.
 
     A batch has a *slot* from when it is taken until it is decided, and a *transaction* while it is
-    written; there are as many transactions at once as ``connections``. If the batches are handled by
-    a slow function of a user's, there may be twice as many slots: half of the batches are with the
-    handler, the others are written.
+    written; how many transactions run at once is ``limit``, which is ``connections`` at most. If the
+    batches are handled by a slow function of a user's, there may be twice as many slots: half of the
+    batches are with the handler, the others are written.
 
     Take-overs share the connections with the batches and may have half of them: an instance that is
     given many partitions at once goes on with those that it has, and a take-over that waits for a
-    former owner's transaction holds up no batch.
+    former owner's transaction holds up no batch. So they don't count against ``limit``.
 
     Everything here is first come, first served; every wait is a checkpoint, and a cancelled wait
     takes nothing.
 
     Args:
-        connections: how many transactions may run at once.
+        connections: how many transactions may run at once, at most.
         handled: whether a user's function handles the batches.
+        adaptive: whether the limit follows what transactions take (see ``adaptive.py``); if not, it
+            is ``connections``.
     """
 
-    def __init__(self, connections: int, *, handled: bool = False) -> None:
-        self._connections = connections
+    def __init__(self, connections: int, *, handled: bool = False, adaptive: bool = False) -> None:
+        self._adaptive = AdaptiveLimit(connections) if adaptive and connections > 1 else None
+        self._slow = False
+        self.limit = connections
+        """How many batches may be written at once, now."""
         self.slots = connections * (2 if handled else 1)
         """How many batches may be in flight at once, at most."""
         self._slots = trio.CapacityLimiter(connections)
+        self._batches = trio.CapacityLimiter(connections)
         self._transactions = trio.CapacityLimiter(connections)
         self._take_overs = trio.CapacityLimiter(max(1, connections // 2))
+        if self._adaptive is not None:
+            self._follow(self._adaptive)
 
     @property
     def saturated(self) -> bool:
@@ -51,9 +77,50 @@ class Limiter:
         """How many batches are being written, and partitions taken over."""
         return int(self._transactions.borrowed_tokens)
 
+    @property
+    def batches_taken(self) -> int:
+        """How many batches are being written."""
+        return int(self._batches.borrowed_tokens)
+
     def set_slots(self, *, slow: bool) -> None:
-        """Give out all slots if the handler is slow, else one per connection. Not a checkpoint."""
-        self._slots.total_tokens = self.slots if slow else self._connections
+        """Give out all slots if the handler is slow, else one per transaction. Not a checkpoint."""
+        if slow is not self._slow:
+            self._slow = slow
+            self._give_out()
+
+    def observe(self, sample: Sample, at_once: int, seconds: float, now: float) -> None:
+        """Let the limit follow one transaction that succeeded. Not a checkpoint.
+
+        Args:
+            sample: what is known of it.
+            at_once: how many batches were being written when it began, with itself.
+            seconds: what it took, with what was elsewhere.
+            now: when it ended, in seconds on any clock.
+        """
+        if self._adaptive is not None and sample.clean:
+            took = max(1e-6, seconds - sample.elsewhere)
+            self._adaptive.observe(sample.rows, at_once, took, now)
+            self._follow(self._adaptive)
+
+    def restart(self) -> None:
+        """Begin with one transaction: the server was away, or is another one. Not a checkpoint."""
+        if self._adaptive is not None:
+            self._adaptive.restart()
+            self._follow(self._adaptive)
+
+    def relearn(self) -> None:
+        """Forget what was usual: this program's own load on the server changes. Not a checkpoint."""
+        if self._adaptive is not None:
+            self._adaptive.relearn()
+
+    def _follow(self, adaptive: AdaptiveLimit) -> None:
+        if adaptive.limit != self.limit:
+            self.limit = adaptive.limit
+            self._give_out()
+
+    def _give_out(self) -> None:
+        self._batches.total_tokens = self.limit
+        self._slots.total_tokens = self.limit * 2 if self._slow else self.limit
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -64,7 +131,7 @@ class Limiter:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Wait until one more batch may be written."""
-        async with self._transactions:
+        async with self._batches, self._transactions:
             yield
 
     @asynccontextmanager

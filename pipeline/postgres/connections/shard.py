@@ -16,7 +16,7 @@ from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.connector import ReadOnlyServer
-from pipeline.postgres.connections.limiter import Limiter
+from pipeline.postgres.connections.limiter import Limiter, Sample
 from pipeline.runtime.backoff import Backoff
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Shard:
         session: the settings of each connection.
         metrics: what the shard's gauges and histograms belong to.
         backoff: the waits between probes while the database is away.
-        handled: whether a user's function handles the batches; see `Limiter`.
+        handled, adaptive: see `Limiter`.
     """
 
     def __init__(
@@ -41,37 +41,48 @@ class Shard:
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         *,
         handled: bool = False,
+        adaptive: bool = False,
     ) -> None:
         self.name = config.name
         self.metrics = metrics
         self.breaker = Breaker(config.name, metrics, backoff)
-        self.limiter = Limiter(config.connections, handled=handled)
+        self.limiter = Limiter(config.connections, handled=handled, adaptive=adaptive)
         self.mended: Callable[[], Awaitable[object]] | None = None
         """Raises what stopped the shard, if it can be asked without a record."""
         self._pool = Connections.of(config, session)
         self.server = server_of(config.dsn)
-        self._connections = config.connections
+        self._busy = 0  # connections that are in use
         self._apply_seconds = metrics.apply_seconds.labels(config.name)
 
     def snapshot(self) -> ShardSnapshot:
         """The shard as it is now. Not a checkpoint."""
         return ShardSnapshot(
-            self.name, self.breaker.state, self._connections, self.limiter.transactions_taken
+            name=self.name,
+            state=self.breaker.state,
+            limit=self.limiter.limit,
+            in_flight=self.limiter.transactions_taken,
+            busy=self._busy,
         )
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Write a batch: as `run`, once fewer than ``connections`` batches are being written.
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], sample: Sample) -> T:
+        """Write a batch: as `run`, once fewer batches than the limit are being written.
 
         What the transaction takes, in seconds, is measured around ``work`` alone: neither the wait
-        for the limiter nor the opening of a connection says anything about the database's load.
+        for the limiter nor the opening of a connection says anything about the database's load. So
+        measured, it moves the limit, if it succeeds; ``work`` may add to ``sample`` what it finds out.
         """
         async with self.limiter.transaction():
-            return await self.run(partial(self._timed, work=work))
+            return await self.run(partial(self._timed, work=work, sample=sample))
 
-    async def _timed(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _timed(
+        self, connection: Connection, work: Callable[[Connection], Awaitable[T]], sample: Sample
+    ) -> T:
+        at_once = self.limiter.batches_taken
         started = time.perf_counter()
         result = await work(connection)
-        self._apply_seconds.observe(time.perf_counter() - started)
+        ended = time.perf_counter()
+        self._apply_seconds.observe(ended - started)
+        self.limiter.observe(sample, at_once, ended - started, ended)
         return result
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -82,7 +93,11 @@ class Shard:
         Raises:
             Whatever ``work`` raises, and the errors of connecting.
         """
-        return await cross(self._pool.lease, work)
+        self._busy += 1
+        try:
+            return await cross(self._pool.lease, work)
+        finally:
+            self._busy -= 1
 
     async def serve(self) -> None:
         """Keep the breaker; when cancelled, close the connections. Runs until cancelled."""
@@ -108,6 +123,7 @@ class Shard:
     def drop_idle(self) -> None:
         """The server is gone: connections that seem idle are broken too."""
         self._pool.terminate_idle()
+        self.limiter.restart()
 
 
 async def _answers(connection: Connection) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.errors import HandlerFailed, Verdict, judge
+from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.awaited import listening
 from pipeline.postgres.handlers.transaction import Transaction
@@ -69,15 +70,19 @@ class HandlerApplier:
         Raises:
             HandlerFailed: the handler's own code raised; nothing was written.
         """
-        transaction = Transaction()
+        transaction, sample = Transaction(), Sample(len(records))
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._call, transaction, records)
             try:
                 await transaction.wanted.wait()
                 failure = transaction.failed or await self._shard.transact(
-                    partial(self._transact, lease=lease, records=records, transaction=transaction)
-                )
+                    partial(
+                        self._transact,
+                        lease=lease, records=records, transaction=transaction, sample=sample,
+                    ),
+                    sample,
+                )  # fmt: skip
             except Exception as error:  # raised below, outside the group that a nursery makes
                 failure = error
                 nursery.cancel_scope.cancel()
@@ -120,6 +125,7 @@ class HandlerApplier:
         lease: Lease,
         records: Sequence[Record],
         transaction: Transaction,
+        sample: Sample,
     ) -> HandlerFailed | None:
         """Run the transaction of one batch: the ledger's note, then the handler's statements.
 
@@ -131,7 +137,9 @@ class HandlerApplier:
                 await self._ledger.note(connection, lease, records)
                 await transaction.serve(connection)
         except HandlerFailed as failure:
+            sample.clean = False
             return failure
+        sample.elsewhere = transaction.elsewhere
         return None
 
 

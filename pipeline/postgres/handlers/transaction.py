@@ -25,6 +25,7 @@ for all else that it does with a record.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -51,6 +52,8 @@ class Transaction:
         self._broken: BaseException | None = None
         self.failed: HandlerFailed | None = None
         """The failure that ended the calls; None while there is none."""
+        self.elsewhere = 0.0
+        """Seconds that the transaction, once begun, waited for the handler instead of for Postgres."""
         self.wanted = trio.Event()
         """Set when the transaction has to begin: a query was made, or the calls are over."""
 
@@ -143,7 +146,7 @@ class Transaction:
             HandlerFailed: the handler's own code raised.
             Exception: the first error of a statement; the handler gets it too.
         """
-        while isinstance(request := await self._requests.get(), _Request):
+        while isinstance(request := await self._next(), _Request):
             try:
                 await self._queue.flush(connection)
                 request.result = await request.work(connection)
@@ -155,6 +158,13 @@ class Transaction:
         if request is not None:
             raise request
         await self._queue.flush(connection)
+
+    async def _next(self) -> _Request | HandlerFailed | None:
+        """Return what the handler asks for next; the wait is time elsewhere. On asyncio."""
+        started = time.perf_counter()
+        request = await self._requests.get()
+        self.elsewhere += time.perf_counter() - started
+        return request
 
 
 class StatementQueue:

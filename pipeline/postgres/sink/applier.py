@@ -14,6 +14,7 @@ import asyncpg
 from pipeline.config.model import SinkConfig
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.errors import RowError, Verdict, judge
+from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import KEY, Lease, fenced
 from pipeline.postgres.ledger.ledger import Ledger
@@ -86,10 +87,13 @@ class SinkApplier:
             if not writes:  # tombstones that the sink ignores: only their offsets
                 await self._ledger.mark(lease, records)
                 return 0
-            attempt = _Attempt(sink, statements, self._ledger.guard(lease, records), writes)
-            outcome = await self._shard.transact(attempt.run)
+            rows = sum(write.rows for write in writes)
+            sample = Sample(rows)
+            guard = self._ledger.guard(lease, records)
+            attempt = _Attempt(sink, statements, guard, writes, sample)
+            outcome = await self._shard.transact(attempt.run, sample)
             if outcome is Outcome.APPLIED:
-                return sum(write.rows for write in writes)
+                return rows
             if outcome is Outcome.FENCED:
                 raise fenced(lease)
             await self._read_table(statements)
@@ -147,7 +151,9 @@ class _Attempt:
         statements: Statements,
         guard: tuple[Any, ...] | None,
         writes: Sequence[Write],
+        sample: Sample,
     ) -> None:
+        self._sample = sample
         self._statements = statements
         self._guard = guard
         self._writes = writes
@@ -158,13 +164,18 @@ class _Attempt:
         race = 0
         while True:  # noqa: ASYNC913 (on asyncio; each turn waits for Postgres)
             try:
-                return await self._apply(connection)
+                outcome = await self._apply(connection)
             except asyncpg.UniqueViolationError as error:
+                self._sample.clean = False
                 race += 1
                 if race > RACES or not self._on_key(error):
                     return await self._unless_types_changed(connection, error)
             except asyncpg.PostgresError as error:
+                self._sample.clean = False
                 return await self._unless_types_changed(connection, error)
+            else:
+                self._sample.clean &= outcome is Outcome.APPLIED
+                return outcome
 
     async def _apply(self, connection: Connection) -> Outcome:
         first, *rest = self._writes

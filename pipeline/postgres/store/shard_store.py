@@ -60,6 +60,7 @@ class ShardStore:
         self._recovery = Recovery(shard, sizer, backoff, clock, others_work, details=details)
         shard.mended = self._probe
         self._partitions: dict[Claim, ShardPartition] = {}  # as they were taken over last
+        self._owned: frozenset[Claim] = frozenset()
 
     async def open(self, claim: Claim) -> ShardPartition:
         """See `Store.open`."""
@@ -111,7 +112,14 @@ class ShardStore:
             log.warning("shard %s: the ledger was not folded: %s", self._shard.name, explain(error))
 
     async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
-        """See `Store.voided`."""
+        """See `Store.voided`.
+
+        Who asks names all partitions that are ours. If these are others than at the last call, what
+        is usual on the shard changes too: another instance has come or gone.
+        """
+        if self._owned != (owned := frozenset(claims)):
+            self._owned = owned
+            self._shard.limiter.relearn()
         leases = [self._partitions[claim].lease for claim in claims if claim in self._partitions]
         if (
             not leases
