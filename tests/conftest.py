@@ -41,11 +41,11 @@ WITHOUT_SERVERS = {"unit", "simulation"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hold ``-m "not real"`` to its promise: nothing that it takes needs a server.
+    """Hold ``-m "not real"`` to its promise, that nothing it takes needs a server; and virtual time.
 
     Raises:
         pytest.UsageError: A test takes the servers without the mark, or has the mark in a folder
-            that is without servers.
+            that is without servers; or it asks for a virtual clock in a way that gives it none.
     """
     for item in items:
         real = item.get_closest_marker("real") is not None
@@ -54,3 +54,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid}: no test in tests/{folder} is marked real")
         if "servers" in getattr(item, "fixturenames", ()) and not real:
             raise pytest.UsageError(f"{item.nodeid} takes the real servers: mark it real")
+        if any("autojump_clock" in mark.args for mark in item.iter_markers("usefixtures")):
+            raise pytest.UsageError(f"{item.nodeid}: pytest-trio takes a clock only as an argument")

@@ -35,7 +35,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "service": ("consumer", "kafka", "postgres.store", "postgres.handlers", "postgres.sink",
                 "postgres.ledger", "postgres.connections", "observe", "contracts", "config",
                 "records", "errors", "runtime"),
-    "ingest": ("web", "kafka", "observe", "config", "records", "errors", "runtime"),
+    "ingest": ("web", "kafka", "observe", "partitioner", "config", "records", "errors", "runtime"),
     "consumer": ("observe", "contracts", "records", "errors"),
     "kafka": ("contracts", "config", "records", "errors", "runtime"),
     "postgres.store": ("postgres.ledger", "postgres.connections", "contracts", "records",

@@ -1,9 +1,11 @@
 """How soon a shard that was away is found to be back."""
 
+# ruff: noqa: ARG001 (the clock is asked for to be in force)
+
 from __future__ import annotations
 
-import pytest
 import trio
+from trio.testing import MockClock
 
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.breaker import LONGEST_WAIT, Breaker
@@ -41,12 +43,10 @@ async def resumed_after(away: float, *, stopped: bool) -> float:
     return took
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_shard_that_was_long_away_is_found_soon() -> None:
+async def test_a_shard_that_was_long_away_is_found_soon(autojump_clock: MockClock) -> None:
     """By the back-off alone it would be half a minute."""
     assert await resumed_after(3600.0, stopped=False) <= LONGEST_WAIT
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_shard_that_was_stopped_for_long_is_found_soon() -> None:
+async def test_a_shard_that_was_stopped_for_long_is_found_soon(autojump_clock: MockClock) -> None:
     assert await resumed_after(3600.0, stopped=True) <= LONGEST_WAIT

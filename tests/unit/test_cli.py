@@ -144,10 +144,12 @@ def configured_keys() -> dict[str, set[str]]:
         "http": [loading._Listen],
         "ingest": [configuration.IngestConfig],
     }
-    return {
+    keys = {
         table: {key for cls in read for key in fields_by_key(cls)}
         for table, read in classes.items()
     }
+    keys["shards"].add("dsn_file")  # another way to write dsn
+    return keys
 
 
 def test_the_reference_names_every_key_and_no_other() -> None:

@@ -74,14 +74,14 @@ async def test_metrics_are_served_as_prometheus_text() -> None:
 
 
 async def test_the_probes_answer_503_with_a_reason_a_line() -> None:
-    health = GivenHealth()
+    health = GivenHealth(to_know=["no partitions: spare"])
     async with served(Metrics(), health) as port:
         assert (await get(port, "/livez"))[::2] == (200, "ok\n")
         assert (await get(port, "/readyz"))[::2] == (200, "ok\nno partitions: spare\n")
         health.why_not_live = ["sessions-0 stands", "sessions-1 stands"]
         health.why_not_ready = ["not joined"]
         assert (await get(port, "/livez"))[::2] == (503, "sessions-0 stands\nsessions-1 stands\n")
-        assert (await get(port, "/readyz"))[::2] == (503, "not joined\n")
+        assert (await get(port, "/readyz"))[::2] == (503, "not joined\nno partitions: spare\n")
 
 
 async def test_what_is_paused_is_named_and_is_no_reason_not_to_be_ready() -> None:

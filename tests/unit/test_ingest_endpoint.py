@@ -1,5 +1,7 @@
 """The endpoint as a client sees it, over a writer that acknowledges as told."""
 
+# ruff: noqa: ARG001 (the clock is asked for to be in force)
+
 from __future__ import annotations
 
 import gzip
@@ -11,7 +13,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pipeline.ingest.parsing import MOST_RECORDS
 from pipeline.ingest.receipts import Receipt, decode
@@ -268,8 +270,9 @@ async def test_an_offset_that_the_broker_did_not_tell_is_no_receipt(writer: Stub
     assert (reply.status, reply.json) == (202, {"receipt": None})
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_tenant_over_its_rate_is_refused_and_others_are_not(writer: StubWriter) -> None:
+async def test_a_tenant_over_its_rate_is_refused_and_others_are_not(
+    autojump_clock: MockClock, writer: StubWriter
+) -> None:
     client = make_client(writer, rate_per_tenant=2.0)
     reply = await client.post(batch(*[{"app": "a"}] * 3, {"app": "b"}))
     assert [result["status"] for result in reply.json["results"]] == [202, 202, 429, 202]

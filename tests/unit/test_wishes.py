@@ -1,5 +1,7 @@
 """What operators wish: who is told of a change, when a wish ends by itself, and how it is written."""
 
+# ruff: noqa: ARG001 (the clock is asked for to be in force)
+
 from __future__ import annotations
 
 import json
@@ -11,6 +13,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from pipeline.contracts.rule import Plain, Rule
 from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Scope
@@ -41,8 +44,7 @@ def hold(value: Plain = "a-1", state: HoldState = HoldState.HOLDING, **extra: An
 # Who is told
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_change_wakes_whoever_waits_for_one() -> None:
+async def test_a_change_wakes_whoever_waits_for_one(autojump_clock: MockClock) -> None:
     wishes = Wishes(trio.current_time)
     seen = wishes.version
     woken: list[int] = []
@@ -76,8 +78,7 @@ async def test_what_was_known_already_wakes_nobody() -> None:
     assert wishes.version == seen
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_wish_ends_by_itself_and_wakes_whoever_waits() -> None:
+async def test_a_wish_ends_by_itself_and_wakes_whoever_waits(autojump_clock: MockClock) -> None:
     wishes = Wishes(trio.current_time)
     wishes.put(pause(until=int(trio.current_time() + 200) * 1000))
     assert wishes.pauses()

@@ -15,8 +15,8 @@ from pipeline.runtime.backoff import Backoff
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 1.0
-"""Seconds between two probes at most, whatever the back-off says: who has mended a shard looks at it
-now, and a probe costs next to nothing."""
+"""Seconds between two probes at most while they fail, whatever the back-off says: who has mended a shard
+looks at it now, and a probe costs next to nothing."""
 
 
 class Breaker:
@@ -80,7 +80,7 @@ class Breaker:
             await self._tripped.wait()
             attempt = self._stops
             while self.state is not BreakerState.CLOSED:
-                await trio.sleep(min(LONGEST_WAIT, self._backoff.seconds(attempt)))
+                await trio.sleep(self._wait(attempt))
                 attempt += 1
                 self._set(BreakerState.HALF_OPEN)
                 try:
@@ -94,3 +94,9 @@ class Breaker:
                     self._tripped = trio.Event()
                     self._set(BreakerState.CLOSED)
                     self._closed.set()
+
+    def _wait(self, attempt: int) -> float:
+        """Seconds before a probe. Where probes pass and writes fail, the writes are the probe: these cost."""
+        seconds = self._backoff.seconds(attempt)
+        probes_fail = self.stopped is None or attempt > self._stops
+        return min(LONGEST_WAIT, seconds) if probes_fail else seconds
