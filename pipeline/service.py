@@ -304,6 +304,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
             runs if by_key else _whole,
             apart=by_key and len(config.records.keys) == 1,
             called=sizer.called,
+            details=config.errors.details,
         )
     assert config.sink.table is not None, "the configuration has a table or a handler"
     table = await shard.run(partial(read_table, name=config.sink.table))

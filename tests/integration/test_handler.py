@@ -37,11 +37,13 @@ async def apply(tx, records):
 """
 
 
+HANDLER = '[sink]\nhandler = "user_code:apply"\n'
+
+
 def use_handler(job: Job, dsn: str, source: str, scope: str = "", **sections: str) -> None:
     """Put a handler's module beside the configuration, which is where it is looked for."""
     (job.directory / "user_code.py").write_text(dedent(source))
-    sink = f'[sink]\nhandler = "user_code:apply"\n{scope}'
-    job.write_config({"db0": (dsn, "")}, sink=sink, **sections)
+    job.write_config({"db0": (dsn, "")}, sink=HANDLER + scope, **sections)
 
 
 @pytest.fixture
@@ -118,16 +120,21 @@ def test_a_handler_that_fails_ends_the_program_with_one_message(job: Job, histor
     use_handler(
         job,
         history_dsn,
-        "async def apply(tx, records):\n    raise RuntimeError('no such tariff')\n",
+        "async def apply(tx, records):\n    raise RuntimeError('no such ' + 'tariff')\n",
     )
     job.produce(accounts.changes(1, keys=1, seed=4))
     instance = job.start()
     assert instance.wait() == 1
     (message,) = set(instance.errors())
-    assert "no such tariff" in message
-    assert "RuntimeError" in message
+    assert "no such tariff" not in instance.output, "it may quote a record"
+    assert "the handler raised RuntimeError" in message
+    assert "user_code.py, line 2" in message
     assert job.topic in message
     assert instance.output.count("Traceback") == 1, "where in the handler's code it arose"
+    job.write_config({"db0": (history_dsn, "")}, sink=HANDLER, errors="details = true")
+    again = job.start()
+    assert again.wait() == 1
+    assert "RuntimeError: no such tariff" in again.output, "where details are wanted"
 
 
 def test_a_record_that_a_handler_rejects_is_a_dead_letter(

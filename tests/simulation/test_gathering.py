@@ -113,7 +113,7 @@ async def test_what_waits_undecoded_has_its_age_and_waits_for_a_turn() -> None:
         task = await stage.task_of(instance)
         (shard,) = instance.shards
         async with shard.limiter.slot():
-            shard.limiter._slots.total_tokens = 1  # nobody else gets a slot
+            shard.limiter._slots.allow(1, 1)  # nobody else gets a slot
             stage.produce(20)
             await until(lambda: task.writers.buffered == 20)
             assert task.channels.waiting == 1

@@ -57,7 +57,7 @@ async def all_slots_taken(instance: Instance) -> AsyncIterator[None]:
             await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        while limiter._slots.available_tokens:
+        while not limiter.saturated:
             await nursery.start(hold)
         yield
         nursery.cancel_scope.cancel()

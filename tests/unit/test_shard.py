@@ -1,5 +1,7 @@
 """What a shard's connections are given to, and what is measured of it."""
 
+# ruff: noqa: ARG001 (the clock is asked for to be in force)
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -10,12 +12,13 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from pipeline.config.model import ShardConfig
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Connection, Session
-from pipeline.postgres.connections.limiter import Limiter, Sample
+from pipeline.postgres.connections.limiter import STANDING_SECONDS, Limiter, Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_store import ShardStore
@@ -152,3 +155,35 @@ async def test_a_limit_that_falls_takes_no_slot_from_a_batch_that_has_one() -> N
         assert (limiter.limit, limiter.slots_taken, limiter.saturated) == (1, 3, True)
         batches.may_go.set()
     assert not limiter.saturated
+
+
+async def test_a_batch_that_stands_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
+    """A handler that waits for another service would stop every key, while the limit is one."""
+    limiter, standing, others = Limiter(3, adaptive=True), Crowd(), Crowd()  # begins with one
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limiter.watch)
+        nursery.start_soon(in_crowd, standing, limiter.slot())
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(in_crowd, others, limiter.slot())
+        await trio.testing.wait_all_tasks_blocked()
+        assert (standing.inside, others.inside) == (1, 0)
+        await trio.sleep(2 * STANDING_SECONDS)
+        assert (standing.inside, others.inside) == (1, 1)
+        await trio.sleep(2 * STANDING_SECONDS)
+        assert (standing.inside, others.inside) == (1, 2)  # they stand, too: three is the most
+        nursery.cancel_scope.cancel()
+
+
+async def test_where_all_is_slow_nobody_stands(autojump_clock: MockClock) -> None:
+    limiter, batches = Limiter(3, adaptive=True), Crowd()
+    for _ in range(200):
+        limiter.observe(Sample(1), limiter.limit, 2.0, 0.0)
+    limiter.restart()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limiter.watch)
+        for _ in range(3):
+            nursery.start_soon(in_crowd, batches, limiter.transaction())
+        await trio.sleep(10.0)
+        assert batches.inside == 1
+        nursery.cancel_scope.cancel()

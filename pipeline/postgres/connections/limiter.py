@@ -9,6 +9,16 @@ import attrs
 import trio
 
 from pipeline.postgres.connections.adaptive import AdaptiveLimit
+from pipeline.postgres.connections.places import Places
+
+STANDING_SECONDS = 1.0
+"""A batch that takes so long may wait for something else than the database's work."""
+
+STANDING_TIMES = 10.0
+"""So many times what is usual must have passed, too: where all is slow, nobody stands."""
+
+USUAL_SHARE = 0.05
+"""How much each transaction counts for what is usual."""
 
 
 @attrs.define
@@ -39,7 +49,8 @@ class Limiter:
     former owner's transaction holds up no batch. So they don't count against ``limit``.
 
     Everything here is first come, first served; every wait is a checkpoint, and a cancelled wait
-    takes nothing.
+    takes nothing. Where the limit is below ``connections``, a batch that stands (behind a row's lock, in
+    a handler's call) does not hold up the others: see `Places`.
 
     Args:
         connections: how many transactions may run at once, at most.
@@ -55,8 +66,10 @@ class Limiter:
         """How many batches may be written at once, now."""
         self.slots = connections * (2 if handled else 1)
         """How many batches may be in flight at once, at most."""
-        self._slots = trio.CapacityLimiter(connections)
-        self._batches = trio.CapacityLimiter(connections)
+        self._connections = connections
+        self._usual = 0.0  # seconds of a transaction
+        self._slots = Places(connections)
+        self._batches = Places(connections)
         self._transactions = trio.CapacityLimiter(connections)
         self._take_overs = trio.CapacityLimiter(max(1, connections // 2))
         if self._adaptive is not None:
@@ -65,12 +78,12 @@ class Limiter:
     @property
     def saturated(self) -> bool:
         """Whether all slots are taken."""
-        return self._slots.available_tokens <= 0
+        return self._slots.full
 
     @property
     def slots_taken(self) -> int:
         """How many batches have a slot."""
-        return int(self._slots.borrowed_tokens)
+        return self._slots.taken
 
     @property
     def transactions_taken(self) -> int:
@@ -78,9 +91,9 @@ class Limiter:
         return int(self._transactions.borrowed_tokens)
 
     @property
-    def batches_taken(self) -> int:
-        """How many batches are being written."""
-        return int(self._batches.borrowed_tokens)
+    def at_once(self) -> int:
+        """How many batches are being written; without those that stand."""
+        return self._batches.moving
 
     def set_slots(self, *, slow: bool) -> None:
         """Give out all slots if the handler is slow, else one per transaction. Not a checkpoint."""
@@ -99,8 +112,17 @@ class Limiter:
         """
         if self._adaptive is not None and sample.clean:
             took = max(1e-6, seconds - sample.elsewhere)
+            self._usual += USUAL_SHARE * (took - self._usual)
             self._adaptive.observe(sample.rows, at_once, took, now)
             self._follow(self._adaptive)
+
+    async def watch(self) -> None:
+        """Look for batches that stand. Runs until cancelled; at once if the limit is fixed."""
+        while self._adaptive is not None:
+            await trio.sleep(STANDING_SECONDS / 2)
+            long = max(STANDING_SECONDS, STANDING_TIMES * self._usual)
+            self._batches.look(long)
+            self._slots.look(long)
 
     def restart(self) -> None:
         """Begin with one transaction: the server was away, or is another one. Not a checkpoint."""
@@ -119,19 +141,20 @@ class Limiter:
             self._give_out()
 
     def _give_out(self) -> None:
-        self._batches.total_tokens = self.limit
-        self._slots.total_tokens = self.limit * 2 if self._slow else self.limit
+        slots = 2 if self._slow else 1
+        self._batches.allow(self.limit, self._connections)
+        self._slots.allow(self.limit * slots, self._connections * slots)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot for a batch."""
-        async with self._slots:
+        async with self._slots.place():
             yield
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Wait until one more batch may be written."""
-        async with self._batches, self._transactions:
+        async with self._batches.place(), self._transactions:
             yield
 
     @asynccontextmanager

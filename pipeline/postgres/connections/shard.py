@@ -77,7 +77,7 @@ class Shard:
     async def _timed(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], sample: Sample
     ) -> T:
-        at_once = self.limiter.batches_taken
+        at_once = self.limiter.at_once
         started = time.perf_counter()
         result = await work(connection)
         ended = time.perf_counter()
@@ -100,9 +100,11 @@ class Shard:
             self._busy -= 1
 
     async def serve(self) -> None:
-        """Keep the breaker; when cancelled, close the connections. Runs until cancelled."""
+        """Keep breaker and limits; when cancelled, close the connections. Runs until cancelled."""
         try:
-            await self.breaker.watch(self._ask)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.limiter.watch)
+                await self.breaker.watch(self._ask)
         finally:
             # Shielded: an open connection would be left to the server's keepalive. Each close is
             # bounded by `bridge.CLOSE_SECONDS`.

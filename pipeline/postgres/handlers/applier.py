@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
@@ -41,6 +42,7 @@ class HandlerApplier:
         split: records → runs of neighbours, in order.
         apart: whether no two runs share a key, so that their statements may be sent in any order.
         called: called with a number of records, and how many seconds the handler spent on them.
+        details: whether what the handler's exceptions say may be logged: it may quote records.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class HandlerApplier:
         *,
         apart: bool,
         called: Callable[[int, float], None],
+        details: bool = False,
     ) -> None:
         self.shape = None  # a handler may read anything
         self._handler = handler
@@ -60,6 +63,7 @@ class HandlerApplier:
         self._split = split
         self._apart = apart
         self._called = called
+        self._details = details
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         """See `Transactions.write`.
@@ -113,7 +117,7 @@ class HandlerApplier:
                     check()
         except Exception as error:  # for the transaction to raise, after it has rolled back
             failed = HandlerFailed(run, error)
-            _log_traceback(failed, error)
+            _log_traceback(failed, error, self._details)
             transaction.finish(failed)
         else:
             self._called(len(records), time.perf_counter() - started)
@@ -143,7 +147,14 @@ class HandlerApplier:
         return None
 
 
-def _log_traceback(failed: HandlerFailed, error: Exception) -> None:
-    """Log where in the handler's code an error arose: what ends the pipeline is an error itself."""
+def _log_traceback(failed: HandlerFailed, error: Exception, details: bool) -> None:
+    """Log where in the handler's code an error arose: what ends the pipeline is an error itself.
+
+    Without ``details`` there are files, lines and functions, but not what the exception says.
+    """
     level = logging.ERROR if judge(failed) is Verdict.STOP else logging.DEBUG
-    log.log(level, "%s", failed, exc_info=(type(error), error, error.__traceback__))
+    if details:
+        log.log(level, "%s", failed, exc_info=error)
+    elif log.isEnabledFor(level):
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
+        log.log(level, "%s\nTraceback (most recent call last):\n%s", failed.without_values, frames)
