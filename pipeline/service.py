@@ -87,6 +87,7 @@ async def run(
                 _open_consumer(config) as consumer,
             ):
                 store = make_store(config, metrics, dead_letters, process)
+                health.shards = store.snapshots
                 wishes = Wishes()
                 context = partition_context(config, consumer, store, metrics, wishes)
                 supervisor = Supervisor(

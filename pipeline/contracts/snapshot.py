@@ -83,6 +83,7 @@ class ShardSnapshot:
         limit: how many transactions may run at once.
         in_flight: how many do: batches that are written, partitions that are taken over.
         busy: connections in use, for whatever it is.
+        trouble: why nothing is written there, without values of records; empty if nothing hinders it.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ShardSnapshot:
     limit: int
     in_flight: int
     busy: int = 0
+    trouble: str = ""
 
 
 def lag_between(begin: int, end: int) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import attrs
 
-from pipeline.contracts.snapshot import PartitionSnapshot
+from pipeline.contracts.snapshot import PartitionSnapshot, ShardSnapshot
 from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ class ProgressWatch:
         self._reasons: list[str] = []
         self._joined = False
         self._missing: list[str] = []
+        self.shards: Callable[[], Iterable[ShardSnapshot]] = tuple
+        """The shards as they are now."""
 
     def missing_topics(self, topics: Iterable[str]) -> None:
         """Which of the topics do not exist, as of the last look."""
@@ -117,10 +119,13 @@ class ProgressWatch:
         return []
 
     def notes(self) -> list[str]:
-        """What is paused, a sentence each, as of the last `feed`; that this instance is a spare."""
+        """Shards that nothing is written to, and why; what is paused; that this instance is a spare."""
         if not self._watched and not self.ready():
             return ["no partitions: spare"]
-        return paused_lines(each.snapshot for each in self._watched.values())
+        troubled = [
+            f"shard {each.name} is {each.trouble}" for each in self.shards() if each.trouble
+        ]
+        return troubled + paused_lines(each.snapshot for each in self._watched.values())
 
 
 def paused_lines(snapshots: Iterable[PartitionSnapshot]) -> list[str]:

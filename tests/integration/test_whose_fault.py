@@ -119,6 +119,7 @@ def test_a_shard_that_was_stopped_works_again_by_itself_when_it_is_mended(
     job.wait_until(lambda: "shard db0 has stopped" in instance.output)
     job.wait_caught_up([1])
     assert rows(other) == ["1", "2"]
+    assert "shard db0 is stopped: " in instance.probe("/readyz")[1]
     psql(dsn, mend)
     job.wait_caught_up()
     assert rows(dsn) == ["1", "2"]

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from pipeline.config.model import HttpConfig
-from pipeline.contracts.snapshot import PartitionSnapshot
+from pipeline.contracts.snapshot import BreakerState, PartitionSnapshot, ShardSnapshot
 from pipeline.errors import PipelineError
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import HttpError, serve_http
@@ -293,3 +293,11 @@ def test_ready_once_the_group_has_been_joined(watching: Watching) -> None:
     assert watching.watch.ready() == ["the consumer group has not been joined yet"]
     watching.watch.joined()
     assert watching.watch.ready() == []
+
+
+def test_a_shard_that_nothing_is_written_to_is_named_with_its_reason(watching: Watching) -> None:
+    watching.watch.joined()
+    watching.pass_seconds(1, STANDING)
+    away = ShardSnapshot("db1", BreakerState.OPEN, 3, 0, trouble="away: connection refused")
+    watching.watch.shards = lambda: [ShardSnapshot("db0", BreakerState.CLOSED, 3, 0), away]
+    assert watching.watch.notes() == ["shard db1 is away: connection refused"]

@@ -30,6 +30,8 @@ class Breaker:
         self._closed.set()
         self._tripped = trio.Event()
         self._stops = 0
+        self.trouble = ""
+        """Why nothing is written there now: what kept the shard from answering, or what stopped it."""
         self.stopped: str | None = None
         """Why no attempt on this shard can help until a person has mended it; None if none is known."""
         self._set(BreakerState.CLOSED)
@@ -42,6 +44,7 @@ class Breaker:
         """The shard did not answer. Not a checkpoint."""
         if self.state is BreakerState.CLOSED:
             log.warning("shard %s is away: %s; its partitions wait, others go on", self._name, why)
+            self.trouble = f"away: {why}"
             self._set(BreakerState.OPEN)
             self._closed = trio.Event()
             self._tripped.set()
@@ -58,6 +61,7 @@ class Breaker:
                 why,
             )
         self.stopped = why
+        self.trouble = f"stopped: {why}"
         if self.state is BreakerState.CLOSED:
             self._stops += 1
             self._set(BreakerState.OPEN)
@@ -68,7 +72,7 @@ class Breaker:
         """Something was written. Not a checkpoint."""
         if self.stopped is not None:
             log.warning("shard %s works again", self._name)
-        self.stopped, self._stops = None, 0
+        self.stopped, self._stops, self.trouble = None, 0, ""
 
     async def wait_closed(self) -> None:
         """Wait until the shard can be reached. A checkpoint."""
@@ -87,9 +91,12 @@ class Breaker:
                     await probe()
                 except Exception as error:  # whatever it is, the shard did not answer
                     log.info("shard %s is still away: %s", self._name, explain(error))
+                    if self.stopped is None:
+                        self.trouble = f"away: {explain(error)}"
                     self._set(BreakerState.OPEN)
                 else:
                     if self.stopped is None:
+                        self.trouble = ""
                         log.warning("shard %s is back", self._name)
                     self._tripped = trio.Event()
                     self._set(BreakerState.CLOSED)

@@ -62,6 +62,7 @@ class Shard:
             limit=self.limiter.limit,
             in_flight=self.limiter.transactions_taken,
             busy=self._busy,
+            trouble=self.breaker.trouble,
         )
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], sample: Sample) -> T:
