@@ -187,3 +187,18 @@ async def test_where_all_is_slow_nobody_stands(autojump_clock: MockClock) -> Non
         await trio.sleep(10.0)
         assert batches.inside == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_one_that_waited_long_for_its_connection_counts_itself(
+    autojump_clock: MockClock,
+) -> None:
+    limiter = Limiter(3, adaptive=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limiter.watch)
+        async with limiter.transaction():
+            await trio.sleep(3 * STANDING_SECONDS)
+            assert limiter.at_once == 1
+            for _ in range(20):
+                limiter.observe(Sample(5), limiter.at_once, 0.1, 0.0)
+        nursery.cancel_scope.cancel()
+    assert limiter.limit > 1

@@ -92,8 +92,11 @@ class Limiter:
 
     @property
     def at_once(self) -> int:
-        """How many batches are being written; without those that stand."""
-        return self._batches.moving
+        """How many batches are being written, without others that stand; for one that is: 1 at least.
+
+        It may count as standing itself, by then: it has waited for its connection to be made.
+        """
+        return max(1, self._batches.moving)
 
     def set_slots(self, *, slow: bool) -> None:
         """Give out all slots if the handler is slow, else one per transaction. Not a checkpoint."""
