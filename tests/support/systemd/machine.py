@@ -51,7 +51,7 @@ class Machine:
         pip = {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
         done = subprocess.run(
             ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--pid", "--cgroup",
-             "--wd=/", "--", *command],
+             "--", "env", "--chdir=/", *command],
             env={**INSIDE, **pip}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=4 * PATIENCE, check=False,
         )  # fmt: skip
