@@ -43,9 +43,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ddl", action="store_true", help="print the ledger's SQL; connect to nothing"
     )
-    parser.add_argument(
-        "--offline", action="store_true", help="look at the file alone; connect to nothing"
-    )
     parser.epilog = EXAMPLE
 
 
@@ -59,16 +56,9 @@ def main(args: argparse.Namespace) -> int:
     if args.config is None:
         print("pipeline check: give --config FILE, or --ddl", file=sys.stderr)
         return 2
-    if args.offline:
-        return with_config(args.config, _print_read)
     if args.json:
         return with_config(args.config, _inspect_as_json, _print_as_json)
     return with_config(args.config, _check)
-
-
-def _print_read(config: Config) -> int:
-    print(f"{config.source}: no mistake in the file; nothing was connected to")
-    return 0
 
 
 def _check(config: Config) -> int:

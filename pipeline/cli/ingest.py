@@ -15,7 +15,6 @@ from pipeline.cli.common import known, load_at_level, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.supervise.notifier import Notifier
 from pipeline.supervise.supervision import Supervision, tell_failure
 
 
@@ -47,13 +46,12 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Take records until stopped, and return the exit code."""
-    notifier = Notifier.of(os.environ)
     read = partial(load_at_level, args.config, args.log_level)
-    supervision = Supervision(notifier) if args.config == "-" else Supervision(notifier, read)
+    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
     try:
         return _run(read(), supervision)
     except ConfigError as error:
-        tell_failure(notifier, str(error))
+        tell_failure(supervision.notifier, str(error))
         print(error, file=sys.stderr)
         return 2
 

@@ -15,7 +15,6 @@ from pipeline.cli.common import exit_code, known, load_at_level, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.supervise.notifier import Notifier
 from pipeline.supervise.supervision import Supervision, tell_failure
 
 
@@ -42,17 +41,15 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Consume until stopped, and return the exit code."""
-    notifier = Notifier.of(os.environ)
     read = partial(load_at_level, args.config, args.log_level)
+    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
     try:
         config = read()
     except ConfigError as error:
-        tell_failure(notifier, str(error))
+        tell_failure(supervision.notifier, str(error))
         print(error, file=sys.stderr)
         return 2
-    if args.config == "-":
-        return run_service(config, Supervision(notifier))
-    return run_service(config, Supervision(notifier, read))
+    return run_service(config, supervision)
 
 
 def run_service(config: Config, supervision: Supervision) -> int:

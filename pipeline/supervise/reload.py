@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import attrs
 import trio
@@ -34,17 +35,29 @@ class Reloading:
             effect. It is called whether a key was changed or not, since what a key names (a certificate)
             may have changed; it may raise `ConfigError` before it changes anything. The level of the
             log can always change.
+        answer: the file that is written when a reload is over, for whoever asked for it: why nothing
+            was changed; empty if it worked. None: nobody waits for it.
     """
 
     config: Config
     read: Callable[[], Config]
     live: Mapping[str, Apply]
+    answer: Path | None = None
 
     async def __call__(self) -> str:
         """Reload; return why nothing was changed, on one line, or "" if it worked.
 
         A checkpoint; cancelled, nothing is changed.
         """
+        refused = await self._reload()
+        if self.answer is not None:
+            try:
+                write_whole(self.answer, f"{refused}\n" if refused else "")
+            except OSError as error:
+                log.warning("whoever asked to reload can't be answered: %s", error)
+        return refused
+
+    async def _reload(self) -> str:
         try:
             config = await trio.to_thread.run_sync(self.read)
         except ConfigError as error:
@@ -71,6 +84,13 @@ class Reloading:
 
     def _is_live(self, key: str) -> bool:
         return any(fnmatch.fnmatchcase(key, pattern) for pattern in ("log.level", *self.live))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that whoever sees it sees all of it."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text)
+    partial.rename(path)
 
 
 def _summary(error: ConfigError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import attrs
 
@@ -11,6 +12,9 @@ from pipeline.config.model import Config
 from pipeline.errors import one_line
 from pipeline.supervise.notifier import Notifier, status
 from pipeline.supervise.reload import Apply, Reloading
+
+ANSWER = "reload"
+"""The file in the unit's runtime directory that says what came of a reload."""
 
 
 def _nothing_to_read() -> Config:
@@ -24,14 +28,23 @@ class Supervision:
     Attributes:
         notifier: the way to the service manager.
         read: reads the configuration again; blocks, and raises `ConfigError`.
+        answer: where to write what came of a reload; see `Reloading`.
     """
 
     notifier: Notifier = attrs.field(factory=Notifier)
     read: Callable[[], Config] = _nothing_to_read
+    answer: Path | None = None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], read: Callable[[], Config] | None) -> Supervision:
+        """Read systemd's variables. ``read`` is None if the configuration came from no file."""
+        directory = environ.get("RUNTIME_DIRECTORY")
+        answer = Path(directory.partition(":")[0]) / ANSWER if directory else None
+        return cls(Notifier.of(environ), read or _nothing_to_read, answer)
 
     def reloading(self, config: Config, live: Mapping[str, Apply]) -> Reloading:
         """Return what reloads; see `Reloading`."""
-        return Reloading(config, self.read, live)
+        return Reloading(config, self.read, live, self.answer)
 
 
 def tell_failure(notifier: Notifier, error: BaseException | str) -> None:
