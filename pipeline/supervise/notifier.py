@@ -31,7 +31,6 @@ class Notifier:
         self._address = address
         self._failed = False
         self.watchdog_seconds = watchdog_seconds if address is not None else None
-        self._socket: socket.socket | None = None
 
     @classmethod
     def of(cls, environ: Mapping[str, str], pid: int | None = None) -> Notifier:
@@ -56,14 +55,12 @@ class Notifier:
         """
         if self._address is None:
             return True
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
         path = self._address
+        address = "\0" + path[1:] if path.startswith("@") else path
         try:
-            self._socket.sendto(
-                "\n".join(lines).encode(), "\0" + path[1:] if path.startswith("@") else path
-            )
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto("\n".join(lines).encode(), address)
         except BlockingIOError:  # it has not read the messages before yet
             return False
         except OSError as error:
@@ -72,12 +69,6 @@ class Notifier:
                 log.warning("the service manager at %s can't be told anything: %s", path, error)
             return False
         return True
-
-    def close(self) -> None:
-        """Close the socket; a later message opens it again."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
 
 def status(text: str) -> str:

@@ -95,6 +95,7 @@ class Reports:
         self._status_at = self._sign_at = float("-inf")
         self._stops_by = float("inf")
         self._kept = ""
+        self._reloaded = False  # and not told yet
 
     @property
     def supervised(self) -> bool:
@@ -117,6 +118,8 @@ class Reports:
         match self.state:
             case State.STARTING:
                 self._start(live)
+            case State.RUNNING if self._reloaded:
+                self._end_reload()
             case State.RUNNING:
                 self._tell_status(now)
             case State.STOPPING:
@@ -173,5 +176,11 @@ class Reports:
         Not a checkpoint.
         """
         self._kept = f"the reload was refused: {refused}; " if refused else ""
-        self._told = f"{self._kept}{self.standing.status()}"
-        self._notifier.tell("READY=1", status(self._told))
+        self._reloaded = True
+        self._end_reload()
+
+    def _end_reload(self) -> None:
+        """Tell that a reload is over, until that goes out: the manager waits for it."""
+        text = f"{self._kept}{self.standing.status()}"
+        if self._notifier.tell("READY=1", status(text)):
+            self._reloaded, self._told = False, text
