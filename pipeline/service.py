@@ -110,10 +110,11 @@ async def run(
                 )  # fmt: skip
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
                 topics = TopicWatch(consumer, supervisor.tasks.values, supervisor.replace, health)
-                reports.standing = ConsumerStanding(
+                standing = ConsumerStanding(
                     health, watch.snapshots, metrics.applied_in_all,
                     spare_seconds=config.limits.drain_deadline + COMMIT_SECONDS,
                 )  # fmt: skip
+                reports.tell_of(standing)
                 live = _live(supervisor, context.budget, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))

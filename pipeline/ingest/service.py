@@ -105,10 +105,10 @@ async def run(
                     server = await serving.start(
                         partial(serve, application, listeners, limits, tls=tls)
                     )
-                    reports.standing = IngestStanding(health, metrics)
                     reload = supervision.reloading(config, _live(endpoint, tls))
                     drain = partial(_drain, server, health)
                     drainable.enter_context(stop.draining_by(drain, reload))
+                    reports.tell_of(IngestStanding(health, metrics))
             await writer.wait_idle()
             process.cancel_scope.cancel()
 

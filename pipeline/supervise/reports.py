@@ -88,7 +88,6 @@ class Reports:
     ) -> None:
         self.state = State.STARTING
         self.standing = standing or Beginning()
-        """May become another one: there is little to tell before the process is put together."""
         self._notifier = notifier
         self._clock = clock
         self._told = ""
@@ -109,6 +108,12 @@ class Reports:
         while self._notifier.enabled:
             self.tick()
             await trio.sleep(tick)
+
+    def tell_of(self, standing: Standing) -> None:
+        """Tell of another standing from now on: the process has been put together. Not a checkpoint."""
+        self.standing = standing
+        if self._notifier.enabled:
+            self.tick()
 
     def tick(self) -> None:
         """Tell what is due. Not a checkpoint."""

@@ -102,7 +102,7 @@ def test_an_instance_that_gets_no_partition_is_ready_as_a_spare(
 def test_a_process_that_stands_still_is_caught_by_the_watchdog_and_replaced(
     deployment: Deployment, job: Job, account_dsn: str
 ) -> None:
-    unit = add(deployment, job, account_dsn, "stuck")
+    unit = add(deployment, job, account_dsn, "stuck", kafka=STATIC)
     unit.systemctl("start")
     before = unit.pid
     unit.signal(signal.SIGSTOP)

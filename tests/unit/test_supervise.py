@@ -158,6 +158,14 @@ async def test_ready_is_told_once_and_only_when_the_work_is_done(
         nursery.cancel_scope.cancel()
 
 
+async def test_ready_is_told_at_once_when_the_process_is_put_together(manager: Manager) -> None:
+    reports = Reports(manager.notifier())
+    reports.tick()
+    assert manager.told()[0].startswith("STATUS=starting: connecting ")
+    reports.tell_of(Facts())
+    assert manager.told() == ["READY=1 STATUS=fine"]
+
+
 async def test_a_ready_that_could_not_be_sent_is_sent_again(tmp_path: Path) -> None:
     reports = Reports(Notifier(str(tmp_path / "notify")), Facts())
     reports.tick()
