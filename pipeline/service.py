@@ -72,6 +72,21 @@ CLOSE_SECONDS = 10.0
 """What leaving the group may take, and no more: longer than the consumer's own deadline."""
 
 
+LIVE = (
+    "limits.max_buffered",
+    "limits.max_buffered_total",
+    "limits.max_buffered_bytes",
+    "limits.max_batch",
+    "limits.max_batch_bytes",
+    "limits.drain_deadline",
+    "errors.max_dead_letters_per_minute",
+)
+"""What a reload can change."""
+
+UNUSED = ("ingest",)
+"""Sections of the configuration that are for others."""
+
+
 async def run(
     config: Config,
     supervision: Supervision = Supervision(),  # noqa: B008 (frozen)
@@ -124,7 +139,8 @@ async def run(
                         ControlFollower(config.kafka, config.pipeline.name, wishes).run
                     )
                     task_status.started(supervisor)
-                    with stop.draining_by(supervisor.stop, supervision.reloading(config, live)):
+                    reload = supervision.reloading(config, live, UNUSED)
+                    with stop.draining_by(supervisor.stop, reload):
                         await supervisor.run()
                     membership.cancel_scope.cancel()
             process.cancel_scope.cancel()
@@ -142,7 +158,7 @@ def _live(
     dead_letters: DeadLetters,
     stop: Stop,
 ) -> Mapping[str, Apply]:
-    """Return what a reload can change, and how: docs/configuration.md has the list too."""
+    """Return what a reload can change, and how."""
 
     def limits(config: Config) -> None:
         given = config.limits
@@ -154,8 +170,7 @@ def _live(
         if isinstance(dead_letters, DeadLetterTopic):
             dead_letters.max_per_minute = config.errors.max_dead_letters_per_minute
 
-    keys = ("limits.max_*", "limits.drain_deadline", "errors.max_dead_letters_per_minute")
-    return dict.fromkeys(keys, limits)
+    return dict.fromkeys(LIVE, limits)
 
 
 async def _observe(

@@ -15,7 +15,7 @@ from pipeline.cli.common import known, load_at_level, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.supervise.supervision import Supervision, tell_failure
+from pipeline.supervise.supervision import Supervision, tell_end, tell_failure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,4 +78,5 @@ def _run(config: Config, supervision: Supervision) -> int:
         for message in messages(error):
             log.critical("%s", message)
         return 1
+    tell_end(supervision.notifier)
     return 0

@@ -15,7 +15,7 @@ from pipeline.cli.common import exit_code, known, load_at_level, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.supervise.supervision import Supervision, tell_failure
+from pipeline.supervise.supervision import Supervision, tell_end, tell_failure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -75,4 +75,5 @@ def run_service(config: Config, supervision: Supervision) -> int:
         for line in (line for message in messages(error) for line in message.splitlines()):
             log.critical("%s", line)
         return exit_code(error)
+    tell_end(supervision.notifier)
     return 0

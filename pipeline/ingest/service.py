@@ -59,6 +59,12 @@ CLOSE_SECONDS = 10.0
 
 CONNECTIONS = 10_000
 
+LIVE = ("ingest.tokens", "ingest.rate_per_tenant", "ingest.max_pending")
+"""What a reload can change, beside the certificate's files."""
+
+UNUSED = ("sink", "shards", "limits", "errors", "http")
+"""Sections of the configuration that are for the consumer."""
+
 
 async def run(
     config: Config,
@@ -105,7 +111,7 @@ async def run(
                     server = await serving.start(
                         partial(serve, application, listeners, limits, tls=tls)
                     )
-                    reload = supervision.reloading(config, _live(endpoint, tls))
+                    reload = supervision.reloading(config, _live(endpoint, tls), UNUSED)
                     drain = partial(_drain, server, health)
                     drainable.enter_context(stop.draining_by(drain, reload))
                     reports.tell_of(IngestStanding(health, metrics))
@@ -154,8 +160,7 @@ def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
             raise ConfigError(config.source, [Mistake("ingest.tls_cert", str(error))]) from error
         endpoint.change(ingest, _rates(ingest))
 
-    keys = ("ingest.tokens", "ingest.rate_per_tenant", "ingest.max_pending")
-    return dict.fromkeys(keys, change)
+    return dict.fromkeys(LIVE, change)
 
 
 def require_ingest(config: Config) -> IngestConfig:

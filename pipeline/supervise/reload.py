@@ -6,9 +6,8 @@ process goes on as before, and each reason is told by the key's name.
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import attrs
@@ -21,6 +20,9 @@ from pipeline.observe.logging import configure_logging
 
 log = logging.getLogger(__name__)
 
+LEVEL = "log.level"
+"""What every process can change."""
+
 Apply = Callable[[Config], None]
 
 
@@ -31,10 +33,11 @@ class Reloading:
     Attributes:
         config: the one in effect.
         read: reads the file; blocks, and raises `ConfigError`.
-        live: the keys that can change while the process runs (``limits.max_*``), and what puts them into
-            effect. It is called whether a key was changed or not, since what a key names (a certificate)
-            may have changed; it may raise `ConfigError` before it changes anything. The level of the
-            log can always change.
+        live: the keys that can change while the process runs, and what puts them into effect. It is
+            called whether a key was changed or not, since what a key names (a certificate) may have
+            changed; it may raise `ConfigError` before it changes anything. The level of the log can
+            always change.
+        unused: the sections of the file that this process has no use for: whatever changes there.
         answer: the file that is written when a reload is over, for whoever asked for it: why nothing
             was changed; empty if it worked. None: nobody waits for it.
     """
@@ -42,6 +45,7 @@ class Reloading:
     config: Config
     read: Callable[[], Config]
     live: Mapping[str, Apply]
+    unused: Collection[str] = ()
     answer: Path | None = None
 
     async def __call__(self) -> str:
@@ -63,7 +67,7 @@ class Reloading:
         except ConfigError as error:
             log.error("the configuration is as before: %s", error)
             return _summary(error)
-        changed = changed_keys(self.config, config)
+        changed = [key for key in changed_keys(self.config, config) if self._is_used(key)]
         fixed = [key for key in changed if not self._is_live(key)]
         if fixed:
             log.error(
@@ -82,8 +86,11 @@ class Reloading:
         log.warning("reloaded: %s", ", ".join(changed) or "nothing was changed in the file")
         return ""
 
+    def _is_used(self, key: str) -> bool:
+        return key.partition(".")[0].partition("[")[0] not in self.unused
+
     def _is_live(self, key: str) -> bool:
-        return any(fnmatch.fnmatchcase(key, pattern) for pattern in ("log.level", *self.live))
+        return key == LEVEL or key in self.live
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import attrs
@@ -42,9 +42,16 @@ class Supervision:
         answer = Path(directory.partition(":")[0]) / ANSWER if directory else None
         return cls(Notifier.of(environ), read or _nothing_to_read, answer)
 
-    def reloading(self, config: Config, live: Mapping[str, Apply]) -> Reloading:
+    def reloading(
+        self, config: Config, live: Mapping[str, Apply], unused: Collection[str]
+    ) -> Reloading:
         """Return what reloads; see `Reloading`."""
-        return Reloading(config, self.read, live, self.answer)
+        return Reloading(config, self.read, live, unused, self.answer)
+
+
+def tell_end(notifier: Notifier) -> None:
+    """Tell that the process has done what there was to do. Not a checkpoint."""
+    notifier.tell("STOPPING=1", status("stopped: everything that was begun is done"))
 
 
 def tell_failure(notifier: Notifier, error: BaseException | str) -> None:

@@ -124,6 +124,7 @@ def test_a_stop_under_load_loses_and_repeats_nothing(
         job.wait_until(lambda: load.reached(2000) and any(job.group.committed().values()))
         unit.systemctl("stop")
         assert (unit.show("Result"), unit.show("ExecMainStatus")) == ("success", "0")
+        assert unit.status.startswith("stopped: ")
         assert job.group.members() == 0, "left at once, not when the session is over"
         sent = load.sent
         job.wait_until(lambda: load.reached(sent + 2000))

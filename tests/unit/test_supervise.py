@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import pipeline.ingest.service as ingest
+from pipeline import service
 from pipeline.config.changes import changed_keys
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError, Mistake
@@ -24,11 +27,13 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.records.record import TopicPartition
 from pipeline.supervise.consumer import ConsumerStanding
 from pipeline.supervise.notifier import STATUS_BYTES, Notifier, status
-from pipeline.supervise.reload import Reloading
+from pipeline.supervise.reload import LEVEL, Reloading
 from pipeline.supervise.reports import EXTENSION_SECONDS, Reports, State
 from pipeline.supervise.stop import Stop
 from pipeline.supervise.supervision import Supervision, tell_failure
 from tests.support.configurations import document, shards
+
+ROOT = Path(__file__).parents[2]
 
 
 class Manager:
@@ -488,7 +493,18 @@ Apply = Callable[[Config], None]
 def reloading(tmp_path: Path, applied: list[Config]) -> Reloading:
     config = configured(tmp_path, document())
     read = partial(load, tmp_path / "p.toml")
-    return Reloading(config, read, {"limits.max_*": applied.append}, tmp_path / "answer")
+    live = {"limits.max_batch": applied.append}
+    return Reloading(config, read, live, ["ingest", "shards"], tmp_path / "answer")
+
+
+def test_the_reference_names_what_a_reload_changes_and_no_more() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text().partition("## What a reload changes")[2]
+    named = [
+        f"{section}.{key}"
+        for section, keys in re.findall(r"^- `\[(\w+)\]` (.*)$", text, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+    ]
+    assert set(named) == {LEVEL, *service.LIVE, *ingest.LIVE}
 
 
 async def test_a_reload_puts_what_can_change_into_effect_and_answers(tmp_path: Path) -> None:
@@ -529,6 +545,14 @@ async def test_a_reload_that_is_refused_changes_nothing_and_says_why(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+async def test_sections_that_are_for_others_may_change(tmp_path: Path) -> None:
+    applied: list[Config] = []
+    reload = reloading(tmp_path, applied)
+    (tmp_path / "p.toml").write_text(document(shard="connections = 9"))
+    assert await reload() == ""
+    assert reload.config.shards[0].connections == 9
+
+
 async def test_a_change_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     def refuse(config: Config) -> None:
         raise ConfigError(config.source, [Mistake("ingest.tls_cert", "no such file")])
@@ -540,11 +564,11 @@ async def test_a_change_that_can_not_be_made_is_told(tmp_path: Path) -> None:
 
 
 def attrs_evolved(reload: Reloading, apply: Apply) -> Reloading:
-    return Reloading(reload.config, reload.read, {"ingest.*": apply})
+    return Reloading(reload.config, reload.read, {"ingest.tokens": apply})
 
 
 async def test_what_came_from_standard_input_is_not_read_again(tmp_path: Path) -> None:
-    reload = Supervision.of({}, None).reloading(configured(tmp_path, document()), {})
+    reload = Supervision.of({}, None).reloading(configured(tmp_path, document()), {}, ())
     assert await reload() == "was not read from a file"
 
 
