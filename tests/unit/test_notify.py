@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from pipeline.supervise.notifier import STATUS_BYTES, Notifier, status
 from pipeline.supervise.reports import EXTENSION_SECONDS, Reports, State
-from pipeline.supervise.supervision import tell_failure
+from pipeline.supervise.supervision import tell_end, tell_failure
 from tests.support.service_manager import Facts, Manager
 
 
@@ -204,6 +204,11 @@ async def test_the_end_of_a_reload_that_could_not_be_sent_is_sent_again(tmp_path
 
 async def test_without_a_manager_nothing_runs() -> None:
     await Reports(Notifier()).run()
+
+
+def test_a_process_that_has_stopped_well_says_so(manager: Manager) -> None:
+    tell_end(manager.notifier())
+    assert manager.told() == ["STOPPING=1 STATUS=stopped: everything that was begun is done"]
 
 
 def test_why_a_process_failed_is_told(manager: Manager) -> None:

@@ -134,13 +134,16 @@ def booted(*shown: Path) -> Iterator[Machine]:
             try:
                 cgroup.mkdir()
                 process = subprocess.Popen(
-                    ["bash", str(BOOT), str(directory), str(cgroup), *map(str, shown)],
+                    ["setpriv", "--pdeathsig=KILL", "bash", str(BOOT), str(directory), str(cgroup),
+                     *map(str, shown)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
                 machine = Machine(_first_process(process, cgroup_root))
             except (OSError, NoMachine) as error:
                 log.seek(0)
-                raise NoMachine(f"no systemd can be booted here: {log.read() or error}") from None
+                raise NoMachine(
+                    f"no systemd can be booted here: {log.read().strip() or error}"
+                ) from None
             _wait_booted(machine)
             yield machine
             machine.run("systemctl", "poweroff", check=False)
