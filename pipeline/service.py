@@ -4,6 +4,7 @@ run
 ├── shard …      connections and breaker of each database
 ├── supervisor   assignment, partition tasks, commits
 ├── http         /metrics /livez /readyz
+├── reports      what the service manager is told, if there is one
 └── signals      SIGTERM, SIGINT, SIGHUP: drain, commit, leave; a second one, or one too early: cancel
 """
 
@@ -11,15 +12,14 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import attrs
 import trio
 
-from pipeline.config.model import Config
+from pipeline.config.model import COMMIT_SECONDS, Config
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels, KeyChannels, runs
@@ -60,6 +60,11 @@ from pipeline.records.record import Record
 from pipeline.runtime import signals
 from pipeline.runtime.backoff import Backoff
 from pipeline.runtime.collector import collect_cycles
+from pipeline.supervise.consumer import ConsumerStanding
+from pipeline.supervise.reload import Apply
+from pipeline.supervise.reports import Reports
+from pipeline.supervise.stop import Stop
+from pipeline.supervise.supervision import Supervision
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +72,30 @@ CLOSE_SECONDS = 10.0
 """What leaving the group may take, and no more: longer than the consumer's own deadline."""
 
 
+LIVE = (
+    "limits.max_buffered",
+    "limits.max_buffered_total",
+    "limits.max_buffered_bytes",
+    "limits.max_batch",
+    "limits.max_batch_bytes",
+    "limits.drain_deadline",
+    "errors.max_dead_letters_per_minute",
+)
+"""What a reload can change."""
+
+UNUSED = ("ingest",)
+"""Sections of the configuration that are for others."""
+
+
 async def run(
-    config: Config, *, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED
+    config: Config,
+    supervision: Supervision = Supervision(),  # noqa: B008 (frozen)
+    *,
+    task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Consume until SIGTERM, SIGINT or SIGHUP, or until a task fails. On the main thread.
+
+    Under a service manager (``supervision``) SIGHUP reads the configuration again instead.
 
     Raises:
         PipelineError: a person must mend something; perhaps several, in an exception group.
@@ -79,7 +104,9 @@ async def run(
     health = ProgressWatch(trio.current_time, describe_process)
     with signals.received() as received:
         async with open_bridge(), trio.open_nursery() as process:
-            stop = _Stop(process.cancel_scope)
+            reports = Reports(supervision.notifier)
+            process.start_soon(reports.run)
+            stop = Stop(process.cancel_scope, reports, stop_seconds(config))
             process.start_soon(stop.carry_out, received)
             await demand_rights(config.kafka, config.pipeline.name)
             async with (
@@ -98,6 +125,12 @@ async def run(
                 )  # fmt: skip
                 watch = LagWatch(consumer, supervisor.tasks.values, store.answers, metrics, health)
                 topics = TopicWatch(consumer, supervisor.tasks.values, supervisor.replace, health)
+                standing = ConsumerStanding(
+                    health, watch.snapshots, metrics.applied_in_all,
+                    spare_seconds=config.limits.drain_deadline + COMMIT_SECONDS,
+                )  # fmt: skip
+                reports.tell_of(standing)
+                live = _live(supervisor, context.budget, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
@@ -106,10 +139,38 @@ async def run(
                         ControlFollower(config.kafka, config.pipeline.name, wishes).run
                     )
                     task_status.started(supervisor)
-                    with stop.draining_by(supervisor.stop):
+                    reload = supervision.reloading(config, live, UNUSED)
+                    with stop.draining_by(supervisor.stop, reload):
                         await supervisor.run()
                     membership.cancel_scope.cancel()
             process.cancel_scope.cancel()
+
+
+def stop_seconds(config: Config) -> float:
+    """Return what a stop may take: the drain, Kafka's answers, and the end of every connection."""
+    return config.limits.drain_deadline + COMMIT_SECONDS + 2 * CLOSE_SECONDS
+
+
+def _live(
+    supervisor: Supervisor,
+    budget: BufferBudget,
+    store: StoreRouter,
+    dead_letters: DeadLetters,
+    stop: Stop,
+) -> Mapping[str, Apply]:
+    """Return what a reload can change, and how."""
+
+    def limits(config: Config) -> None:
+        given = config.limits
+        budget.buffered, budget.buffered_total = given.max_buffered, given.max_buffered_total
+        budget.buffered_bytes = given.max_buffered_bytes
+        budget.batch, budget.batch_bytes = given.max_batch, given.max_batch_bytes
+        store.resize_batches(given.max_batch)
+        supervisor.drain_seconds, stop.seconds = given.drain_deadline, stop_seconds(config)
+        if isinstance(dead_letters, DeadLetterTopic):
+            dead_letters.max_per_minute = config.errors.max_dead_letters_per_minute
+
+    return dict.fromkeys(LIVE, limits)
 
 
 async def _observe(
@@ -133,35 +194,6 @@ async def _tell_tasks_on_signal() -> None:
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         async for _ in signals:
             log.warning("every task and thread:\n%s", describe_process())
-
-
-@attrs.define
-class _Stop:
-    """What a signal does: the first drains, once there is something to drain; any other cancels."""
-
-    _everything: trio.CancelScope
-    _drain: Callable[[], Awaitable[None]] | None = None
-
-    @contextmanager
-    def draining_by(self, drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """While this lasts there is something to drain."""
-        self._drain = drain
-        try:
-            yield
-        finally:
-            self._drain = None
-
-    async def carry_out(self, received: AsyncIterator[int]) -> None:
-        async with trio.open_nursery() as nursery:
-            async for number in received:
-                name, drain = signal.Signals(number).name, self._drain
-                if drain is None:
-                    log.warning("%s: cancelling", name)
-                    self._everything.cancel()
-                else:
-                    log.warning("%s: draining", name)
-                    self._drain = None
-                    nursery.start_soon(drain)
 
 
 def partition_context(

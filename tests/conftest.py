@@ -20,6 +20,8 @@ pytest_plugins = [
     "tests.support.secured_kafka",
     "tests.support.secured_postgres",
     "tests.support.acls",
+    "tests.support.service_manager",
+    "tests.support.systemd.deployment",
 ]
 
 

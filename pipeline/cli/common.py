@@ -5,13 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from typing import cast
 
+import attrs
 import trio
 
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
-from pipeline.config.model import Config
+from pipeline.config.model import Config, LogConfig, LogLevel
 from pipeline.errors import PipelineError, UsageError
+
+
+def load_at_level(path: str, level: str | None) -> Config:
+    """Load a configuration; the level of the log is ``level`` if the command line gave one.
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    config = load(path)
+    return config if level is None else attrs.evolve(config, log=LogConfig(cast(LogLevel, level)))
 
 
 def print_mistakes(error: ConfigError) -> None:

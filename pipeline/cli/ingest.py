@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+from functools import partial
 
 import trio
 
 from pipeline import __version__
-from pipeline.cli.common import known, messages
+from pipeline.cli.common import known, load_at_level, messages
 from pipeline.cli.parsers import add_config
-from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
+from pipeline.supervise.supervision import Supervision, tell_end, tell_failure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument(
         "--log-level",
-        default="info",
         choices=["debug", "info", "warning", "error"],
-        help="what to log, on standard error (default: info)",
+        help="what to log, on standard error (default: log.level of the configuration, or info)",
     )
     parser.epilog = """\
 It answers 202 when Kafka has acknowledged. To use several cores start several
@@ -31,7 +32,8 @@ with the same configuration: they listen at the same address, and the kernel
 divides the connections among them.
 
 exit codes:
-  0  stopped by SIGTERM, SIGINT or SIGHUP: everything under way was answered
+  0  stopped by SIGTERM, SIGINT or SIGHUP: everything under way was answered;
+     under systemd SIGHUP reads the configuration again
   1  a fatal error, named in one message
   2  a mistake in the configuration, one line each
 
@@ -44,14 +46,17 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Take records until stopped, and return the exit code."""
+    read = partial(load_at_level, args.config, args.log_level)
+    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
     try:
-        return _run(load(args.config), args.log_level)
+        return _run(read(), supervision)
     except ConfigError as error:
+        tell_failure(supervision.notifier, str(error))
         print(error, file=sys.stderr)
         return 2
 
 
-def _run(config: Config, log_level: str) -> int:
+def _run(config: Config, supervision: Supervision) -> int:
     # Imported here: what is wrong with a configuration is printed without waiting for these.
     from pipeline.ingest.service import read_certificate, read_schema, require_ingest, run
     from pipeline.observe.logging import configure_logging
@@ -59,17 +64,19 @@ def _run(config: Config, log_level: str) -> int:
     ingest = require_ingest(config)
     read_schema(config, ingest)
     read_certificate(config, ingest)
-    configure_logging(log_level.upper())
+    configure_logging(config.log.level.upper())
     log = logging.getLogger("pipeline")
     log.info("version %s, configured by %s", __version__, config.source)
     if not ingest.tokens and not ingest.listen[0].startswith(("127.", "::1", "localhost")):
         log.warning("there are no ingest.tokens: whoever reaches %s can write", ingest.listen[0])
     try:
-        trio.run(run, config)
+        trio.run(run, config, supervision)
     except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
         if not known(error):
             log.exception("an error that the pipeline does not know")
+        tell_failure(supervision.notifier, "; ".join(messages(error)))
         for message in messages(error):
             log.critical("%s", message)
         return 1
+    tell_end(supervision.notifier)
     return 0

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+from functools import partial
 
 import trio
 
 from pipeline import __version__
-from pipeline.cli.common import exit_code, known, messages
+from pipeline.cli.common import exit_code, known, load_at_level, messages
 from pipeline.cli.parsers import add_config
-from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
+from pipeline.supervise.supervision import Supervision, tell_end, tell_failure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument(
         "--log-level",
-        default="info",
         choices=["debug", "info", "warning", "error"],
-        help="what to log, on standard error (default: info)",
+        help="what to log, on standard error (default: log.level of the configuration, or info)",
     )
     parser.epilog = """\
 exit codes:
-  0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group
+  0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group;
+     under systemd SIGHUP reads the configuration again
   1  a fatal error, named in one message
   2  a mistake in the configuration, one line each; or a server refuses
      what is configured: a certificate, a password, a right, a table
@@ -39,15 +41,18 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Consume until stopped, and return the exit code."""
+    read = partial(load_at_level, args.config, args.log_level)
+    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
     try:
-        config = load(args.config)
+        config = read()
     except ConfigError as error:
+        tell_failure(supervision.notifier, str(error))
         print(error, file=sys.stderr)
         return 2
-    return run_service(config, args.log_level)
+    return run_service(config, supervision)
 
 
-def run_service(config: Config, log_level: str) -> int:
+def run_service(config: Config, supervision: Supervision) -> int:
     """Run the consumer and return its exit code."""
     # Imported here: what is wrong with a configuration is printed without waiting for these.
     from pipeline.observe.logging import configure_logging
@@ -55,18 +60,20 @@ def run_service(config: Config, log_level: str) -> int:
     from pipeline.runtime.collector import spare_the_collector
     from pipeline.service import run
 
-    configure_logging(log_level.upper())
+    configure_logging(config.log.level.upper())
     log = logging.getLogger("pipeline")
     log.info("version %s, configured by %s", __version__, config.source)
     for line in announcement(config):
         log.info("%s", line)
     spare_the_collector()
     try:
-        trio.run(run, config)
+        trio.run(run, config, supervision)
     except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
         if not known(error):
             log.exception("an error that the pipeline does not know")
+        tell_failure(supervision.notifier, "; ".join(messages(error)))
         for line in (line for message in messages(error) for line in message.splitlines()):
             log.critical("%s", line)
         return exit_code(error)
+    tell_end(supervision.notifier)
     return 0

@@ -27,6 +27,7 @@ from pipeline.config.model import (
     IngestConfig,
     KafkaConfig,
     LimitsConfig,
+    LogConfig,
     PipelineConfig,
     RecordsConfig,
     ShardConfig,
@@ -43,7 +44,18 @@ class _Listen:
     listen: tuple[str, int] = field(metadata=by(LISTEN))
 
 
-TABLES = ("pipeline", "kafka", "records", "sink", "shards", "limits", "errors", "http", "ingest")
+TABLES = (
+    "pipeline",
+    "kafka",
+    "records",
+    "sink",
+    "shards",
+    "limits",
+    "errors",
+    "http",
+    "ingest",
+    "log",
+)
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -82,6 +94,7 @@ def _read(reading: Reading, document: Mapping[str, Any], source: str) -> Config:
         ingest=reading.build(IngestConfig, tables["ingest"], "ingest")
         if "ingest" in document
         else None,
+        log=reading.build(LogConfig, tables["log"], "log"),
         source=source,
     )
 

@@ -40,6 +40,7 @@ Scope = Literal["key", "batch"]
 Unit = Literal["s", "ms", "us", "ns", "days"]
 Encoding = Literal["hex", "base64"]
 Missing = Literal["keep", "null", "reject"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Pooler = Literal["auto", "transaction", "none"]
 SynchronousCommit = Literal["on", "remote_apply", "remote_write", "local", "off"]
 
@@ -213,6 +214,13 @@ class IngestConfig:
 
 
 @frozen
+class LogConfig:
+    """``[log]``: what is logged. The command line's ``--log-level`` goes before."""
+
+    level: LogLevel = field(default="info", metadata=by(choice(*get_args(LogLevel))))
+
+
+@frozen
 class Config:
     """A whole configuration; ``source`` is the name of the file it came from."""
 
@@ -225,6 +233,7 @@ class Config:
     errors: ErrorsConfig = field(factory=ErrorsConfig)
     http: HttpConfig | None = None
     ingest: IngestConfig | None = None
+    log: LogConfig = field(factory=LogConfig)
     source: str = ""
 
     def shard_for(self, partition: int) -> ShardConfig:

@@ -84,7 +84,8 @@ class Supervisor:
         self._store = store
         self._context = context
         self._metrics = metrics
-        self._drain_seconds = drain_deadline
+        self.drain_seconds = drain_deadline
+        """May be set while this runs; a drain under way goes by what it was."""
         self._describe = describe or (lambda _: "")
         self._pauses = Pauses(context.wishes, context.shard_of, self.tasks.values)
         self._numbers = count(1)
@@ -156,7 +157,7 @@ class Supervisor:
 
         Returns when what was in flight of the former topic is finished, within the drain deadline.
         """
-        deadline = trio.current_time() + self._drain_seconds
+        deadline = trio.current_time() + self.drain_seconds
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 if task.phase is Phase.RUNNING:
@@ -211,7 +212,7 @@ class Supervisor:
         """Drain the tasks of partitions together, commit what they have done, forget them."""
         tasks = [self.tasks[source] for source in sources if source in self.tasks]
         started = trio.current_time()
-        deadline = started + self._drain_seconds
+        deadline = started + self.drain_seconds
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(task.drain, deadline)

@@ -20,6 +20,7 @@ from pipeline.ingest.bodies import BodyBudget, Holding, encoding_of, read_body
 from pipeline.ingest.idempotency import request_key
 from pipeline.ingest.parsing import media_type_of, parse
 from pipeline.ingest.problems import Headers, Problem, RefusedError, refuse
+from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.receipts import encode
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.sending import RETRY_SECONDS, Placed, Writer, raise_trouble, send_all
@@ -66,6 +67,15 @@ class RecordsEndpoint:
         self._largest_body = config.max_body_bytes
         self._most_pending = config.max_pending
         self._budget = BodyBudget(max(LEAST_BODY_BYTES, 4 * config.max_body_bytes))
+
+    def change(self, config: IngestConfig, rates: TenantRates | None) -> None:
+        """Let other tokens, rates and another ``max_pending`` be in effect from the next request on.
+
+        Not a checkpoint.
+        """
+        self._tokens = Tokens(config.tokens)
+        self._most_pending = config.max_pending
+        self._preparation = attrs.evolve(self._preparation, rates=rates)
 
     async def post(self, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
         """Answer a request. A checkpoint; cancelled, what was handed to Kafka is written nevertheless.

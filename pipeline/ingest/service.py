@@ -4,14 +4,16 @@ run
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
 ├── summary      a line per minute of what was accepted and refused
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz
+├── reports      what the service manager is told, if there is one
 └── signals      SIGTERM, SIGINT, SIGHUP: accept no more, answer what is under way, end; a second: cancel
 """
 
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,18 @@ from pipeline.ingest.health import IngestHealth
 from pipeline.ingest.openapi import document
 from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.records import Preparation
+from pipeline.ingest.standing import IngestStanding
 from pipeline.ingest.summary import Summary
 from pipeline.ingest.validation import Check, SchemaError, schema_check
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
 from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.observe.metrics import Metrics
 from pipeline.runtime import signals
-from pipeline.web.binding import ListenError, Tcp, listen
+from pipeline.supervise.reload import Apply
+from pipeline.supervise.reports import Reports
+from pipeline.supervise.stop import Stop
+from pipeline.supervise.supervision import Supervision
+from pipeline.web.binding import Inherited, ListenError, Tcp, activated, listen
 from pipeline.web.limits import Limits
 from pipeline.web.server import Server, serve
 from pipeline.web.tls import Tls, TlsError
@@ -45,11 +52,28 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS = DELIVERY_SECONDS + 5.0
 """How long requests under way may take after SIGTERM: none has to wait for Kafka any longer."""
 
+DRAINING = "draining: no more is accepted, what is under way is answered"
+
+CLOSE_SECONDS = 10.0
+"""How long the end may take after the drain."""
+
 CONNECTIONS = 10_000
 
+LIVE = ("ingest.tokens", "ingest.rate_per_tenant", "ingest.max_pending")
+"""What a reload can change, beside the certificate's files."""
 
-async def run(config: Config) -> None:
+UNUSED = ("sink", "shards", "limits", "errors", "http")
+"""Sections of the configuration that are for the consumer."""
+
+
+async def run(
+    config: Config,
+    supervision: Supervision = Supervision(),  # noqa: B008 (frozen)
+) -> None:
     """Take records until SIGTERM, SIGINT or SIGHUP. On the main thread.
+
+    Under a service manager (``supervision``) SIGHUP reads the configuration again instead. Sockets that
+    systemd opened are served in place of ``ingest.listen``.
 
     Raises:
         ConfigError: the configuration has no [ingest], or names files that can't be used.
@@ -64,66 +88,79 @@ async def run(config: Config) -> None:
         writer = TopicWriter(config.kafka, place.topic, f"{config.pipeline.name}-ingest")
         metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
         health = IngestHealth(writer)
-        rate = ingest.rate_per_tenant
-        rates = None if rate is None else TenantRates(trio.current_time, lambda _: rate)
+        endpoint = RecordsEndpoint(ingest, writer, Preparation(place, check, _rates(ingest)))
         application = IngestApplication(
-            RecordsEndpoint(ingest, writer, Preparation(place, check, rates)),
+            endpoint,
             metrics,
             health,
             document(schema, place.required, with_tokens=bool(ingest.tokens)),
             Cors(ingest.cors_origins),
         )
         async with trio.open_nursery() as process:
-            stop = _Stop(process.cancel_scope, health)
+            reports = Reports(supervision.notifier)
+            process.start_soon(reports.run)
+            stop = Stop(process.cancel_scope, reports, DRAIN_SECONDS + CLOSE_SECONDS, DRAINING)
             process.start_soon(stop.carry_out, received)
             await process.start(writer.run)
             process.start_soon(Summary(metrics).run)
-            await _serve(ingest, application, tls, stop)
+            listeners = await _listen(ingest, tls)
+            # The application refuses what is larger, in its own words; the server is the second line.
+            limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
+            with ExitStack() as drainable:
+                async with trio.open_nursery() as serving:
+                    server = await serving.start(
+                        partial(serve, application, listeners, limits, tls=tls)
+                    )
+                    reload = supervision.reloading(config, _live(endpoint, tls), UNUSED)
+                    drain = partial(_drain, server, health)
+                    drainable.enter_context(stop.draining_by(drain, reload))
+                    reports.tell_of(IngestStanding(health, metrics))
             await writer.wait_idle()
             process.cancel_scope.cancel()
 
 
-async def _serve(
-    ingest: IngestConfig,
-    application: IngestApplication,
-    tls: Tls | None,
-    stop: _Stop,
-) -> None:
-    """Serve until a drain is complete. Other processes may listen at the same address."""
+async def _listen(ingest: IngestConfig, tls: Tls | None) -> list[socket.socket]:
+    """Listen where systemd or else the configuration says. Other processes may listen there too."""
     host, port = ingest.listen
+    binding = Inherited() if activated() else Tcp(host, port, reuse_port=True)
     try:
-        listeners = await listen(Tcp(host, port, reuse_port=True))
+        listeners = await listen(binding)
     except ListenError as error:
         raise PipelineError(f"{error}; give ingest.listen another address or port") from error
-    # The application refuses what is larger, in its own words; the server is the second line.
-    limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
-    async with trio.open_nursery() as nursery:
-        server = await nursery.start(partial(serve, application, listeners, limits, tls=tls))
-        port = listeners[0].getsockname()[1]
-        scheme = "http" if tls is None else "https"
-        shown = f"[{host}]" if ":" in host else host
-        log.info("taking records on %s://%s:%d/v1/records", scheme, shown, port)
-        stop.server = server
+    scheme = "http" if tls is None else "https"
+    for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            where = f"{listener.getsockname()} by {scheme}, /v1/records"
+        else:
+            where = f"{scheme}://{Tcp(*listener.getsockname()[:2])}/v1/records"
+        whose = ", which systemd opened" if isinstance(binding, Inherited) else ""
+        log.info("taking records on %s%s", where, whose)
+    return listeners
 
 
-class _Stop:
-    """What a signal does: the first drains, once the server is there; any other cancels."""
+async def _drain(server: Server, health: IngestHealth) -> None:
+    health.draining = True
+    server.drain(DRAIN_SECONDS)
 
-    def __init__(self, everything: trio.CancelScope, health: IngestHealth) -> None:
-        self._everything = everything
-        self._health = health
-        self.server: Server | None = None
 
-    async def carry_out(self, received: AsyncIterator[int]) -> None:
-        async for number in received:
-            name = signal.Signals(number).name
-            if self.server is None or self._health.draining:
-                log.warning("%s: cancelling", name)
-                self._everything.cancel()
-                return
-            log.warning("%s: draining: no more is accepted, what is under way is answered", name)
-            self._health.draining = True
-            self.server.drain(DRAIN_SECONDS)
+def _rates(ingest: IngestConfig) -> TenantRates | None:
+    rate = ingest.rate_per_tenant
+    return None if rate is None else TenantRates(trio.current_time, lambda _: rate)
+
+
+def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
+    """Return what a reload can change, and how; the certificate's files are read again."""
+
+    def change(config: Config) -> None:
+        ingest = require_ingest(config)
+        try:
+            if tls is not None:
+                tls.reload()
+        except TlsError as error:
+            raise ConfigError(config.source, [Mistake("ingest.tls_cert", str(error))]) from error
+        endpoint.change(ingest, _rates(ingest))
+
+    return dict.fromkeys(LIVE, change)
 
 
 def require_ingest(config: Config) -> IngestConfig:

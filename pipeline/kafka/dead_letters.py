@@ -109,7 +109,8 @@ class DeadLetterTopic:
         self._producer = producer
         self._topic = topic
         self._group = group
-        self._max_per_minute = max_per_minute
+        self.max_per_minute = max_per_minute
+        """May be set while this runs."""
         self._kept = deque(trio.current_time() - seconds for seconds in recent)
         self._trouble: str | None = None
 
@@ -210,9 +211,9 @@ class DeadLetterTopic:
         now = trio.current_time()
         while self._kept and self._kept[0] <= now - RATE_SECONDS:
             self._kept.popleft()
-        if len(self._kept) >= self._max_per_minute:
+        if len(self._kept) >= self.max_per_minute:
             raise PipelineError(
-                f"more than {self._max_per_minute} dead letters within a minute: this looks like a "
+                f"more than {self.max_per_minute} dead letters within a minute: this looks like a "
                 f"change that broke everything, not like single bad records. The last reason: "
                 f"{rejection.reason}. Nothing is lost; mend the cause and start again, or raise "
                 "[errors] max_dead_letters_per_minute"

@@ -65,6 +65,11 @@ class Inherited:
 Binding = Tcp | Unix | Inherited
 
 
+def activated() -> bool:
+    """Return whether systemd opened sockets for this process."""
+    return os.environ.get("LISTEN_PID") == str(os.getpid())
+
+
 async def listen(binding: Binding) -> list[socket.socket]:
     """Return listening sockets that don't block. A checkpoint where a host's name is looked up.
 
@@ -137,7 +142,7 @@ def _is_left_over(path: Path) -> bool:
 
 def _inherited(binding: Inherited) -> list[socket.socket]:
     """Take over systemd's sockets; the variables stay, for others that are named."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if not activated():
         raise ListenError(str(binding), "systemd opened none for this process (LISTEN_PID)")
     count = int(os.environ.get("LISTEN_FDS", "0"))
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")

@@ -143,6 +143,7 @@ def configured_keys() -> dict[str, set[str]]:
         "errors": [configuration.ErrorsConfig],
         "http": [loading._Listen],
         "ingest": [configuration.IngestConfig],
+        "log": [configuration.LogConfig],
     }
     keys = {
         table: {key for cls in read for key in fields_by_key(cls)}
@@ -168,7 +169,9 @@ def test_the_reference_names_every_merge_and_no_other() -> None:
     assert set(named) == MERGES.keys()
 
 
-@pytest.mark.parametrize("cls", ["PipelineConfig", "RecordsConfig", "LimitsConfig", "ErrorsConfig"])
+@pytest.mark.parametrize(
+    "cls", ["PipelineConfig", "RecordsConfig", "LimitsConfig", "ErrorsConfig", "LogConfig"]
+)
 def test_the_reference_has_the_defaults(cls: str) -> None:
     """Where the table shows a value in TOML, it is the value that the class has."""
     read = fields_by_key(getattr(configuration, cls))

@@ -45,6 +45,11 @@ class BatchSizer:
         self.linger = 0.0 if bounded else LINGER_SECONDS
         """Seconds that a batch may wait to grow: a handler's records hardly gain by it."""
 
+    def resize(self, largest: int) -> None:
+        """Allow batches of another size from now on; a handler's grow up to it by and by."""
+        self._largest = largest
+        self._proven = min(self._proven, largest) if self._bounded else largest
+
     @property
     def limit(self) -> int:
         """How many records a transaction should hold while all slots are taken."""

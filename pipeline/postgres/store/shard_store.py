@@ -90,6 +90,10 @@ class ShardStore:
         if self._database is not None:
             await self._database.probe()
 
+    def resize_batches(self, largest: int) -> None:
+        """Let batches hold another number of records from now on. Not a checkpoint."""
+        self._sizer.resize(largest)
+
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
         return self._recovery.answers(source)

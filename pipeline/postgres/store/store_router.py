@@ -27,6 +27,11 @@ class StoreRouter:
         """Every shard as it is now. Not a checkpoint."""
         return [store.snapshot() for store in self._stores.values()]
 
+    def resize_batches(self, largest: int) -> None:
+        """Let batches hold another number of records from now on. Not a checkpoint."""
+        for store in self._stores.values():
+            store.resize_batches(largest)
+
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
         return self._stores[self._shard_of(source.partition)].answers(source)
