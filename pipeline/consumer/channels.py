@@ -26,16 +26,12 @@ in each of its channels; that is `MultiKeyChannels`, in ``multikey.py``, which c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 import attrs
 
 from pipeline.records.record import Record
-
-_ordering_of = attrgetter("ordering")
 
 
 @attrs.define(eq=False)
@@ -51,12 +47,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records)
-
-
-def runs(records: Iterable[Record]) -> Iterator[Sequence[Record]]:
-    """Neighbouring records of one ordering key, as lists."""
-    for _, run in groupby(records, _ordering_of):
-        yield list(run)
 
 
 class Channels(Protocol):

@@ -33,7 +33,7 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape, row_parser
-from pipeline.service import make_database
+from pipeline.stores import make_database
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
 from tests.support.pgbouncer import NewPgBouncer

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pipeline.consumer.channels import Batch, Channels, KeyChannels, runs
+from pipeline.consumer.channels import Batch, Channels, KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.records.record import Record
 from tests.support.records import record
@@ -258,9 +258,3 @@ def test_clear_keeps_the_keys_that_are_in_flight() -> None:
     assert not channels.ready
     channels.done(batch)
     assert [r.offset for r in channels.take(9).records] == [5]
-
-
-def test_runs_are_the_neighbours_of_one_key() -> None:
-    records = [record(0, "a"), record(1, "a"), record(2, "b"), record(3, "a")]
-    assert [[r.offset for r in run] for run in runs(records)] == [[0, 1], [2], [3]]
-    assert list(runs([])) == []

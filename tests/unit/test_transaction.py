@@ -14,12 +14,12 @@ import trio_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.consumer.channels import runs
 from pipeline.postgres.connections.bridge import cross
 from pipeline.postgres.connections.errors import HandlerFailed
 from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import CALLS_PER_CHECKPOINT, HandlerApplier
+from pipeline.postgres.handlers.split import runs
 from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import NoLedger

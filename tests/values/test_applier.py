@@ -23,7 +23,7 @@ from pipeline.postgres.store.database import Transactions
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
 from pipeline.records.record import Record, TopicPartition
-from pipeline.service import make_database
+from pipeline.stores import make_database
 from tests.support.records import Raw
 from tests.support.servers import DatabaseFactory
 
