@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ sizes = st.sampled_from(sorted(SIZES))
 seeds = st.integers(0, 1000)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(limits, cores, sizes, st.sampled_from([0.0, 0.0005, 0.02]), seeds)
 def test_on_a_server_of_its_own_it_loses_nothing(
@@ -38,6 +40,7 @@ def test_on_a_server_of_its_own_it_loses_nothing(
     assert all(1 <= limit <= largest for _, limit in adaptive.limits)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(3, 16), st.sampled_from([1.0, 2.0]), sizes, seeds)
 def test_it_falls_under_another_load_and_recovers(
@@ -51,6 +54,7 @@ def test_it_falls_under_another_load_and_recovers(
     assert model.mean_limit(35, 40) >= 0.95 * largest
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(limits, sizes, seeds)
 def test_a_longer_way_to_the_server_is_no_load(largest: int, size: str, seed: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def room_of(module: str) -> str:
     return ".".join(steps[:2]) if steps[0] == "postgres" and len(steps) > 1 else steps[0]
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package, with its file."""
     found = {}
@@ -104,6 +106,7 @@ def others(path: Path) -> set[str]:
     return found
 
 
+@cache
 def arrows() -> dict[str, dict[str, list[str]]]:
     """Room → room it imports → the imports, as they stand in the code."""
     known = modules()
