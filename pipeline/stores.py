@@ -81,8 +81,10 @@ async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Data
     Raises:
         UsageError: the table does not fit the configuration; every mistake is named.
     """
-    exactly_once = config.pipeline.exactly_once
-    ledger = PostgresLedger(shard, config.pipeline.owner) if exactly_once else NoLedger()
+    ledger: Ledger = NoLedger()
+    if config.pipeline.exactly_once:
+        receipts = config.ingest is not None and config.ingest.receipts
+        ledger = PostgresLedger(shard, config.pipeline.owner, reasons=receipts)
     await ledger.prepare()
     return Database(ledger, await make_applier(config, shard, ledger, sizer))
 

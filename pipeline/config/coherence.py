@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
-from pipeline.config.ingest import check_ingest, check_ingest_tls, check_ingest_topic
+from pipeline.config.ingest import (
+    check_ingest,
+    check_ingest_receipts,
+    check_ingest_tls,
+    check_ingest_topic,
+)
 from pipeline.config.kafka_options import DEFAULTS
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
 from pipeline.config.model import COMMIT_SECONDS, Config
@@ -173,6 +178,7 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (check_ingest, ("ingest", "ingest.key", "ingest.tenant", "ingest.idempotency_key", "records*")),
     (check_ingest_topic, ("ingest", "ingest.topic", "kafka", "kafka.topics")),
     (check_ingest_tls, ("ingest", "ingest.tls_*")),
+    (check_ingest_receipts, ("ingest", "ingest.receipts", "pipeline.delivery")),
     (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),
 )
 """Each check, with the keys (patterns of fnmatch) whose mistakes make it pointless."""

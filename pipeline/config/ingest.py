@@ -125,3 +125,10 @@ def check_ingest_tls(config: Config) -> Iterator[Mistake]:
     for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(config.ingest, one) and not getattr(config.ingest, other):
             yield Mistake(f"ingest.{other}", f"missing: ingest.{one} needs it")
+
+
+def check_ingest_receipts(config: Config) -> Iterator[Mistake]:
+    """What became of records is asked of the ledger."""
+    if config.ingest is not None and config.ingest.receipts and not config.pipeline.exactly_once:
+        why = 'needs the ledger, which pipeline.delivery = "at-least-once" does without: leave one out'
+        yield Mistake("ingest.receipts", why)

@@ -211,6 +211,8 @@ class IngestConfig:
     tls_cert: str | None = field(default=None, metadata=by(TEXT))
     tls_key: str | None = field(default=None, metadata=by(TEXT))
     cors_origins: tuple[str, ...] = field(default=(), metadata=by(ORIGINS))
+    receipts: bool = field(default=False, metadata=by(SWITCH))
+    """Whether it is told what became of records: the endpoint reads the ledgers then."""
 
 
 @frozen

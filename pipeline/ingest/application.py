@@ -10,9 +10,10 @@ from functools import cache
 from prometheus_client import Counter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from pipeline.ingest.answers import Answer, refusal
 from pipeline.ingest.bodies import ClientGoneError
 from pipeline.ingest.cors import Cors
-from pipeline.ingest.endpoint import Answer, RecordsEndpoint, refusal
+from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.problems import Problem, RefusedError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -21,6 +22,7 @@ from pipeline.web.asgi import Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 RECORDS = "/v1/records"
+RECEIPTS = "/v1/receipts/"
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 GetHandler = Callable[[Mapping[bytes, bytes]], Answer]
 
@@ -65,6 +67,10 @@ class IngestApplication:
             raise NotImplementedError(scope["type"])  # as ASGI wants of what is not supported
         path: str = scope["path"]
         headers = dict(scope["headers"])
+        if path.startswith(RECEIPTS):
+            told = await self._receipt(scope["method"], headers, path.removeprefix(RECEIPTS))
+            await _send(send, told, self._cors.headers(headers.get(b"origin")))
+            return
         if path != RECORDS:
             await _send(send, self._other(scope["method"], path, headers), [])
             return
@@ -88,11 +94,20 @@ class IngestApplication:
             except ClientGoneError:
                 return None
             except Exception:  # a mistake of ours: told, and no reason to end the others' requests
-                log.exception("a request failed")
-                return refusal(Problem(500, "the endpoint has made a mistake; its log has it"))
+                return _mistake()
         if method == "OPTIONS" and self._cors:
             return Answer(204, b"", self._cors.preflight(headers.get(b"origin")), {})
         return _not_allowed(b"POST, OPTIONS" if self._cors else b"POST")
+
+    async def _receipt(self, method: str, headers: Mapping[bytes, bytes], text: str) -> Answer:
+        if method in ("GET", "HEAD"):
+            try:
+                return await self._endpoint.receipt(headers, text)
+            except Exception:  # as above
+                return _mistake()
+        if method == "OPTIONS" and self._cors:
+            return Answer(204, b"", self._cors.preflight(headers.get(b"origin")), {})
+        return _not_allowed(b"GET, HEAD, OPTIONS" if self._cors else b"GET, HEAD")
 
     def _other(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Answer:
         handler = self._gets.get(path)
@@ -109,6 +124,12 @@ class IngestApplication:
             return refusal(error.problem)
         media_type = [(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode())]
         return Answer(200, self._metrics.render(), media_type, {})
+
+
+def _mistake() -> Answer:
+    """Answer for an exception that is being handled, and log it."""
+    log.exception("a request failed")
+    return refusal(Problem(500, "the endpoint has made a mistake; its log has it"))
 
 
 def _probe(reasons: list[str]) -> Answer:

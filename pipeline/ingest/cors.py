@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from pipeline.ingest.problems import Headers
 
-METHODS = b"POST, OPTIONS"
+METHODS = b"GET, POST, OPTIONS"
 HEADERS = b"authorization, content-type, content-encoding, idempotency-key, prefer"
 SECONDS = b"600"
 
@@ -33,7 +33,7 @@ class Cors:
             return [(b"vary", b"origin")]
         found = [
             (b"access-control-allow-origin", allowed),
-            (b"access-control-expose-headers", b"retry-after"),
+            (b"access-control-expose-headers", b"preference-applied, retry-after"),
         ]
         return found if self._any else [*found, (b"vary", b"origin")]
 

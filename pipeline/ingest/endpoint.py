@@ -1,4 +1,4 @@
-"""``POST /v1/records``: one request, from its head to its answer.
+"""``POST /v1/records`` and ``GET /v1/receipts/…``: one request, from its head to its answer.
 
 What can be refused by the head alone is refused before the body is read. Everything that is held for a
 request is bounded: the body and its inflated form by a budget that all requests share, records that
@@ -8,47 +8,28 @@ full is refused at once. Records whose client has gone count until Kafka has ans
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 import attrs
-import orjson
 
 from pipeline.config.model import IngestConfig
+from pipeline.ingest.answers import Answer, answer, answer_of, place_of, refusal
 from pipeline.ingest.bodies import BodyBudget, Holding, encoding_of, read_body
 from pipeline.ingest.idempotency import request_key
+from pipeline.ingest.outcomes import Outcomes
 from pipeline.ingest.parsing import media_type_of, parse
-from pipeline.ingest.problems import Headers, Problem, RefusedError, refuse
+from pipeline.ingest.preferences import wait_of
+from pipeline.ingest.problems import Problem, RefusedError, refuse
 from pipeline.ingest.rates import TenantRates
-from pipeline.ingest.receipts import encode
+from pipeline.ingest.receipts import decode
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.sending import RETRY_SECONDS, Placed, Writer, raise_trouble, send_all
 from pipeline.ingest.tokens import Tokens
+from pipeline.postgres.ledger.outcomes import Outcome, Place
 from pipeline.web.asgi import Receive
-
-ACCEPTED = 202
-MULTI_STATUS = 207
 
 LEAST_BODY_BYTES = 64 * 1024**2
 """What the bodies of all requests together may take, or four of the largest ones."""
-
-JSON_TYPE = [(b"content-type", b"application/json")]
-
-
-@attrs.frozen
-class Answer:
-    """An answer; ``records`` says how many records met which status."""
-
-    status: int
-    body: bytes
-    headers: Headers
-    records: Mapping[int, int]
-
-
-def refusal(problem: Problem) -> Answer:
-    """Answer with a problem that concerns the whole request."""
-    return Answer(problem.status, problem.body(), problem.headers(), {})
 
 
 class RecordsEndpoint:
@@ -58,10 +39,18 @@ class RecordsEndpoint:
         config: [ingest].
         writer: where they go.
         preparation: what each goes through before.
+        outcomes: knows what became of records; None: nobody is told.
     """
 
-    def __init__(self, config: IngestConfig, writer: Writer, preparation: Preparation) -> None:
+    def __init__(
+        self,
+        config: IngestConfig,
+        writer: Writer,
+        preparation: Preparation,
+        outcomes: Outcomes | None = None,
+    ) -> None:
         self._writer = writer
+        self._outcomes = outcomes
         self._preparation = preparation
         self._tokens = Tokens(config.tokens)
         self._largest_body = config.max_body_bytes
@@ -103,7 +92,54 @@ class RecordsEndpoint:
                 results = await send_all(self._writer, prepared, single=parsed.single)
         except RefusedError as error:
             return refusal(error.problem)
-        return answer(results, self._writer.topic_id, single=parsed.single)
+        seconds = wait_of(headers.get(b"prefer"))
+        if self._outcomes is None or not seconds:
+            return answer(results, self._writer.topic_id, single=parsed.single)
+        found = await self._wait(self._outcomes, results, seconds)
+        told = answer(results, self._writer.topic_id, single=parsed.single, outcomes=found)
+        return _preferred(told, seconds)
+
+    async def _wait(
+        self, outcomes: Outcomes, results: Sequence[Placed | Problem], seconds: float
+    ) -> Mapping[Place, Outcome]:
+        topic_id = self._writer.topic_id
+        placed = [each for each in results if not isinstance(each, Problem)]
+        places = [place for each in placed if (place := place_of(topic_id, each)) is not None]
+        return await outcomes.wait(places, seconds)
+
+    async def receipt(self, headers: Mapping[bytes, bytes], text: str) -> Answer:
+        """Answer with what became of the record that a receipt is of. A checkpoint.
+
+        Args:
+            headers: by their names in lower case.
+            text: the receipt.
+        """
+        try:
+            self.authorize(headers)
+            place = self._place(text)
+        except RefusedError as error:
+            return refusal(error.problem)
+        assert self._outcomes is not None, "a place was found"
+        seconds = wait_of(headers.get(b"prefer"))
+        found = await self._outcomes.wait([place], seconds)
+        told = answer_of(place, found[place])
+        return _preferred(told, seconds) if seconds else told
+
+    def _place(self, text: str) -> Place:
+        """Read a receipt.
+
+        Raises:
+            RefusedError: 404: it is none of this endpoint's, or nothing is told here.
+        """
+        if self._outcomes is None:
+            raise refuse(404, "this endpoint does not tell what became of records")
+        try:
+            receipt = decode(text)
+        except ValueError as error:
+            raise refuse(404, str(error)) from None
+        if receipt.topic_id != self._writer.topic_id:
+            raise refuse(404, "the receipt is not of the topic that this endpoint writes")
+        return Place(receipt.topic_id, receipt.partition, receipt.offset)
 
     def authorize(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a request without one of the tokens, if there are any.
@@ -128,52 +164,11 @@ class RecordsEndpoint:
             raise refuse(503, "too many records wait for Kafka: try again", RETRY_SECONDS)
 
 
+def _preferred(told: Answer, seconds: int) -> Answer:
+    """Say that the wish to wait was heard, and for how long."""
+    applied = (b"preference-applied", b"wait=%d" % seconds)
+    return attrs.evolve(told, headers=[*told.headers, applied])
+
+
 def _length(value: bytes | None) -> int | None:
     return int(value) if value is not None and value.isdigit() else None
-
-
-def answer(results: Sequence[Placed | Problem], topic_id: UUID, *, single: bool) -> Answer:
-    """Answer with what became of each record."""
-    counts = Counter(
-        result.status if isinstance(result, Problem) else ACCEPTED for result in results
-    )
-    if single:
-        (result,) = results
-        if isinstance(result, Problem):
-            return Answer(result.status, result.body(), result.headers(), counts)
-        body = orjson.dumps({"receipt": _receipt(topic_id, result)})
-        return Answer(ACCEPTED, body, JSON_TYPE, counts)
-    refused = [result for result in results if isinstance(result, Problem)]
-    status = _status(counts, len(results))
-    document: dict[str, object] = {"accepted": counts[ACCEPTED], "refused": len(refused)}
-    waits = [problem.retry_after for problem in refused if problem.retry_after is not None]
-    summary = Problem(status, _SUMMARY, retry_after=max(waits, default=None))
-    headers = summary.headers()
-    if status >= 400:
-        document = {**summary.members(), **document}
-    else:
-        headers[0] = JSON_TYPE[0]
-    document["results"] = [
-        result.result()
-        if isinstance(result, Problem)
-        else {"status": ACCEPTED, "receipt": _receipt(topic_id, result)}
-        for result in results
-    ]
-    return Answer(status, orjson.dumps(document), headers, counts)
-
-
-_SUMMARY = "no record was accepted; results says why, for each in its place"
-
-
-def _status(counts: Counter[int], total: int) -> int:
-    """202: all are accepted; 207: some; else the status of those that are worth another try, if any."""
-    accepted = counts[ACCEPTED]
-    if accepted:
-        return ACCEPTED if accepted == total else MULTI_STATUS
-    return max(counts)
-
-
-def _receipt(topic_id: UUID, placed: Placed) -> str | None:
-    """A record's receipt; None if the broker did not say where the record is."""
-    partition, offset = placed
-    return None if offset < 0 else encode(topic_id, partition, offset)

@@ -7,91 +7,22 @@ from typing import Any
 
 import orjson
 
+from pipeline.ingest.openapi_receipts import add_receipts
+from pipeline.ingest.openapi_schemas import (
+    BATCH,
+    PROBLEM,
+    REFUSALS,
+    REFUSED,
+    SINGLE,
+    Document,
+    problem,
+)
 from pipeline.ingest.parsing import JSON, MOST_RECORDS, NDJSON
 from pipeline.ingest.validation import EXACT, LONGEST_KEY
 from pipeline.records.path import Path
 
-Document = dict[str, Any]
-
 API_VERSION = "1"
 """The version of what is described, not of this program: the 1 of ``/v1/records``."""
-
-PROBLEM: Document = {
-    "type": "object",
-    "description": "RFC 9457. No value of a record is in it.",
-    "required": ["title", "status", "detail"],
-    "properties": {
-        "type": {"const": "about:blank"},
-        "title": {"type": "string"},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What is wrong, for the client's developer."},
-        "field": {"type": "string", "description": "The field that is wrong: a JSON pointer."},
-        "accepted": {"const": 0, "description": "Of a batch of which no record was accepted."},
-        "refused": {"type": "integer", "minimum": 1},
-        "results": {"type": "array", "items": {"$ref": "#/components/schemas/Refused"}},
-    },
-}
-
-REFUSED: Document = {
-    "type": "object",
-    "required": ["status", "detail"],
-    "properties": {
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string"},
-        "field": {"type": "string", "description": "A JSON pointer."},
-    },
-    "additionalProperties": False,
-}
-
-RECEIPT: Document = {
-    "type": ["string", "null"],
-    "pattern": "^1[A-Za-z0-9_-]{43}$",
-    "description": "Where the record is in Kafka, as opaque text; null if the broker did not say.",
-}
-
-BATCH: Document = {
-    "type": "object",
-    "required": ["accepted", "refused", "results"],
-    "properties": {
-        "accepted": {"type": "integer", "minimum": 1},
-        "refused": {"type": "integer", "minimum": 0},
-        "results": {
-            "description": "One for each record, in the order of the body.",
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "oneOf": [
-                    {
-                        "type": "object",
-                        "required": ["status", "receipt"],
-                        "properties": {"status": {"const": 202}, "receipt": RECEIPT},
-                        "additionalProperties": False,
-                    },
-                    {"$ref": "#/components/schemas/Refused"},
-                ]
-            },
-        },
-    },
-    "additionalProperties": False,
-}
-
-SINGLE: Document = {
-    "type": "object",
-    "required": ["receipt"],
-    "properties": {"receipt": RECEIPT},
-    "additionalProperties": False,
-}
-
-REFUSALS = {
-    "401": "No token, or none that is known",
-    "413": "The body, a record or the number of records is too large",
-    "415": "A Content-Type, a charset or a Content-Encoding that is not taken",
-    "422": "The body, or a record in it, is not what it must be",
-    "429": "The tenant sends more than it may",
-    "500": "A mistake of the endpoint's",
-    "503": "Kafka is away, or too much waits for it: try again after Retry-After",
-}
-"""Status → what it means."""
 
 IDEMPOTENCY: Document = {
     "name": "Idempotency-Key",
@@ -102,13 +33,20 @@ IDEMPOTENCY: Document = {
 }
 
 
-def document(schema: Any, required: Sequence[Path] = (), *, with_tokens: bool) -> bytes:
+def document(
+    schema: Any,
+    required: Sequence[Path] = (),
+    *,
+    with_tokens: bool,
+    with_receipts: bool = False,
+) -> bytes:
     """Return the document as JSON.
 
     Args:
         schema: the JSON Schema of a record; None if there is none.
         required: the paths that each record must have a text or a whole number at.
         with_tokens: whether a token is needed.
+        with_receipts: whether it is told what became of records.
     """
     record = {"allOf": [_embedded(schema), *(_required(path.steps) for path in required)]}
     found: Document = {
@@ -136,6 +74,8 @@ def document(schema: Any, required: Sequence[Path] = (), *, with_tokens: bool) -
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+    if with_receipts:
+        add_receipts(found, with_tokens=with_tokens)
     return orjson.dumps(found, option=orjson.OPT_INDENT_2)
 
 
@@ -187,8 +127,8 @@ def _post(*, with_tokens: bool) -> Document:
     }
     for status, meaning in REFUSALS.items():
         if status != "401" or with_tokens:
-            responses[status] = _problem(status, meaning)
-    responses["default"] = _problem(
+            responses[status] = problem(status, meaning)
+    responses["default"] = problem(
         "", "No HTTP/1.1 as this server takes it: malformed, or too slow"
     )
     lines = {"type": "string", "description": "A JSON object per line."}
@@ -207,18 +147,6 @@ def _post(*, with_tokens: bool) -> Document:
         "responses": responses,
         "security": [{"token": []}] if with_tokens else [],
     }
-
-
-def _problem(status: str, meaning: str) -> Document:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    found: Document = {
-        "description": meaning,
-        "content": {"application/problem+json": {"schema": schema}},
-    }
-    if status in ("429", "503"):
-        seconds = {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}
-        found["headers"] = {"Retry-After": seconds}
-    return found
 
 
 def _get(meaning: str, media_type: str, schema: Document) -> Document:
@@ -241,6 +169,6 @@ def _text(meaning: str, *statuses: str) -> Document:
 def _metrics(*, with_tokens: bool) -> Document:
     found = _text("Metrics for Prometheus")
     if with_tokens:
-        found["responses"]["401"] = _problem("401", REFUSALS["401"])
+        found["responses"]["401"] = problem("401", REFUSALS["401"])
         found["security"] = [{"token": []}]
     return found

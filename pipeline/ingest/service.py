@@ -1,6 +1,7 @@
 """The composition root of `pipeline ingest`.
 
 run
+├── receipts     asks the ledgers for whoever waits, if receipts are configured
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
 ├── summary      a line per minute of what was accepted and refused
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pipeline.ingest.cors import Cors
 from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.health import IngestHealth
 from pipeline.ingest.openapi import document
+from pipeline.ingest.outcomes import ShardOutcomes
 from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.standing import IngestStanding
@@ -37,6 +39,7 @@ from pipeline.ingest.validation import Check, SchemaError, schema_check
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
 from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.observe.metrics import Metrics
+from pipeline.postgres.connections.bridge import open_bridge
 from pipeline.runtime import signals
 from pipeline.supervise.reload import Apply
 from pipeline.supervise.reports import Reports
@@ -65,6 +68,9 @@ LIVE = ("ingest.tokens", "ingest.rate_per_tenant", "ingest.max_pending")
 UNUSED = ("sink", "shards", "limits", "errors", "http")
 """Sections of the configuration that are for the consumer."""
 
+UNUSED_WITH_RECEIPTS = tuple(section for section in UNUSED if section not in ("shards", "limits"))
+"""The same where the ledgers are read: how shards are reached matters then."""
+
 
 async def run(
     config: Config,
@@ -85,38 +91,60 @@ async def run(
     metrics = Metrics()
     place = placement(config)
     with signals.received() as received:
-        writer = TopicWriter(config.kafka, place.topic, f"{config.pipeline.name}-ingest")
-        metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
-        health = IngestHealth(writer)
-        endpoint = RecordsEndpoint(ingest, writer, Preparation(place, check, _rates(ingest)))
-        application = IngestApplication(
-            endpoint,
-            metrics,
-            health,
-            document(schema, place.required, with_tokens=bool(ingest.tokens)),
-            Cors(ingest.cors_origins),
-        )
-        async with trio.open_nursery() as process:
-            reports = Reports(supervision.notifier)
-            process.start_soon(reports.run)
-            stop = Stop(process.cancel_scope, reports, DRAIN_SECONDS + CLOSE_SECONDS, DRAINING)
-            process.start_soon(stop.carry_out, received)
-            await process.start(writer.run)
-            process.start_soon(Summary(metrics).run)
-            listeners = await _listen(ingest, tls)
-            # The application refuses what is larger, in its own words; the server is the second line.
-            limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
-            with ExitStack() as drainable:
-                async with trio.open_nursery() as serving:
-                    server = await serving.start(
-                        partial(serve, application, listeners, limits, tls=tls)
-                    )
-                    reload = supervision.reloading(config, _live(endpoint, tls), UNUSED)
-                    drain = partial(_drain, server, health)
-                    drainable.enter_context(stop.draining_by(drain, reload))
-                    reports.tell_of(IngestStanding(health, metrics))
-            await writer.wait_idle()
-            process.cancel_scope.cancel()
+        async with _open_receipts(config, place.topic) as receipts:
+            writer = TopicWriter(config.kafka, place.topic, f"{config.pipeline.name}-ingest")
+            metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
+            health = IngestHealth(writer)
+            endpoint = RecordsEndpoint(
+                ingest,
+                writer,
+                Preparation(place, check, _rates(ingest)),
+                None if receipts is None else receipts.outcomes,
+            )
+            tokens, told = bool(ingest.tokens), ingest.receipts
+            openapi = document(schema, place.required, with_tokens=tokens, with_receipts=told)
+            cors = Cors(ingest.cors_origins)
+            application = IngestApplication(endpoint, metrics, health, openapi, cors)
+            async with trio.open_nursery() as process:
+                reports = Reports(supervision.notifier)
+                process.start_soon(reports.run)
+                stop = Stop(process.cancel_scope, reports, DRAIN_SECONDS + CLOSE_SECONDS, DRAINING)
+                process.start_soon(stop.carry_out, received)
+                if receipts is not None:
+                    process.start_soon(receipts.run)
+                await process.start(writer.run)
+                process.start_soon(Summary(metrics).run)
+                listeners = await _listen(ingest, tls)
+                # The application refuses what is larger, in its own words; the server is the second line.
+                limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
+                with ExitStack() as drainable:
+                    async with trio.open_nursery() as serving:
+                        server = await serving.start(
+                            partial(serve, application, listeners, limits, tls=tls)
+                        )
+                        unused = UNUSED if receipts is None else UNUSED_WITH_RECEIPTS
+                        reload = supervision.reloading(config, _live(endpoint, tls), unused)
+                        drain = partial(_drain, server, health, receipts)
+                        drainable.enter_context(stop.draining_by(drain, reload))
+                        reports.tell_of(IngestStanding(health, metrics))
+                await writer.wait_idle()
+                process.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_receipts(config: Config, topic: str) -> AsyncIterator[ShardOutcomes | None]:
+    """What tells receipts, if they are configured, with the bridge to Postgres around it.
+
+    Raises:
+        UsageError: a ledger may not be read.
+    """
+    if not require_ingest(config).receipts:
+        yield None
+        return
+    async with open_bridge():
+        receipts = ShardOutcomes(config, topic)
+        await receipts.check()
+        yield receipts
 
 
 async def _listen(ingest: IngestConfig, tls: Tls | None) -> list[socket.socket]:
@@ -138,8 +166,10 @@ async def _listen(ingest: IngestConfig, tls: Tls | None) -> list[socket.socket]:
     return listeners
 
 
-async def _drain(server: Server, health: IngestHealth) -> None:
+async def _drain(server: Server, health: IngestHealth, receipts: ShardOutcomes | None) -> None:
     health.draining = True
+    if receipts is not None:
+        receipts.end("the endpoint is being stopped: ask again")
     server.drain(DRAIN_SECONDS)
 
 

@@ -25,6 +25,7 @@ import trio
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.database import Transactions
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape
 from tests.simulation.ledger import SimulatedLedger
@@ -334,7 +335,10 @@ class SimulatedDatabase:
         await self._call("probe", [], lambda: None)
         return True
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
+        del why
         await self._guarded("mark", lease, partial(self._mark, lease, records))
 
     def _mark(self, lease: Lease, records: Sequence[Record]) -> None:

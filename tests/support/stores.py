@@ -82,7 +82,9 @@ class FakeDatabase:
             raise self.probe_error
         return True
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
         self.calls.append("mark")
         if self.mark_errors:
             raise self.mark_errors.pop(0)

@@ -12,6 +12,7 @@ from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import KEY, MARK, SERVER, Lease, fenced, guard, key_of
 from pipeline.postgres.ledger.multirange import multirange, parse_multirange
 from pipeline.postgres.ledger.schema import migrate
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, offset_of
 
 _RAISE_EPOCHS = f"""\
@@ -55,6 +56,12 @@ with done as (
 insert into pipeline.applied (stream, topic_id, partition, offsets, folded)
 select stream, topic_id, partition, range_agg(r), max(folded) from ranges group by 1, 2, 3"""
 
+_REFUSED = """\
+insert into pipeline.refused (stream, topic_id, partition, record_offset, reason, error, sqlstate)
+select $1, $2, $3, o, $5, $6, $7 from unnest($4::int8[]) o
+on conflict (stream, topic_id, partition, record_offset)
+do update set (reason, error, sqlstate) = (excluded.reason, excluded.error, excluded.sqlstate)"""
+
 _VOIDED = f"""\
 select l.place from unnest($1::text[], $2::uuid[], $3::int[])
     with ordinality l(stream, topic_id, partition, place)
@@ -91,8 +98,14 @@ class Ledger(Protocol):
             Fenced: the lease is void.
         """
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
         """Note offsets as decided without data: their records are dead letters, or change nothing.
+
+        Args:
+            why: the reason, if they are dead letters; it is kept beside the mark if the ledger keeps
+                reasons.
 
         Raises:
             Fenced: the lease is void.
@@ -117,15 +130,23 @@ class Ledger(Protocol):
 
 
 class PostgresLedger:
-    """The ledger in the shard itself; see the room's essay."""
+    """The ledger in the shard itself; see the room's essay.
 
-    def __init__(self, shard: Shard, owner: str) -> None:
+    Args:
+        shard: the shard.
+        owner: how this instance is named in it.
+        reasons: whether to keep the reasons of dead letters, which receipts tell.
+    """
+
+    def __init__(self, shard: Shard, owner: str, *, reasons: bool = False) -> None:
         self._shard = shard
         self._owner = owner
+        self._reasons = reasons
 
     async def prepare(self) -> None:
         """See `Ledger.prepare`."""
-        await self._shard.run(migrate)
+        extras = ["refused"] if self._reasons else []
+        await self._shard.run(partial(migrate, extras=extras))
 
     async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
         """See `Ledger.take_over`."""
@@ -142,9 +163,14 @@ class PostgresLedger:
         if not await connection.fetchval(MARK, *guard(lease, records)):
             raise fenced(lease)
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
         """See `Ledger.mark`."""
-        await self._shard.run(partial(self.note, lease=lease, records=records))
+        if why is None or not self._reasons:
+            await self._shard.run(partial(self.note, lease=lease, records=records))
+        else:
+            await self._shard.run(partial(refuse, lease=lease, records=records, why=why))
 
     async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
         """See `Ledger.resolve`."""
@@ -177,7 +203,9 @@ class NoLedger:
     async def note(self, connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
         """Nothing is noted."""
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
         """Nothing is noted."""
 
     async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
@@ -210,6 +238,22 @@ async def take_over(
     return epochs, AppliedOffsets.from_ranges(
         parse_multirange(row["applied"]), row["folded"], owned_before=epochs[0] > 1
     )
+
+
+async def refuse(
+    connection: Connection, lease: Lease, records: Sequence[Record], why: DeadLetterReason
+) -> None:
+    """Mark dead letters, with their reason, in one transaction.
+
+    Raises:
+        Fenced: the lease is void.
+    """
+    offsets = list(map(offset_of, records))
+    async with connection.transaction():
+        if not await connection.fetchval(MARK, *guard(lease, records)):
+            raise fenced(lease)
+        told = (why.reason, why.error, why.sqlstate)
+        await connection.execute(_REFUSED, *key_of(lease.claim), offsets, *told)
 
 
 async def resolve(connection: Connection, lease: Lease, offsets: Iterable[int]) -> tuple[int, bool]:

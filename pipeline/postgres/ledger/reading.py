@@ -24,6 +24,8 @@ _FORGET = f"delete from pipeline.applied where {KEY}"
 _REMEMBER = """\
 insert into pipeline.applied (stream, topic_id, partition, offsets)
 values ($1, $2, $3, $4::text::int8multirange)"""
+_UNREFUSE = f"""\
+delete from pipeline.refused where {KEY} and not $4::text::int8multirange @> record_offset"""
 _STREAM = """\
 select o.partition, o.owner, (
     select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
@@ -120,3 +122,5 @@ async def reset_entry(
     await connection.execute(_FORGET, *key)
     if applied:
         await connection.execute(_REMEMBER, *key, multirange_of(applied))
+    if await connection.fetchval("select to_regclass('pipeline.refused') is not null"):
+        await connection.execute(_UNREFUSE, *key, multirange_of(applied))

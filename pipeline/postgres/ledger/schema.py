@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.postgres.connections.bridge import Connection
 
@@ -55,6 +55,26 @@ Version 2: which server a lease was given by (see `lease.SERVER`), and a replica
 a publication for all tables would refuse the deletes that folding makes.
 """
 
+EXTRAS: Mapping[str, str] = {
+    "refused": """\
+create table if not exists pipeline.refused (
+    stream        text not null,
+    topic_id      uuid not null,
+    partition     int not null,
+    record_offset bigint not null,
+    reason        text not null,
+    error         text not null,
+    sqlstate      text,
+    refused_at    timestamptz not null default now(),
+    primary key (stream, topic_id, partition, record_offset)
+);
+""",
+}
+"""Tables that only some configurations need, by name. None has a version: each is made where it is missing.
+
+``refused`` has the reason of each dead letter, for receipts.
+"""
+
 PRIVILEGES: Mapping[str, str] = {
     "schema_version": "select",
     "ownership": "select,insert,update",
@@ -62,14 +82,21 @@ PRIVILEGES: Mapping[str, str] = {
 }
 """The ledger's tables, and the privileges that the pipeline uses on each."""
 
+EXTRA_PRIVILEGES: Mapping[str, str] = {"refused": "select,insert,update"}
+"""The same of `EXTRAS`."""
+
 
 def ddl() -> str:
-    """Everything that the ledger needs, for those who let nobody but themselves create it."""
-    return "\n".join(MIGRATIONS[version] for version in sorted(MIGRATIONS))
+    """Everything that the ledger may need, for those who let nobody but themselves create it."""
+    return "\n".join([*(MIGRATIONS[version] for version in sorted(MIGRATIONS)), *EXTRAS.values()])
 
 
-async def migrate(connection: Connection) -> None:
-    """Create or upgrade the schema; safe when several instances do it at once. On asyncio."""
+async def migrate(connection: Connection, extras: Iterable[str] = ()) -> None:
+    """Create or upgrade the schema; safe when several instances do it at once. On asyncio.
+
+    Args:
+        extras: the names of those of `EXTRAS` that are needed.
+    """
     async with connection.transaction():
         await connection.execute(
             "select pg_advisory_xact_lock(hashtext('pipeline.schema_version'))"
@@ -79,6 +106,10 @@ async def migrate(connection: Connection) -> None:
             current = await connection.fetchval("select max(version) from pipeline.schema_version")
         for version in range((current or 0) + 1, VERSION + 1):
             await connection.execute(MIGRATIONS[version])
+        for name in extras:
+            # Postgres asks for the right to create before it looks whether the table is there.
+            if await connection.fetchval("select to_regclass($1) is null", f"pipeline.{name}"):
+                await connection.execute(EXTRAS[name])
 
 
 async def exists(connection: Connection) -> bool:

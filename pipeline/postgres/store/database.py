@@ -8,6 +8,7 @@ from typing import Protocol
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import Ledger
+from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from pipeline.records.rows import Shape
 
@@ -44,10 +45,12 @@ class Transactions(Protocol):
         record's fault.
         """
 
-    async def mark(self, lease: Lease, records: Sequence[Record]) -> None:
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
+    ) -> None:
         """Note offsets as decided without data: their records are among the dead letters.
 
-        Marking twice does no harm.
+        Marking twice does no harm. ``why`` is kept beside the mark if the ledger keeps reasons.
 
         Raises:
             Fenced: the lease is void.

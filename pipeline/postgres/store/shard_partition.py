@@ -262,7 +262,7 @@ class ShardPartition:
             await self._shard.breaker.wait_closed()
             try:
                 # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._database.mark(self._leases[writer], [record])
+                await self._database.mark(self._leases[writer], [record], rejection)
                 return
             except (Fenced, PipelineError):
                 raise

@@ -1,0 +1,156 @@
+"""What became of records, across the shards: each partition's is asked of the shard that it writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from pipeline.config.mistakes import ConfigError, Mistake
+from pipeline.config.model import Config, ShardConfig
+from pipeline.ingest.poller import Poller
+from pipeline.postgres.connections.bridge import Connections, Session, cross
+from pipeline.postgres.connections.errors import sqlstate_of
+from pipeline.postgres.ledger.outcomes import Outcome, Place, State, ask, forbidden
+
+QUERY_SECONDS = 5.0
+"""How long a query may take, and a connection to be made."""
+
+NO_LEDGER = ("3F000", "42P01")
+"""SQLSTATE of a schema or a table that is not there."""
+
+
+class Outcomes:
+    """The pollers of all shards.
+
+    Args:
+        poller_for: the poller of the shard that a partition writes to; it raises `LookupError` if no
+            shard does.
+    """
+
+    def __init__(self, poller_for: Callable[[int], Poller]) -> None:
+        self._poller_for = poller_for
+
+    async def wait(self, places: Iterable[Place], seconds: float) -> dict[Place, Outcome]:
+        """Return what became of records, as soon as it is known of all, or after a time.
+
+        A checkpoint. Cancelled, nobody asks for them any more.
+
+        Args:
+            seconds: how long to wait at most; 0: what is known now.
+        """
+        by_poller: dict[Poller, set[Place]] = {}
+        found: dict[Place, Outcome] = {}
+        for place in places:
+            try:
+                by_poller.setdefault(self._poller_for(place.partition), set()).add(place)
+            except LookupError:
+                why = f"no shard writes partition {place.partition}"
+                found[place] = Outcome(State.UNKNOWN, why)
+        asked = [
+            (poller, poller.put(share, once=not seconds)) for poller, share in by_poller.items()
+        ]
+        try:
+            with trio.move_on_after(seconds or QUERY_SECONDS):
+                for _, question in asked:
+                    await question.done.wait()
+        finally:
+            for poller, question in asked:
+                poller.take_back(question)
+        for _, question in asked:
+            found |= question.found
+        return found
+
+
+class ShardOutcomes:
+    """The connections and the pollers of a configuration's shards.
+
+    Usage: ``await check()``, then start `run` and use `outcomes`.
+    """
+
+    def __init__(self, config: Config, topic: str) -> None:
+        self._config = config
+        streams = [f"{config.kafka.group_id}/{topic}"]
+        self._connections = {
+            shard.name: Connections.of(shard, _session(config, shard)) for shard in config.shards
+        }
+        self._pollers = {
+            name: Poller(name, partial(_ask, connections, streams), _told)
+            for name, connections in self._connections.items()
+        }
+        self.outcomes = Outcomes(lambda number: self._pollers[config.shard_for(number).name])
+
+    async def check(self) -> None:
+        """Find out whether the ledgers may be read. A shard that is away may be right. A checkpoint.
+
+        Raises:
+            ConfigError: one may not; the message has the privileges to grant.
+        """
+        mistakes: dict[str, Mistake] = {}
+
+        async def look(name: str, connections: Connections) -> None:
+            try:
+                tables = await cross(connections.lease, forbidden)
+            except Exception:  # it is asked again for the first receipt, and told then
+                return
+            if tables:
+                why = (
+                    f"the ledger of shard {name} may not be read: grant usage on schema pipeline, "
+                    f"and select on {', '.join(tables)}"
+                )
+                mistakes[name] = Mistake("ingest.receipts", why)
+
+        async with trio.open_nursery() as nursery:
+            for name, connections in self._connections.items():
+                nursery.start_soon(look, name, connections)
+        if mistakes:
+            raise ConfigError(self._config.source, [mistakes[name] for name in sorted(mistakes)])
+
+    async def run(self) -> None:
+        """Ask for whoever waits, until cancelled; then close the connections."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for poller in self._pollers.values():
+                    nursery.start_soon(poller.run)
+        finally:
+            # Shielded: each close is bounded by `bridge.CLOSE_SECONDS`.
+            with trio.CancelScope(shield=True):
+                for connections in self._connections.values():
+                    await cross(connections.close)
+
+    def end(self, why: str) -> None:
+        """Let nobody wait any more. Not a checkpoint."""
+        for poller in self._pollers.values():
+            poller.end(why)
+
+
+async def _ask(
+    connections: Connections, streams: Sequence[str], places: Sequence[Place]
+) -> Mapping[Place, Outcome]:
+    try:
+        return await cross(connections.lease, partial(ask, streams=streams, places=places))
+    except OSError:
+        connections.terminate_idle()
+        raise
+
+
+def _session(config: Config, shard: ShardConfig) -> Session:
+    return attrs.evolve(
+        Session.of(config, shard),
+        application_name=f"{config.pipeline.name}-ingest",
+        statement_timeout=QUERY_SECONDS,
+        lock_timeout=QUERY_SECONDS,
+        connect_timeout=QUERY_SECONDS,
+    )
+
+
+def _told(error: Exception) -> str:
+    """An error for clients: Postgres's own words are not for them."""
+    state = sqlstate_of(error)
+    if state in NO_LEDGER:
+        return "it has no ledger with receipts yet, which pipeline run makes"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"SQLSTATE {state}" if state else "it does not answer"

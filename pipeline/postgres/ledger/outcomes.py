@@ -1,0 +1,110 @@
+"""What became of records: the truth for receipts, of many records by one statement. On asyncio.
+
+Each of `ANSWERS` says what one part of the ledger knows of the records in ``asked``: their place in the
+question, a state, and why. A record of which none of them knows anything waits. If several know it the
+first in the list is right: the reason of a dead letter stands beside a mark that looks like any other.
+Whatever else keeps records on another way than the main one answers by a select of its own in this list;
+``$1`` are the streams to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from uuid import UUID
+
+import asyncpg
+import attrs
+
+from pipeline.postgres.connections.bridge import Connection
+
+
+class State(Enum):
+    """Of a record that Kafka has acknowledged."""
+
+    WAITING = "waiting"
+    """Nothing has become of it yet."""
+    APPLIED = "applied"
+    """Its effect is committed; or it has none, as it was applied before under the same key."""
+    REFUSED = "refused"
+    """It is a dead letter."""
+    SET_ASIDE = "set-aside"
+    """It waits in a lane."""
+    UNKNOWN = "unknown"
+    """The ledger can't be asked."""
+
+
+@attrs.frozen
+class Place:
+    """A record: the topic's id, the partition, the offset."""
+
+    topic_id: UUID
+    partition: int
+    offset: int
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a record; ``why`` is a sentence, or empty."""
+
+    state: State
+    why: str = ""
+
+
+WAITING = Outcome(State.WAITING)
+
+_APPLIED = """\
+select asked.place, 'applied' as state, '' as why, 90 as rank from asked
+join (
+    select p.topic_id, p.partition, range_agg(r) as offsets
+    from (select distinct topic_id, partition from asked) p
+    join pipeline.applied a
+        on a.stream = any($1) and (a.topic_id, a.partition) = (p.topic_id, p.partition),
+    unnest(a.offsets) r group by 1, 2
+) applied using (topic_id, partition)
+where applied.offsets @> asked.record_offset"""
+
+_REFUSED = """\
+select asked.place, 'refused', r.reason, 10 from asked
+join pipeline.refused r on r.stream = any($1) and (r.topic_id, r.partition, r.record_offset)
+    = (asked.topic_id, asked.partition, asked.record_offset)"""
+
+ANSWERS = (_REFUSED, _APPLIED)
+"""From the one that is right if several know a record, to the one that every decided record has."""
+
+QUESTION = f"""\
+with asked as materialized (
+    select * from unnest($2::uuid[], $3::int[], $4::int8[])
+        with ordinality a(topic_id, partition, record_offset, place)
+)
+select distinct on (place) place, state, why from (
+{" union all ".join(ANSWERS)}
+) answers order by place, rank"""
+
+NEEDED = ("applied", "refused")
+"""The tables that are read."""
+
+_FORBIDDEN = """\
+select name from unnest($1::text[]) name
+where not has_schema_privilege('pipeline', 'usage')
+    or not has_table_privilege('pipeline.' || name, 'select')"""
+
+
+async def ask(
+    connection: Connection, streams: Sequence[str], places: Sequence[Place]
+) -> dict[Place, Outcome]:
+    """Return what became of records; those that wait are left out. One statement. On asyncio."""
+    topics, partitions, offsets = zip(
+        *((place.topic_id, place.partition, place.offset) for place in places), strict=True
+    )
+    rows = await connection.fetch(QUESTION, streams, topics, partitions, offsets)
+    return {places[row["place"] - 1]: Outcome(State(row["state"]), row["why"]) for row in rows}
+
+
+async def forbidden(connection: Connection) -> list[str]:
+    """Return which of the tables may not be read; none if they are not there yet. On asyncio."""
+    try:
+        rows = await connection.fetch(_FORBIDDEN, NEEDED)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return []
+    return [f"pipeline.{row['name']}" for row in rows]
