@@ -17,6 +17,7 @@ from pipeline.ingest.cors import Cors
 from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.health import IngestHealth
 from pipeline.ingest.openapi import document
+from pipeline.ingest.outcomes import Outcomes
 from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.validation import Check
@@ -130,6 +131,7 @@ def make_client(
     required: Sequence[str] = ("app",),
     idempotency: str | None = None,
     metrics: Metrics | None = None,
+    outcomes: Outcomes | None = None,
     **options: Any,
 ) -> Client:
     """Make an application and its client; ``options`` are those of [ingest]."""
@@ -138,13 +140,13 @@ def make_client(
     place = Placement("t", paths[0], paths, Path.parse(idempotency) if idempotency else None)
     rate = config.rate_per_tenant
     rates = None if rate is None else TenantRates(trio.current_time, lambda _: rate)
-    endpoint = RecordsEndpoint(config, writer, Preparation(place, check, rates))
+    endpoint = RecordsEndpoint(config, writer, Preparation(place, check, rates), outcomes)
     return Client(
         IngestApplication(
             endpoint,
             metrics or Metrics(),
             IngestHealth(writer),
-            document(None, with_tokens=bool(config.tokens)),
+            document(None, with_tokens=bool(config.tokens), with_receipts=outcomes is not None),
             Cors(config.cors_origins),
         )
     )
