@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.ledger.reading import read_streams
-from pipeline.postgres.ledger.schema import PRIVILEGES, version_of
+from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table
 
 CONNECT_SECONDS = 4.0
@@ -55,10 +55,12 @@ class LedgerFacts:
     Attributes:
         version: the schema's version; None if there is none, or if it can't be read.
         forbidden: the tables that exist, but lack a privilege that the pipeline needs.
+        missing: the tables that this configuration needs besides, and that do not exist.
     """
 
     version: int | None
     forbidden: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -142,7 +144,7 @@ async def _ask(config: Config, shard: ShardConfig) -> ShardFacts:
 async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> ShardFacts:
     row = await connection.fetchrow(_SERVER, config.pipeline.name[:63])
     assert row is not None, "a select without from has one row"
-    ledger = await _ledger(connection)
+    ledger = await _ledger(connection, extras_of(config))
     streams = [f"{config.kafka.group_id}/{topic}" for topic in config.kafka.topics]
     readable = config.pipeline.exactly_once and ledger.version is not None and not ledger.forbidden
     facts: dict[str, Any] = {
@@ -155,13 +157,22 @@ async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> 
     return ShardFacts(shard, **facts)
 
 
-async def _ledger(connection: Connection) -> LedgerFacts:
-    rows = await connection.fetch(_LEDGER, list(PRIVILEGES), list(PRIVILEGES.values()))
+def extras_of(config: Config) -> list[str]:
+    """Return the names of the tables of the ledger that a configuration needs besides."""
+    receipts = config.ingest is not None and config.ingest.receipts
+    return ["refused"] if receipts and config.pipeline.exactly_once else []
+
+
+async def _ledger(connection: Connection, extras: Sequence[str]) -> LedgerFacts:
+    needed = {**PRIVILEGES, **{name: EXTRA_PRIVILEGES[name] for name in extras}}
+    rows = await connection.fetch(_LEDGER, list(needed), list(needed.values()))
     forbidden = tuple(f"pipeline.{row['name']}" for row in rows if not row["allowed"])
     version = None
     if any(row["name"] == "schema_version" and row["allowed"] for row in rows):
         version = await version_of(connection)
-    return LedgerFacts(version, forbidden)
+    there = {row["name"] for row in rows}
+    missing = tuple(f"pipeline.{name}" for name in extras if name not in there)
+    return LedgerFacts(version, forbidden, missing)
 
 
 async def _table(connection: Connection, config: Config) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _ledger(shard: ShardFacts) -> Iterator[str]:
         )
     if ledger.version is not None and ledger.version > VERSION:
         yield f"the ledger was made by a later pipeline (version {ledger.version}): upgrade this one"
-    behind = ledger.version is None or ledger.version < VERSION
+    behind = ledger.version is None or ledger.version < VERSION or bool(ledger.missing)
     if behind and not ledger.forbidden and not shard.may_create:
         yield (
             f"role {shard.role} may not create the ledger in database {shard.database}: have its "

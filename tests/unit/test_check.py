@@ -182,6 +182,10 @@ def test_no_password_is_shown(configured: ConfigFactory) -> None:
         ({"standby": True}, "is a standby"),
         ({"version": 130009}, "PostgreSQL 15 or later is needed"),
         ({"ledger": LedgerFacts(None, ()), "may_create": False}, "pipeline check --ddl"),
+        (
+            {"ledger": LedgerFacts(VERSION, (), ("pipeline.refused",)), "may_create": False},
+            "pipeline check --ddl",
+        ),
         ({"ledger": LedgerFacts(1, ("pipeline.applied",))}, "may not use pipeline.applied"),
         ({"ledger": LedgerFacts(VERSION + 1, ())}, "made by a later pipeline"),
         ({"missing": ("update",)}, "grant update on public.subscriptions to app"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.postgres.ledger.schema import PRIVILEGES
+from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES
 from tests.unit.test_architecture import ARROWS
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,10 @@ def test_a_test_that_is_named_as_an_example_is_there() -> None:
 
 def test_the_ledger_is_granted_what_the_pipeline_uses_and_no_more() -> None:
     granted = re.findall(r"grant ([a-z, ]+) on pipeline\.(\w+) to", SECURITY)
-    assert {table: rights.replace(" ", "") for rights, table in granted} == PRIVILEGES
+    assert {table: rights.replace(" ", "") for rights, table in granted} == {
+        **PRIVILEGES,
+        **EXTRA_PRIVILEGES,
+    }
 
 
 def test_hooks_are_checks_of_the_project_and_name_no_host() -> None:

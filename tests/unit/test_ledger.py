@@ -50,6 +50,8 @@ def test_ddl_has_every_migration_and_can_be_repeated() -> None:
     for version, migration in schema.MIGRATIONS.items():
         assert migration in text
         assert f"values ({version})" in migration
+    assert all(made in text for made in schema.EXTRAS.values())
+    assert set(schema.EXTRAS) == set(schema.EXTRA_PRIVILEGES)
     creates = [line for line in text.splitlines() if line.startswith("create")]
     assert creates
     assert all("if not exists" in line for line in creates)

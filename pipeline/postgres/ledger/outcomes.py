@@ -54,7 +54,7 @@ class Outcome:
 WAITING = Outcome(State.WAITING)
 
 _APPLIED = """\
-select asked.place, 'applied' as state, '' as why, 90 as rank from asked
+select asked.place, 'applied', '', 90 from asked
 join (
     select p.topic_id, p.partition, range_agg(r) as offsets
     from (select distinct topic_id, partition from asked) p
@@ -79,7 +79,7 @@ with asked as materialized (
 )
 select distinct on (place) place, state, why from (
 {" union all ".join(ANSWERS)}
-) answers order by place, rank"""
+) answers(place, state, why, rank) order by place, rank"""
 
 NEEDED = ("applied", "refused")
 """The tables that are read."""
