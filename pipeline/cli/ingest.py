@@ -11,7 +11,7 @@ from functools import partial
 import trio
 
 from pipeline import __version__
-from pipeline.cli.common import known, load_at_level, messages
+from pipeline.cli.common import exit_code, known, load_at_level, messages
 from pipeline.cli.parsers import add_config
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
@@ -35,7 +35,7 @@ exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: everything under way was answered;
      under systemd SIGHUP reads the configuration again
   1  a fatal error, named in one message
-  2  a mistake in the configuration, one line each
+  2  a mistake in the configuration, or a right that is missing, one line each
 
 example:
   pipeline ingest --config sessions.toml &
@@ -75,8 +75,8 @@ def _run(config: Config, supervision: Supervision) -> int:
         if not known(error):
             log.exception("an error that the pipeline does not know")
         tell_failure(supervision.notifier, "; ".join(messages(error)))
-        for message in messages(error):
-            log.critical("%s", message)
-        return 1
+        for line in (line for message in messages(error) for line in message.splitlines()):
+            log.critical("%s", line)
+        return exit_code(error)
     tell_end(supervision.notifier)
     return 0

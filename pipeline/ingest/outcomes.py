@@ -8,8 +8,8 @@ from functools import partial
 import attrs
 import trio
 
-from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config, ShardConfig
+from pipeline.errors import UsageError
 from pipeline.ingest.poller import Poller
 from pipeline.postgres.connections.bridge import Connections, Session, cross
 from pipeline.postgres.connections.errors import sqlstate_of
@@ -71,7 +71,6 @@ class ShardOutcomes:
     """
 
     def __init__(self, config: Config, topic: str) -> None:
-        self._config = config
         streams = [f"{config.kafka.group_id}/{topic}"]
         self._connections = {
             shard.name: Connections.of(shard, _session(config, shard)) for shard in config.shards
@@ -86,9 +85,9 @@ class ShardOutcomes:
         """Find out whether the ledgers may be read. A shard that is away may be right. A checkpoint.
 
         Raises:
-            ConfigError: one may not; the message has the privileges to grant.
+            UsageError: one may not; the message has the privileges to grant.
         """
-        mistakes: dict[str, Mistake] = {}
+        mistakes: dict[str, str] = {}
 
         async def look(name: str, connections: Connections) -> None:
             try:
@@ -96,17 +95,16 @@ class ShardOutcomes:
             except Exception:  # it is asked again for the first receipt, and told then
                 return
             if tables:
-                why = (
-                    f"the ledger of shard {name} may not be read: grant usage on schema pipeline, "
-                    f"and select on {', '.join(tables)}"
+                mistakes[name] = (
+                    f"ingest.receipts: the ledger of shard {name} may not be read: "
+                    f"grant usage on schema pipeline, and select on {', '.join(tables)}"
                 )
-                mistakes[name] = Mistake("ingest.receipts", why)
 
         async with trio.open_nursery() as nursery:
             for name, connections in self._connections.items():
                 nursery.start_soon(look, name, connections)
         if mistakes:
-            raise ConfigError(self._config.source, [mistakes[name] for name in sorted(mistakes)])
+            raise UsageError("\n".join(mistakes[name] for name in sorted(mistakes)))
 
     async def run(self) -> None:
         """Ask for whoever waits, until cancelled; then close the connections."""

@@ -230,14 +230,14 @@ async def test_a_thousand_waiters_cost_one_query_per_interval_on_a_real_ledger(
             async with trio.open_nursery() as waiters:
                 for offset in range(1000):
                     waiters.start_soon(wait, offset)
-                while len(counted) < 5:
-                    await trio.lowlevel.checkpoint()
-                    await trio.testing.wait_all_tasks_blocked()
+                with trio.fail_after(PATIENCE):
+                    while len(counted) < 5:
+                        await trio.testing.wait_all_tasks_blocked()
                 before = len(counted)
                 await ledger.mark(lease, [record(offset) for offset in range(1000)])
             nursery.cancel_scope.cancel()
         assert states == [State.APPLIED] * 1000
-        assert set(counted) == {1000}, "each query is for all of them"
+        assert set(counted[1:]) == {1000}, "each query is for all who have come by then"
         assert len(counted) <= before + 20
 
     await with_ledger(database(), work)
