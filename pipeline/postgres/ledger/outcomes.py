@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from enum import Enum
 from uuid import UUID
 
-import asyncpg
 import attrs
 
 from pipeline.postgres.connections.bridge import Connection
@@ -85,9 +84,10 @@ NEEDED = ("applied", "refused")
 """The tables that are read."""
 
 _FORBIDDEN = """\
-select name from unnest($1::text[]) name
-where not has_schema_privilege('pipeline', 'usage')
-    or not has_table_privilege('pipeline.' || name, 'select')"""
+select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'pipeline' and c.relname = any($1)
+    and not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))
+order by 1"""
 
 
 async def ask(
@@ -103,8 +103,5 @@ async def ask(
 
 async def forbidden(connection: Connection) -> list[str]:
     """Return which of the tables may not be read; none if they are not there yet. On asyncio."""
-    try:
-        rows = await connection.fetch(_FORBIDDEN, NEEDED)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return []
+    rows = await connection.fetch(_FORBIDDEN, NEEDED)
     return [f"pipeline.{row['name']}" for row in rows]
