@@ -3,7 +3,7 @@
 run
 ├── shard …      connections and breaker of each database
 ├── supervisor   assignment, partition tasks, commits
-├── http         /metrics /livez /readyz
+├── http         / /metrics /livez /readyz
 ├── reports      what the service manager is told, if there is one
 └── signals      SIGTERM, SIGINT, SIGHUP: drain, commit, leave; a second one, or one too early: cancel
 """
@@ -30,6 +30,8 @@ from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import DeadLetters
 from pipeline.contracts.wishes import Wishes
+from pipeline.dashboard.model import DashboardModel
+from pipeline.dashboard.routes import dashboard_routes, is_loopback
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
@@ -172,7 +174,15 @@ async def _observe(
     nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
     if config.http is not None:
-        await nursery.start(serve_http, config.http, metrics, health)
+        more = []
+        if is_loopback(config.http.host):
+            model = DashboardModel(
+                config.pipeline.name, config.kafka.group_id, watch.snapshots, health.shards,
+                metrics.applied_in_all,
+            )  # fmt: skip
+            nursery.start_soon(model.run)
+            more = dashboard_routes(model)
+        await nursery.start(serve_http, config.http, metrics, health, more)
 
 
 async def _tell_tasks_on_signal() -> None:

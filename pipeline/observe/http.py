@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import trio
@@ -44,10 +44,13 @@ async def serve_http(
     config: HttpConfig,
     metrics: Metrics,
     health: Health,
+    more: Sequence[Route] = (),
     *,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; for ``nursery.start``, which gives the port listened on.
+
+    Routes of ``more`` go before those of here, so one for ``/`` replaces the links.
 
     Cancellation ends it at once.
 
@@ -66,10 +69,10 @@ async def serve_http(
     log.info("metrics and health on http://%s", Tcp(config.host, port))
     task_status.started(port)
     # Starlette's types spell out less than ASGI's.
-    await serve(cast(App, application(metrics, health)), listeners, LIMITS)
+    await serve(cast(App, application(metrics, health, more)), listeners, LIMITS)
 
 
-def application(metrics: Metrics, health: Health) -> Starlette:
+def application(metrics: Metrics, health: Health, more: Sequence[Route] = ()) -> Starlette:
     """The ASGI application: ``/metrics``, ``/livez``, ``/readyz``, and ``/`` that links them."""
 
     async def index(_: Request) -> Response:
@@ -80,6 +83,7 @@ def application(metrics: Metrics, health: Health) -> Starlette:
 
     return Starlette(
         routes=[
+            *more,
             Route("/", index),
             Route("/metrics", render),
             _probe("/livez", health.live),

@@ -1,0 +1,1 @@
+"""The page at ``/`` of ``[http] listen``, and the model that it shows."""
