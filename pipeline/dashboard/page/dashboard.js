@@ -37,7 +37,7 @@ function draw(id, points) {
 }
 
 // The breaker's words are an electrician's: closed is where it works.
-const states = { closed: "works", open: "away", half_open: "is tried" };
+const states = { closed: "works", open: "away", "half-open": "is tried" };
 
 function show(state) {
   document.title = `${state.name} – pipeline`;
