@@ -8,14 +8,13 @@ import os
 import sys
 from functools import partial
 
-import trio
-
 from pipeline import __version__
-from pipeline.cli.common import exit_code, known, load_at_level, messages
+from pipeline.cli.common import load_at_level
 from pipeline.cli.parsers import add_config
+from pipeline.cli.serving import serve
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.supervise.supervision import Supervision, tell_end, tell_failure
+from pipeline.supervise.supervision import Supervision, tell_failure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,14 +68,4 @@ def _run(config: Config, supervision: Supervision) -> int:
     log.info("version %s, configured by %s", __version__, config.source)
     if not ingest.tokens and not ingest.listen[0].startswith(("127.", "::1", "localhost")):
         log.warning("there are no ingest.tokens: whoever reaches %s can write", ingest.listen[0])
-    try:
-        trio.run(run, config, supervision)
-    except (Exception, BaseExceptionGroup) as error:  # the program's end: reported, never swallowed
-        if not known(error):
-            log.exception("an error that the pipeline does not know")
-        tell_failure(supervision.notifier, "; ".join(messages(error)))
-        for line in (line for message in messages(error) for line in message.splitlines()):
-            log.critical("%s", line)
-        return exit_code(error)
-    tell_end(supervision.notifier)
-    return 0
+    return serve(run, config, supervision)

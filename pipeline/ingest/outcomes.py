@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -12,8 +13,10 @@ from pipeline.config.model import Config, ShardConfig
 from pipeline.errors import UsageError
 from pipeline.ingest.poller import Poller
 from pipeline.postgres.connections.bridge import Connections, Session, cross
-from pipeline.postgres.connections.errors import sqlstate_of
+from pipeline.postgres.connections.errors import explain, sqlstate_of
 from pipeline.postgres.ledger.outcomes import Outcome, Place, State, ask, forbidden
+
+log = logging.getLogger(__name__)
 
 QUERY_SECONDS = 5.0
 """How long a query may take, and a connection to be made."""
@@ -92,7 +95,8 @@ class ShardOutcomes:
         async def look(name: str, connections: Connections) -> None:
             try:
                 tables = await cross(connections.lease, forbidden)
-            except Exception:  # it is asked again for the first receipt, and told then
+            except Exception as error:  # told; it is asked again for the first receipt
+                log.warning("receipts: shard %s can't be asked now: %s", name, explain(error))
                 return
             if tables:
                 mistakes[name] = (

@@ -166,11 +166,11 @@ def test_a_rolling_upgrade_of_static_members_moves_no_partition(
     job.wait_until(lambda: all(len(partitions_of(unit)) == 3 for unit in units))
     before = [partitions_of(unit) for unit in units]
     machine.shell(
-        f"mkdir /root/newer; cd {ROOT};"
-        " cp -a pipeline deploy docs pyproject.toml README.md LICENSE /root/newer;"
-        " sed -i 's/^version = .*/version = \"99.0.0\"/' /root/newer/pyproject.toml"
+        f"mkdir /usr/src/newer; cd {ROOT};"
+        " cp -a pipeline deploy docs pyproject.toml README.md LICENSE /usr/src/newer;"
+        " sed -i 's/^version = .*/version = \"99.0.0\"/' /usr/src/newer/pyproject.toml"
     )
-    told = machine.run("/root/newer/deploy/systemd/install").stdout
+    told = machine.run("/usr/src/newer/deploy/systemd/install").stdout
     assert all(f"systemctl restart {unit.name}" in told for unit in units)
     with job.load(accounts.changes(100_000, keys=300, seed=4), 1000) as load:
         for unit, others in zip(units, reversed(units), strict=True):
