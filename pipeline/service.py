@@ -170,7 +170,9 @@ async def _observe(
 ) -> None:
     """Start what only looks on: lags, the log of progress, HTTP, the collector of cycles."""
     nursery.start_soon(watch.run)
-    nursery.start_soon(ProgressLog(metrics.applied_in_all, watch.snapshots).run)
+    nursery.start_soon(
+        ProgressLog(metrics.applied_in_all, watch.snapshots, refused=metrics.refused_in_all).run
+    )
     nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
     if config.http is not None:

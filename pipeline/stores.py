@@ -32,7 +32,13 @@ from pipeline.runtime.backoff import Backoff
 def make_store(
     config: Config, metrics: Metrics, dead_letters: DeadLetters, nursery: trio.Nursery
 ) -> StoreRouter:
-    """The stores of all shards. Each connects when its first partition is taken over."""
+    """The stores of all shards. Each connects when its first partition is taken over.
+
+    Raises:
+        UsageError: the handler can't be loaded.
+    """
+    if config.sink.handler is not None:  # a mistake in it is found before the group is joined
+        load_handler(config.sink.handler, Path(config.source))
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
     handled = config.sink.handler is not None
     stores = {}

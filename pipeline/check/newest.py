@@ -110,11 +110,19 @@ def missing_paths(config: Config, newest: Newest) -> Iterator[tuple[Mistake, boo
             continue
         hint = did_you_mean(text.removeprefix("$."), known) if path.in_value else ""
         orders = key == "records.key"
-        why = ": nothing could be applied" if orders else ""
+        why = f": nothing could be applied{_instead(text)}" if orders else ""
+        none = "the newest record does not have"
+        if len(records) > 1:
+            none = f"none of the {len(records)} newest records has"
         yield (
-            Mistake(key, f"none of the {len(records)} newest records has {text}{hint}{why}"),
+            Mistake(key, f"{none} {text}{hint}{why}"),
             key.startswith("records."),
         )
+
+
+def _instead(key: str) -> str:
+    """What to write where records have no message key, which is what orders them by default."""
+    return "; name a field of the value that every record has" if key == "@key" else ""
 
 
 def _configured(config: Config) -> Iterator[tuple[str, str]]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.check import Findings
 from pipeline.check.databases import ShardFacts
-from pipeline.check.rules import counted, room, shown
+from pipeline.check.rules import room, shown
 from pipeline.check.starts import PartitionStart
 from pipeline.check.tenants import TenantFacts
 from pipeline.config.model import Config
-from pipeline.operate.console import COLUMNS, table
+from pipeline.operate.console import COLUMNS, counted, table
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.merges import MERGES
 
@@ -56,8 +56,9 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _kafka(config: Config) -> Iterator[str]:
+    protocol = config.kafka.options.get("security_protocol", "PLAINTEXT")
     yield from paragraph(
-        f"{', '.join(config.kafka.bootstrap_servers)}, group {config.kafka.group_id}"
+        f"{', '.join(config.kafka.bootstrap_servers)} ({protocol}), group {config.kafka.group_id}"
     )
 
 
@@ -165,7 +166,9 @@ def _connections(findings: Findings) -> list[str]:
                 f"up to {shard.config.connections}",
                 str(shard.connections),
                 str(shard.in_use),
-                counted(rooms[shard.server]) if shard.server in rooms else "the pooler decides",
+                counted(rooms[shard.server], "instance")
+                if shard.server in rooms
+                else "the pooler decides",
             )
         )
     return _table(rows)
@@ -221,7 +224,7 @@ def _dead_letters(config: Config, findings: Findings) -> Iterator[str]:
         )
         return
     yield from paragraph(
-        f"to {topic} ({findings.kafka.partitions(topic)} partitions); more than "
+        f"to {topic} ({counted(findings.kafka.partitions(topic) or 0, 'partition')}); more than "
         f"{config.errors.max_dead_letters_per_minute} within a minute stop the pipeline"
     )
     if findings.kafka.dead_letters_unread:

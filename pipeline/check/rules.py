@@ -12,6 +12,7 @@ from pipeline.check.databases import ShardFacts
 from pipeline.config.mistakes import Mistake, describe
 from pipeline.config.model import Config
 from pipeline.errors import PipelineError
+from pipeline.operate.console import counted
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.ledger.schema import VERSION
 from pipeline.postgres.sink.merges import FLOATS
@@ -70,11 +71,6 @@ def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
         server: max(0, (on[0].connections - on[0].in_use) // sum(s.config.connections for s in on))
         for server, on in servers.items()
     }
-
-
-def counted(instances: int) -> str:
-    """Return ``1 instance``, ``2 instances``, and so on."""
-    return f"{instances} instance{'' if instances == 1 else 's'}"
 
 
 def _handler(config: Config) -> Iterator[Mistake]:
@@ -233,7 +229,7 @@ def _connections(shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
                 f"shards[{', '.join(shard.config.name for shard in on)}].connections",
                 f"an instance opens up to {wanted} connections to {server}, which allows "
                 f"{on[0].connections} and has {on[0].in_use} in use: enough for "
-                f"{counted(instances)} (raise max_connections, or lower connections)",
+                f"{counted(instances, 'instance')} (raise max_connections, or lower connections)",
             )
 
 

@@ -20,7 +20,7 @@ from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config
 from pipeline.errors import PipelineError, UsageError
 from pipeline.operate.cluster import open_cluster
-from pipeline.operate.console import confirmed
+from pipeline.operate.console import confirmed, counted
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, find
 from pipeline.operate.exclusion import alone
 from pipeline.operate.moments import EXPECTED, parse_moment
@@ -162,7 +162,10 @@ def main(args: argparse.Namespace) -> int:
 def _run(config: Config, *, args: argparse.Namespace) -> int:
     topic = config.errors.dead_letter_topic
     if topic is None:
-        message = "not set, so no record is set aside: one that can't be applied stops the pipeline"
+        message = (
+            "not set, so no record is set aside: one that can't be applied stops the pipeline; name "
+            "a topic to keep such records on"
+        )
         raise ConfigError(config.source, [Mistake("errors.dead_letter_topic", message)])
     actions = {"list": _list, "show": _show, "replay": _replay, "drop": _drop}
     return actions[args.action](config, topic, args)
@@ -192,18 +195,13 @@ def _list(config: Config, topic: str, args: argparse.Namespace) -> int:
     if shown:
         print("\n".join(dead_letter_lines(shown, found, several=several)))
     left = f" ({len(shown)} shown)" if len(shown) < len(letters) else ""
-    print(f"{_counted(len(letters))} on {topic}{left}")
+    print(f"{counted(len(letters), 'dead letter')} on {topic}{left}")
     if not args.all and (handled := len(found.letters) - len(found.waiting())):
         print(f"{handled} replayed or dropped: --all shows them too")
     if found.foreign:
-        print(
-            f"{found.foreign} other records there: not dead letters of group {config.kafka.group_id}"
-        )
+        others = counted(found.foreign, "other record")
+        print(f"{others} there, not dead letters of group {config.kafka.group_id}")
     return 0
-
-
-def _counted(number: int) -> str:
-    return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
 def _show(config: Config, topic: str, args: argparse.Namespace) -> int:
@@ -256,13 +254,14 @@ def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
         raise UsageError("--value replaces the value of one dead letter: give its OFFSET")
     with open_cluster(config) as cluster, alone(cluster, topic) as check:
         found = find(cluster, topic, meant(args))
+        found.demand(args.offsets, config.kafka.group_id)
         letters = _selected(found, args, again=args.again)
         if args.value is not None:
             letters = _repaired(letters, args.value)
         total = len(units_of(letters))
         with progress("replayed", total) as on_progress:
             done = replay(cluster, letters, on_progress, check)
-    print(f"replayed {_counted(done)}")
+    print(f"replayed {counted(done, 'dead letter')}")
     passed = len(found.letters) - len(found.waiting())
     if passed and not args.again:
         print(f"left out {passed} that were replayed or dropped before; --again sends them too")
@@ -272,16 +271,17 @@ def _replay(config: Config, topic: str, args: argparse.Namespace) -> int:
 def _drop(config: Config, topic: str, args: argparse.Namespace) -> int:
     with open_cluster(config) as cluster, alone(cluster, topic) as check:
         found = find(cluster, topic, meant(args))
+        found.demand(args.offsets, config.kafka.group_id)
         letters = _selected(found, args, again=False)
         if not letters:
             print(f"no dead letter on {topic} matches: nothing was dropped")
             return 0
-        if not confirmed(f"Drop {_counted(len(letters))} from {topic}?", args.yes):
+        if not confirmed(f"Drop {counted(len(letters), 'dead letter')} from {topic}?", args.yes):
             print("nothing was dropped")
             return 1
         with progress("dropped", len(letters)) as on_progress:
             done = drop(cluster, letters, on_progress, check)
-    print(f"dropped {_counted(done)}")
+    print(f"dropped {counted(done, 'dead letter')}")
     return 0
 
 

@@ -163,6 +163,8 @@ def _dsn(value: Any) -> str:
         raise ValueError(advice) from None
     if parts.scheme not in ("postgresql", "postgres") or "://" not in value:
         raise ValueError(advice)
+    if "@" in parts.netloc.rpartition("@")[0]:
+        raise ValueError(f"{advice}: there are two @, so one is the password's; write %40 for it")
     if "@" in parts.path + parts.fragment + parts.query.partition("=")[0]:
         raise ValueError(
             f"{advice}: what follows the host has an @, so the password probably ends too early; "

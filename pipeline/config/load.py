@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen
 
 from pipeline.config.coherence import CHECKS
+from pipeline.config.elsewhere import table_of
 from pipeline.config.environment import from_file
 from pipeline.config.kafka_options import DEFAULTS, read_options
 from pipeline.config.kinds import COLUMN, DSN, LISTEN, by
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> Config:
         ConfigError: the file can't be used; it carries every mistake that was found.
     """
     source, document = read_toml(os.fspath(path))
-    reading = Reading(os.environ)
+    reading = Reading(os.environ, table_of)
     config = _read(reading, document, source)
     broken = sorted(reading.broken)
     for check, keys in CHECKS:

@@ -9,7 +9,7 @@ only be trusted once `Reading.mistakes` has been found empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -29,13 +29,17 @@ class Reading:
 
     Attributes:
         environ: the environment that ``${NAME}`` is taken from.
+        table_of: a key → the table that it belongs to, if it is known which.
         mistakes: what is wrong, in the order in which it was found.
         broken: the keys whose values can't be trusted: those with a mistake, and those that an unknown
             key was probably meant to be.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], table_of: Callable[[str], str | None] = lambda _: None
+    ) -> None:
         self.environ = environ
+        self.table_of = table_of
         self.mistakes: list[Mistake] = []
         self.broken: set[str] = set()
 
@@ -55,10 +59,16 @@ class Reading:
     def unknown(self, found: Iterable[str], known: Iterable[str], path: str) -> None:
         """Note the keys that are unknown."""
         for key in found:
-            if key not in known:
-                self.wrong(join(path, key), f"unknown key{did_you_mean(key, known)}")
-                if meant := nearest(key, known):
-                    self.broken.add(join(path, meant))
+            if key in known:
+                continue
+            if (table := self.table_of(key)) not in (None, path):
+                brackets = "[[shards]]" if table == "shards" else f"[{table}]"
+                self.wrong(join(path, key), f"unknown key here: it belongs to {brackets}")
+                self.broken.add(f"{table}.{key}")
+                continue
+            self.wrong(join(path, key), f"unknown key{did_you_mean(key, known)}")
+            if meant := nearest(key, known):
+                self.broken.add(join(path, meant))
 
     def value(self, kind: Kind, value: Any, key: str, default: Any = None) -> Any:
         """Read one value; the default takes its place if there is a mistake in it."""

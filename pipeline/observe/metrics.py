@@ -75,7 +75,7 @@ class Metrics:
     records_applied = counter(
         "pipeline_records_applied_total",
         PARTITION,
-        "Records applied to Postgres.",
+        "Records that are done: applied to Postgres, or kept as dead letters.",
         "A rate of 0 while pipeline_message_lag is above 0: see /livez and pipeline_shard_state.",
     )
     duplicates_skipped = counter(
@@ -265,9 +265,11 @@ class Metrics:
 
     def applied_in_all(self) -> int:
         """How many records were applied so far, in all partitions that were ever assigned."""
-        found = self.records_applied.collect()
-        samples = [each for metric in found for each in metric.samples]
-        return int(sum(each.value for each in samples if each.name.endswith("_total")))
+        return max(0, _sum(self.records_applied) - self.refused_in_all())
+
+    def refused_in_all(self) -> int:
+        """How many records became dead letters so far."""
+        return _sum(self.dead_letters)
 
     def forget_partition(self, topic: str, partition: int | str) -> None:
         """Remove a partition's gauges when it has left; its counters stay. Twice does no harm."""
@@ -296,6 +298,12 @@ class _WithoutCreated(Collector):
         for metric in self._registry.collect():
             metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
             yield metric
+
+
+def _sum(metric: Collector) -> int:
+    """Add up a counter over all its labels."""
+    samples = [each for metric in metric.collect() for each in metric.samples]
+    return int(sum(each.value for each in samples if each.name.endswith("_total")))
 
 
 def definitions() -> list[tuple[str, Definition[Any]]]:

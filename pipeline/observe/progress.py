@@ -55,6 +55,7 @@ class ProgressLog:
         applied: how many records were applied so far, in all.
         snapshots: the assigned partitions as they are now.
         clock: seconds that only grow.
+        refused: how many became dead letters so far.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class ProgressLog:
         applied: Callable[[], int],
         snapshots: Callable[[], Collection[PartitionSnapshot]],
         clock: Callable[[], float] = trio.current_time,
+        refused: Callable[[], int] = lambda: 0,
     ) -> None:
         self._applied = applied
         self._snapshots = snapshots
         self._clock = clock
+        self._refused = refused
         self._started = clock()
         self._before = 0
 
@@ -83,7 +86,10 @@ class ProgressLog:
         total = self._applied()
         since, self._before = total - self._before, total
         found = self._snapshots()
-        parts = [f"applied {since} records in the last minute, {total} in all", lag_of(found)]
+        parts = [f"applied {since} records in the last minute, {total} in all"]
+        if refused := self._refused():
+            parts.append(f"{refused} became dead letters in all")
+        parts.append(lag_of(found))
         if opening := sum(each.phase is Phase.OPENING for each in found):
             parts.append(f"{opening} being taken over")
         parts += paused_lines(found)
@@ -93,7 +99,8 @@ class ProgressLog:
 
     def _log_end(self) -> None:
         seconds = self._clock() - self._started
-        log.info("stopped: %d records were applied in %.0f s", self._applied(), seconds)
+        letters = f"; {refused} became dead letters" if (refused := self._refused()) else ""
+        log.info("stopped: %d records were applied in %.0f s%s", self._applied(), seconds, letters)
 
 
 def lag_of(found: Collection[PartitionSnapshot]) -> str:

@@ -55,6 +55,11 @@ def _cell(text: str) -> Text:
     return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 record``, ``2 records``, and so on."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def cut(text: str, width: int) -> str:
     """Return text on one line, cut at its end to ``width`` characters."""
     text = " ".join(text.split())

@@ -17,6 +17,7 @@ from uuid import uuid4
 import attrs
 import orjson
 
+from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import CONNECT, NULLS, OMITTED, OURS
 from pipeline.operate.cluster import Cluster
 from pipeline.records.ranges import ranges_of
@@ -195,6 +196,29 @@ class Found:
     def state(self, letter: DeadLetter) -> str | None:
         """Return `REPLAYED` or `DROPPED`; None if the dead letter waits."""
         return self.handled.get((letter.place.partition, letter.offset))
+
+    def demand(self, places: Sequence[tuple[int | None, int]], group: str) -> None:
+        """Ask for a dead letter at each (partition, offset); without a partition any will do.
+
+        Raises:
+            PipelineError: there is none at some of them.
+        """
+        known = {(letter.place.partition, letter.offset) for letter in self.letters}
+        known_offsets = {offset for _, offset in known}
+        absent = [
+            str(offset) if partition is None else f"{partition}:{offset}"
+            for partition, offset in places
+            if (
+                offset not in known_offsets
+                if partition is None
+                else (partition, offset) not in known
+            )
+        ]
+        if absent:
+            raise PipelineError(
+                f"no dead letter of group {group} that matches is at {', '.join(absent)}: "
+                "pipeline dlq list --all shows where they are"
+            )
 
     def waiting(self) -> list[DeadLetter]:
         """Return the dead letters that were neither replayed nor dropped."""

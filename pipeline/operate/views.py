@@ -49,7 +49,7 @@ def _age(seconds: float | None) -> str:
 def rewind_lines(config: Config, moves: Sequence[PartitionMove]) -> Iterator[str]:
     """Yield what will change, one line per partition, and what follows from it."""
     rows = [["partition", "from", "to", "applied again", "skipped", "shard"]]
-    for move in moves:
+    for move in sorted(moves, key=lambda move: move.source):
         rows.append(
             [cut_middle(str(move.source), 28), str(move.begin), str(move.to), str(move.again),
              str(move.skipped), move.shard]

@@ -60,6 +60,14 @@ MISTAKES = [
     (document().replace("[kafka]", "[kafak]"), "kafak", f'{UNKNOWN} (did you mean "kafka"?)'),
     (document().replace("[[shards]]", "[[shard]]"), "shard",
      f'{UNKNOWN} (did you mean "shards"?)'),
+    # Keys in another table than theirs.
+    (document(shard='statement_timeout = "1h"'), "shards[db0].statement_timeout",
+     "unknown key here: it belongs to [limits]"),
+    (document(more='[handler]\nfunction = "a:b"'), "handler",
+     "unknown key here: it belongs to [sink]"),
+    (document(more='[log]\nauto_offset_reset = "latest"'), "log.auto_offset_reset",
+     "unknown key here: it belongs to [kafka]"),
+    (document(more='[log]\ndsn = "x"'), "log.dsn", "unknown key here: it belongs to [[shards]]"),
     # Kinds of values.
     (document(shard='connections = "8"'), "shards[db0].connections", f'{COUNT}"8"'),
     (document(shard="connections = true"), "shards[db0].connections", f"{COUNT}true"),

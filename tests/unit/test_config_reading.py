@@ -103,6 +103,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "postgresql://app:s3/cr3t@h:x/d",
         "postgresql://app:s3cr3t@[h/d",
         "postgresql://h:s3cr3t/d",
+        "postgresql://app:p@s3cr3t@h/d",
     ],
 )
 def test_a_bad_dsn_is_not_shown(mistakes: Mistakes, dsn: str) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -14,12 +15,14 @@ from trio.testing import MockClock
 
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.errors import PipelineError
+from pipeline.postgres.connections.bridge import open_bridge
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     HandlerReject,
     HandlerRetry,
     Verdict,
     explain,
+    explain_without_values,
     judge,
 )
 from pipeline.postgres.store.store_router import StoreRouter
@@ -74,6 +77,16 @@ def test_it_is_told_in_one_line() -> None:
     assert explain(raised(KeyError("id"))) == "the handler raised KeyError: 'id'"
     failed = raised(group(TimeoutError("late"), ValueError("one\ntwo")))
     assert explain(failed) == "the handler raised ValueError: one two"
+
+
+async def test_what_belongs_to_asyncio_is_told_without_details() -> None:
+    """A library for asyncio waits for what its own loop knows, and Trio does not."""
+    async with open_bridge():
+        with pytest.raises(TypeError) as caught:
+            await asyncio.sleep(0.01)
+    told = explain_without_values(raised(caught.value))
+    assert told.startswith("the handler raised TypeError")
+    assert told.endswith(": it awaited what is not Trio's, as of a library for asyncio")
 
 
 class Calls:
@@ -252,7 +265,8 @@ async def test_a_mistake_stops_and_names_the_record(
     with pytest.raises(PipelineError) as caught:
         await partition.apply(0, batch(*range(9)))
     assert str(caught.value) == (
-        "shard db0, applying sessions-0 offset 5: the handler raised KeyError"
+        "shard db0, applying sessions-0 offset 5: the handler raised KeyError; "
+        "[errors] details = true shows what it says, which may hold values"
     )
     assert world.database.applied == []
 

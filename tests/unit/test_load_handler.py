@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
-from pipeline.errors import PipelineError
+from pipeline.config.load import load
+from pipeline.errors import PipelineError, UsageError
+from pipeline.kafka.dead_letters import NoDeadLetters
+from pipeline.observe.metrics import Metrics
 from pipeline.postgres.handlers.load import load_handler
+from pipeline.stores import make_store
+from tests.support.configurations import sink
 
 ASYNC = "async def apply(tx, records): pass\n"
 
@@ -60,8 +66,17 @@ def test_where_it_was_looked_for_is_told(tmp_path: Path) -> None:
 )
 def test_a_handler_that_cannot_work_is_refused(tmp_path: Path, code: str, message: str) -> None:
     (tmp_path / "of_test.py").write_text(code)
-    with pytest.raises(PipelineError, match=message):
+    with pytest.raises(UsageError, match=message):
         load_handler("of_test:apply", tmp_path / "h.toml")
+
+
+async def test_one_that_cannot_be_loaded_is_found_before_the_group_is_joined(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    path = tmp_path / "h.toml"
+    path.write_text(sink('handler = "not_there:apply"'))
+    with pytest.raises(UsageError, match="not_there"):
+        make_store(load(path), Metrics(), NoDeadLetters(), nursery)
 
 
 def test_further_arguments_with_defaults_are_no_matter(tmp_path: Path) -> None:

@@ -73,7 +73,10 @@ def test_a_field_that_may_be_rare_is_a_warning(tmp_path: Path) -> None:
 def test_an_ordering_key_that_no_record_has_is_a_mistake(tmp_path: Path) -> None:
     """`@key` is the default, and topics without message keys are common."""
     message, wrong = told(config(tmp_path, key="@key"), RECORDS)["records.key"]
-    assert message == "none of the 3 newest records has @key: nothing could be applied"
+    assert message == (
+        "none of the 3 newest records has @key: nothing could be applied; name a field of the "
+        "value that every record has"
+    )
     assert wrong
 
 

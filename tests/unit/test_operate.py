@@ -24,7 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import headers_of
 from pipeline.operate import lag, ledgers
 from pipeline.operate.cluster import Committed
-from pipeline.operate.deadletters import DeadLetter, Filter, marker, parse
+from pipeline.operate.deadletters import DeadLetter, Filter, Found, marker, parse
 from pipeline.operate.rewind import (
     PartitionMove,
     RewindPlan,
@@ -149,6 +149,23 @@ def test_the_summary_names_what_follows(tmp_path: Path) -> None:
     text = "\n".join(rewind_lines(config(tmp_path), [ahead]))
     assert "skipped records are never applied" in text
     assert "count again" not in text
+
+
+def test_the_table_of_a_rewind_is_in_the_order_of_the_partitions(tmp_path: Path) -> None:
+    moves = [
+        PartitionMove(TopicPartition("sessions", n), "db0", 50, 40, 10, 0, (), ())
+        for n in (10, 1, 0, 2)
+    ]
+    lines = list(rewind_lines(config(tmp_path), moves))
+    assert [line.split()[0] for line in lines[2:6]] == [f"sessions-{n}" for n in (0, 1, 2, 10)]
+
+
+def test_a_dead_letter_that_is_named_and_not_there_is_told() -> None:
+    """`replay 99` said that nothing was replayed, as if nothing had been wanted."""
+    found = Found(letters=[letter()])
+    found.demand([(None, 3), (0, 3)], "sessions")
+    with pytest.raises(PipelineError, match="group sessions that matches is at 99, 1:3:"):
+        found.demand([(None, 99), (None, 3), (1, 3)], "sessions")
 
 
 class RecordingCluster:

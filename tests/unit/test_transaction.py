@@ -417,8 +417,11 @@ async def test_a_statement_that_is_not_awaited_ends_the_transaction(
         tx.queue("insert", 1)
         tx.execute("insert", 2)  # type: ignore[unused-coroutine]
 
-    with pytest.raises(HandlerFailed, match=r"Transaction.execute' was never awaited.*write await"):
+    with pytest.raises(HandlerFailed, match=r"Transaction.execute' was never awaited") as caught:
         await world.call(handler)
+    line = handler.__code__.co_firstlineno + 2
+    told = caught.value.without_values
+    assert f"({__file__}, line {line}): what it would have done was not done; write await" in told
     assert world.connection.transactions == []
     assert "Traceback" in caplog.text
 

@@ -10,6 +10,7 @@ import trio
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.recurring import Recurring
 from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Breaker:
         while True:
             await self._tripped.wait()
             attempt = self._stops
+            still = Recurring(trio.current_time)
+            still.meet("away")
             while self.state is not BreakerState.CLOSED:
                 await trio.sleep(self._wait(attempt))
                 attempt += 1
@@ -90,9 +93,13 @@ class Breaker:
                 try:
                     await probe()
                 except Exception as error:  # whatever it is, the shard did not answer
-                    log.info("shard %s is still away: %s", self._name, explain(error))
+                    why = explain(error)
+                    level, often = logging.DEBUG, ""
+                    if again := still.meet("away"):
+                        level, often = logging.WARNING, f" (asked {again})"
+                    log.log(level, "shard %s is still away%s: %s", self._name, often, why)
                     if self.stopped is None:
-                        self.trouble = f"away: {explain(error)}"
+                        self.trouble = f"away: {why}"
                     self._set(BreakerState.OPEN)
                 else:
                     if self.stopped is None:

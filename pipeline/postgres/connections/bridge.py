@@ -73,7 +73,7 @@ async def cross(work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwar
 
 
 class Connections:
-    """The connections to one database. Used on the asyncio side only, but for `close`.
+    """The connections to one database. Used on the asyncio side only, but for `close` and `sweep`.
 
     The arguments are those of `Connector`.
     """
@@ -130,6 +130,15 @@ class Connections:
             raise
         finally:
             self._give_back(connection, clean)
+
+    def sweep(self) -> bool:
+        """Forget idle connections that the server has closed; return whether there were any.
+
+        Not a checkpoint, and on either side.
+        """
+        alive = [connection for connection in self._idle if not connection.is_closed()]
+        lost, self._idle = len(alive) < len(self._idle), alive
+        return lost
 
     def _take(self) -> Connection | None:
         while self._idle:

@@ -77,11 +77,10 @@ class HandlerFailed(Exception):
         self.records = records
         self.error = max(_leaves(error), key=lambda leaf: _WEIGHTS.index(_judge_own(leaf)))
         shown = f"{type(self.error).__name__}: {self.error}".replace("\n", " ")
-        super().__init__(f"the handler raised {shown}{_place(error)}")
-        name = type(self.error).__name__
-        own_words = shown if isinstance(self.error, HandlerReject) else name
-        self.without_values = f"the handler raised {own_words}{_place(error)}"
-        """The same without the error's text, unless it was written for the dead letter."""
+        place = "" if hasattr(self.error, "without_values") else _place(error)
+        super().__init__(f"the handler raised {shown}{place}")
+        self.without_values = f"the handler raised {_own_words(self.error, shown, place)}"
+        """The same without the error's text, unless that was written to be told."""
 
 
 @attrs.frozen
@@ -245,6 +244,18 @@ def _judge_own(error: Exception) -> Verdict:
     if isinstance(error, OSError) and not isinstance(error, _OF_FILES):
         return Verdict.RETRY  # ConnectionError and TimeoutError are OSErrors
     return Verdict.STOP
+
+
+def _own_words(error: Exception, shown: str, place: str) -> str:
+    """What may be told of a handler's error, and how to see the rest."""
+    if isinstance(error, HandlerReject):
+        return shown + place
+    name = type(error).__name__
+    if told := getattr(error, "without_values", None):
+        return f"{name}: {told}"
+    if isinstance(error, TypeError) and "unrecognized yield message" in str(error):
+        return f"{name}{place}: it awaited what is not Trio's, as of a library for asyncio"
+    return f"{name}{place}; [errors] details = true shows what it says, which may hold values"
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

@@ -10,16 +10,20 @@ from typing import TypeVar
 import trio
 
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.snapshot import ShardSnapshot
+from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.connector import ReadOnlyServer
+from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.limiter import Limiter, Sample
 from pipeline.runtime.backoff import Backoff
 
 T = TypeVar("T")
+
+IDLE_SECONDS = 1.0
+"""How often idle connections are looked at; they are not asked anything."""
 
 
 class Shard:
@@ -105,12 +109,28 @@ class Shard:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.limiter.watch)
+                nursery.start_soon(self._watch_idle)
                 await self.breaker.watch(self._ask)
         finally:
             # Shielded: an open connection would be left to the server's keepalive. Each close is
             # bounded by `bridge.CLOSE_SECONDS`.
             with trio.CancelScope(shield=True):
                 await cross(self._pool.close)
+
+    async def _watch_idle(self) -> None:
+        """Notice a server that goes while nothing is written: it closes the idle connections.
+
+        Runs until cancelled.
+        """
+        while True:
+            await trio.sleep(IDLE_SECONDS)
+            if not self._pool.sweep() or self.breaker.state is not BreakerState.CLOSED:
+                continue
+            try:
+                await self.run(_answers)
+            except Exception as error:  # whatever it is, the shard did not answer
+                self.drop_idle()
+                self.breaker.trip(explain(error))
 
     async def _ask(self) -> None:
         """Raise if the shard does not answer, or if what stopped it is not mended."""

@@ -13,14 +13,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from pathlib import Path
+from typing import TextIO
 
 _found: ContextVar[list[str] | None] = ContextVar("_found", default=None)
 _FORGOTTEN = r"coroutine '.*' was never awaited"
 
 
 class NotAwaited(Exception):
-    """Raised for a handler that called an async function and did not await what it gave back."""
+    """Raised for a handler that called an async function and did not await what it gave back.
+
+    Attributes:
+        without_values: what it says: names, and no value of a record.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}: what it would have done was not done; write await")
+        self.without_values = str(self)
 
 
 Check = Callable[[], None]
@@ -38,9 +47,9 @@ def listening() -> Iterator[Check]:
 
     def check() -> None:
         if forgotten:
-            message = forgotten[0]
+            found = forgotten[0]
             forgotten.clear()
-            raise NotAwaited(f"{message}: what it would have done was not done; write await")
+            raise NotAwaited(found)
 
     token = _found.set(forgotten)
     try:
@@ -55,15 +64,28 @@ def _listen() -> None:
         return
     show = warnings.showwarning
 
-    def hear(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+    def hear(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         found = _found.get()
         text = str(message).splitlines()[0] if str(message) else ""
         if found is not None and category is RuntimeWarning and text.endswith("was never awaited"):
-            found.append(text)
+            found.append(text + _place(filename, lineno))
         else:
-            show(message, category, *args, **kwargs)
+            show(message, category, filename, lineno, file, line)
 
     hear.of_handlers = True  # type: ignore[attr-defined]
     # Always: by default Python shows a warning once for each line that gives rise to it.
     warnings.filterwarnings("always", _FORGOTTEN, RuntimeWarning)
     warnings.showwarning = hear
+
+
+def _place(filename: str, line: int) -> str:
+    """Where a coroutine was freed, if that is in the handler: where it was made, nearly always."""
+    ours = Path(filename).is_relative_to(Path(__file__).parent)
+    return "" if ours else f" ({filename}, line {line})"

@@ -7,7 +7,7 @@ from importlib import import_module
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
 
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import UsageError, one_line
 from pipeline.postgres.handlers.applier import Handler
 
 
@@ -22,7 +22,7 @@ def load_handler(name: str, beside: Path | None = None) -> Handler:
         beside: the configuration file; None if it is no file.
 
     Raises:
-        PipelineError: it can't be imported, is not an async function, or does not take two arguments.
+        UsageError: it can't be imported, is not an async function, or does not take two arguments.
     """
     module_name, _, function = name.partition(":")
     places = ["", *([str(beside.resolve().parent)] if beside else [])]
@@ -33,23 +33,21 @@ def load_handler(name: str, beside: Path | None = None) -> Handler:
         looked = f", nor beside {beside}" if beside else ""
         where = f" (not in the working directory {Path.cwd()}{looked})"
         missing = where if error.name == module_name.partition(".")[0] else ""
-        raise PipelineError(f"[sink] handler {name!r} can't be loaded: {error}{missing}") from error
+        raise UsageError(f"[sink] handler {name!r} can't be loaded: {error}{missing}") from error
     except Exception as error:  # a user's module may raise anything when it is imported
-        raise PipelineError(
-            f"[sink] handler {name!r} can't be imported: {one_line(error)}"
-        ) from error
+        raise UsageError(f"[sink] handler {name!r} can't be imported: {one_line(error)}") from error
     handler = getattr(module, function, None)
     if handler is None:
-        raise PipelineError(
+        raise UsageError(
             f"[sink] handler {name!r} can't be loaded: module {module_name!r} "
             f"({module.__file__}) has no function {function!r}"
         )
     if not iscoroutinefunction(handler):
-        raise PipelineError(f"[sink] handler {name!r} must be an async function")
+        raise UsageError(f"[sink] handler {name!r} must be an async function")
     try:
         signature(handler).bind(None, ())
     except TypeError as error:
-        raise PipelineError(
+        raise UsageError(
             f"[sink] handler {name!r} must take two arguments, the transaction and the records; "
             f"it is {function}{signature(handler)}"
         ) from error

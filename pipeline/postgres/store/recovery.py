@@ -31,6 +31,7 @@ from pipeline.postgres.connections.errors import (
     rule_for,
     sqlstate_of,
 )
+from pipeline.postgres.connections.recurring import Recurring
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.records.record import Record, TopicPartition
@@ -72,6 +73,7 @@ class Recovery:
         self._others_work = others_work
         self._details = details
         self._put_off: Counter[TopicPartition] = Counter()
+        self._recurring = Recurring(clock)
         self.successes = 0
         """How many transactions were applied: what tells a record's fault from the schema's."""
         self.condemned = 0
@@ -155,9 +157,16 @@ class Recovery:
         await trio.sleep(self._backoff.seconds(attempt))
 
     def retried(self, error: Exception, doing: str) -> None:
-        """Count and log that something is tried again."""
+        """Count that something is tried again, and log it: each kind of error as `Recurring` says."""
         self._retries(sqlstate_of(error) or type(error).__name__).inc()
-        log.info("shard %s: %s will be retried: %s", self._shard.name, doing, self.explain(error))
+        kind = sqlstate_of(error) or type(error).__name__
+        again = self._recurring.meet(kind)
+        if again is None and not log.isEnabledFor(logging.DEBUG):
+            return
+        level = logging.DEBUG if again is None else logging.WARNING if again else logging.INFO
+        often = f" ({kind}: {again})" if again else ""
+        told = self.explain(error)
+        log.log(level, "shard %s: %s will be retried%s: %s", self._shard.name, doing, often, told)
 
     @contextmanager
     def waiting(self, source: TopicPartition) -> Iterator[None]:

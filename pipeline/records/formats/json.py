@@ -122,8 +122,13 @@ def _misfit(source: TopicPartition, raw: RawRecord, wanted: str, problem: Except
     elif isinstance(problem, ValueError | RecursionError):
         reason = f"the value can't be read: {problem}"
     else:
-        reason = f"the {wanted} is missing, null, or not a plain value"
+        reason = f"the {wanted} is missing, null, or not a plain value{_instead(wanted)}"
     return Record(source, raw.offset, raw, document, ordering, _undecodable(reason))
+
+
+def _instead(wanted: str) -> str:
+    """What to configure where topics have records without a message key."""
+    return "; [records] key may name a field of the value instead" if "'@key'" in wanted else ""
 
 
 def _undecodable(reason: str) -> DeadLetterReason:
