@@ -36,6 +36,7 @@ from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.kafka.rights import demand_rights
+from pipeline.observe.cpu import cpu_source
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
@@ -89,6 +90,7 @@ async def run(
         PipelineError: a person must mend something; perhaps several, in an exception group.
     """
     metrics = Metrics()
+    metrics.add_source(cpu_source(metrics))
     health = ProgressWatch(trio.current_time, describe_process)
     with signals.received() as received:
         async with open_bridge(), trio.open_nursery() as process:

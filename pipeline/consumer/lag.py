@@ -103,6 +103,9 @@ class LagWatch:
                 self._metrics.time_lag_seconds.labels(*labels).set(found.time_lag)
             self._metrics.buffered_records.labels(*labels).set(found.buffered)
             self._metrics.key_channels.labels(*labels).set(found.keys)
+            self._metrics.partition_paused.labels(*labels).set(found.pause is not None)
+            standing = self._health.standing_seconds(found.source)
+            self._metrics.standing_seconds.labels(*labels).set(standing)
 
     def _set_paused(self, snapshots: Collection[PartitionSnapshot]) -> None:
         """How many partitions each pause stops; one that has ended has no series any more."""

@@ -38,6 +38,7 @@ from pipeline.ingest.summary import Summary
 from pipeline.ingest.validation import Check, SchemaError, schema_check
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
 from pipeline.kafka.topic_writer import TopicWriter
+from pipeline.observe.cpu import cpu_source
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import open_bridge
 from pipeline.runtime import signals
@@ -89,6 +90,7 @@ async def run(
     schema, check = read_schema(config, ingest)
     tls = read_certificate(config, ingest)
     metrics = Metrics()
+    metrics.add_source(cpu_source(metrics))
     place = placement(config)
     with signals.received() as received:
         async with _open_receipts(config, place.topic) as receipts:

@@ -19,7 +19,8 @@ HEAD = """\
 
 Prometheus text at `/metrics` on `[http] listen`. Times are in seconds. A partition's gauges go when
 the partition leaves this instance, and its counters stay: take `sum by (topic, partition)` over the
-instances. A histogram has the series `_bucket`, `_sum` and `_count`.
+instances. A histogram has the series `_bucket`, `_sum` and `_count`. Rules that alert on them, and a
+board that shows them: [Runbook](runbook.md).
 
 | name | type | labels | meaning | what to do when it moves |
 | --- | --- | --- | --- | --- |

@@ -104,6 +104,11 @@ class ProgressWatch:
         elif not self._reasons and not was_live:
             log.warning("live again: no partition stands still any more")
 
+    def standing_seconds(self, source: TopicPartition) -> float:
+        """How long a partition has stood still without a good reason; 0 if it was never fed."""
+        watched = self._watched.get(source)
+        return 0.0 if watched is None else self._clock() - watched.since
+
     def live(self) -> list[str]:
         """A sentence for each partition that stands still, as of the last `feed`."""
         return list(self._reasons)

@@ -156,6 +156,20 @@ class Metrics:
         "They lag on purpose: `pipeline pause list` says who paused them, since when and why, and"
         " `pipeline pause remove` ends it.",
     )
+    partition_paused = gauge(
+        "pipeline_partition_paused",
+        PARTITION,
+        "1 while an operator's pause stops the partition, 0 otherwise.",
+        "Its lag grows on purpose: see pipeline_paused. Alerts on lag leave it out.",
+    )
+    standing_seconds = gauge(
+        "pipeline_standing_seconds",
+        PARTITION,
+        "Seconds that the watermark has stood still while records wait, the shard answers and nothing"
+        " is paused; about 0 while it moves.",
+        "From 60 on /livez is 503, and the log has every task: nobody outside is to blame. Restart this"
+        " instance, and keep its log.",
+    )
     in_flight_batches = gauge(
         "pipeline_in_flight_batches",
         SHARD,
@@ -208,6 +222,14 @@ class Metrics:
         "Transactions tried again, by the SQLSTATE that made them fail.",
         "40P01 and 55P03: another program holds locks on the same rows. 08 and 57P: the database or"
         " the network went away. 53: it is out of connections, memory or disk.",
+    )
+
+    cpu_seconds = counter(
+        "pipeline_cpu_seconds_total",
+        (),
+        "Seconds of CPU that the process has used, in all its threads.",
+        "A rate near 1: its core is full; add instances. Falling while pipeline_message_lag grows, with"
+        " pipeline_busy_connections: records wait for each other, as behind a hot key or a locked row.",
     )
 
     ingest_requests = counter(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Thread
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.local.errors import LocalError
 from pipeline.local.postgres import psql
 from tests.support import accounts
 from tests.support.in_process import Commands
+from tests.support.locked import locked
 from tests.support.pipelines import Job, JobFactory
 from tests.support.servers import TopicFactory
 
@@ -36,12 +33,15 @@ PUBLIC = {
     "pipeline_buffered_records": ("gauge", PARTITION),
     "pipeline_key_channels": ("gauge", PARTITION),
     "pipeline_paused": ("gauge", {"what"}),
+    "pipeline_partition_paused": ("gauge", PARTITION),
+    "pipeline_standing_seconds": ("gauge", PARTITION),
     "pipeline_in_flight_batches": ("gauge", SHARD),
     "pipeline_shard_state": ("gauge", SHARD),
     "pipeline_shard_limit": ("gauge", SHARD),
     "pipeline_busy_connections": ("gauge", SHARD),
     "pipeline_rebalances_total": ("counter", set()),
     "pipeline_drain_seconds": ("histogram", set()),
+    "pipeline_cpu_seconds_total": ("counter", set()),
     "pipeline_retries_total": ("counter", SHARD | {"sqlstate"}),
 }
 
@@ -61,28 +61,6 @@ def served(text: str) -> dict[str, tuple[str, set[str] | None]]:
         labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
         found[name] = (family.type, set(*labels) if len(labels) == 1 else None)
     return found
-
-
-@contextmanager
-def locked(dsn: str) -> Iterator[None]:
-    """The table can't be written to meanwhile."""
-    held = "begin; lock table accounts; select 'held', pg_sleep(600)"
-
-    def hold() -> None:
-        with suppress(LocalError):  # it is ended below
-            psql(dsn, held)
-
-    holder = Thread(target=hold)
-    holder.start()
-    try:
-        yield
-    finally:
-        psql(
-            dsn,
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where query like '%''held''%' and pid <> pg_backend_pid()",
-        )
-        holder.join()
 
 
 def test_every_metric_is_served_with_its_labels(
@@ -107,6 +85,7 @@ def test_every_metric_is_served_with_its_labels(
     job.produce(accounts.changes(10, keys=10, seed=3, first=110))
     job.wait_until(lambda: instance.metric("pipeline_fenced_total") > 0)
     job.wait_caught_up()
+    assert set(instance.by_partition("pipeline_partition_paused").values()) == {0.0}
     Commands(job, capsys).run("pause", "add", "--shard", "db0")
 
     def shown() -> dict[str, tuple[str, set[str] | None]]:
@@ -114,6 +93,8 @@ def test_every_metric_is_served_with_its_labels(
         return {name: found[name] for name in found if not ELSEWHERE.fullmatch(name)}
 
     job.wait_until(lambda: shown() == PUBLIC, "all names, kinds and labels")
+    assert set(instance.by_partition("pipeline_partition_paused").values()) == {1.0}
+    assert re.search(r"^pipeline_cpu_seconds_total [0-9.]*[1-9]", instance.scrape(), re.MULTILINE)
     assert instance.metric("pipeline_dead_letters_total") == 1
     assert instance.stop() == 0
 

@@ -226,6 +226,18 @@ def test_a_partition_that_stands_for_60_seconds_is_named(watching: Watching) -> 
     ]
 
 
+def test_how_long_a_partition_has_stood_still_is_known(watching: Watching) -> None:
+    standing = watching.watch.standing_seconds
+    assert standing(STANDING.source) == 0.0
+    watching.pass_seconds(10, STANDING)
+    watching.clock.now += 1
+    assert standing(STANDING.source) == 10.0
+    watching.watch.feed([attrs.evolve(STANDING, watermark=43)])
+    assert standing(STANDING.source) == 0.0
+    watching.pass_seconds(5)
+    assert standing(STANDING.source) == 0.0, "it has left"
+
+
 def test_every_task_is_described_once_a_stall(
     watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.observe.cpu import cpu_source
 from pipeline.observe.document import DOCUMENT, document
 from pipeline.observe.histogram import Histogram
 from pipeline.observe.logging import configure_logging
@@ -36,7 +37,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_each_metric_is_named_after_its_attribute() -> None:
-    assert len(definitions()) == 27
+    assert len(definitions()) == 30
     for attribute, definition in definitions():
         suffix = "_total" if definition.kind == "counter" else ""
         assert definition.name == f"pipeline_{attribute}{suffix}"
@@ -113,6 +114,13 @@ def test_a_source_that_fails_is_logged_and_the_others_run(
     metrics.add_source(lambda: metrics.shard_limit.labels("db0").set(4))
     assert samples(metrics)["pipeline_shard_limit{shard=db0}"] == 4
     assert "no such partition" in caplog.text
+
+
+def test_each_scrape_counts_the_cpu_that_was_used_since_the_last_one() -> None:
+    metrics = Metrics()
+    used = iter([1.5, 4.0, 4.0])
+    metrics.add_source(cpu_source(metrics, lambda: next(used)))
+    assert [samples(metrics)["pipeline_cpu_seconds_total"] for _ in range(3)] == [1.5, 4.0, 4.0]
 
 
 VALUES = st.one_of(st.floats(0, 1e6), st.sampled_from([0.0, *BOUNDS]))
