@@ -28,6 +28,7 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "channels": ("--records=500000", "--rounds=3"),
     "handover": (),
     "adaptive": ("--records=500000", "--rounds=3"),
+    "isolation": (),
     "growth": ("--records=300000", "--rounds=1"),
     "compare": ("--two", "--records=500000", "--rounds=2"),
 }
