@@ -42,12 +42,26 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     yield from _connections(shards)
     yield from _types(config, shards)
     yield from _rounded_sums(config, shards)
+    yield from _views(config, shards)
     yield from _commits(config)
     if crc32c_c is None:
         yield Mistake(
             "", "checksums are computed in pure Python, which costs about four times the CPU of "
             "everything else: pip install crc32c",
         )  # fmt: skip
+
+
+def _views(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    if not config.sink.primary_key:
+        return
+    for shard in shards:
+        if shard.table is not None and shard.table.kind == "v":
+            yield Mistake(
+                "sink.table",
+                f"{config.sink.table} is a view (shard {shard.config.name}), so a unique index on "
+                f"({', '.join(config.sink.primary_key)}) can't be seen: the table beneath must have "
+                "one, or a row may be there twice",
+            )
 
 
 def shown(partitions: Collection[int]) -> str:

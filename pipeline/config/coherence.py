@@ -19,7 +19,7 @@ from pipeline.config.ingest import (
 from pipeline.config.kafka_options import DEFAULTS
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
 from pipeline.config.model import COMMIT_SECONDS, Config
-from pipeline.config.tls_files import tls_mistakes
+from pipeline.config.tls_files import dsn_file_mistakes, tls_mistakes
 from pipeline.records.path import Path
 
 
@@ -140,6 +140,11 @@ def _check_security(config: Config) -> Iterator[Mistake]:
                 yield Mistake(f"kafka.{key}", f'missing: sasl_mechanism "{mechanism}" needs it')
 
 
+def _check_dsn_files(config: Config) -> Iterator[Mistake]:
+    for shard in config.shards:
+        yield from dsn_file_mistakes(f"shards[{shard.name}]", shard.dsn, shard.passfile)
+
+
 def _check_batch(config: Config) -> Iterator[Mistake]:
     batch, buffered = config.limits.max_batch, config.limits.max_buffered
     if batch > buffered:
@@ -173,6 +178,7 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
         ("kafka", "kafka.max_poll_interval_ms", "limits", "limits.drain_deadline"),
     ),
     (_check_security, ("kafka", "kafka.s*")),
+    (_check_dsn_files, ("shards", "shards[[]*[]]", "shards[[]*[]].*")),
     (_check_batch, ("limits.max_batch", "limits.max_buffered")),
     (_check_backoff, ("errors.backoff_initial", "errors.backoff_max")),
     (check_ingest, ("ingest", "ingest.key", "ingest.tenant", "ingest.idempotency_key", "records*")),

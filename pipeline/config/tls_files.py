@@ -1,7 +1,7 @@
-"""The files that ``ssl_*`` options name: there, readable, and what OpenSSL takes.
+"""The files that ``ssl_*`` options and DSNs name: there, readable, and what OpenSSL takes.
 
-They are looked at with the configuration, before anything connects: kafka-python names no file, and
-OpenSSL asks for a missing passphrase on the terminal.
+They are looked at with the configuration, before anything connects: kafka-python and asyncpg name no
+file, and OpenSSL asks for a missing passphrase on the terminal.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from pipeline.config.mistakes import Mistake
 
@@ -34,6 +35,19 @@ def tls_mistakes(options: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"kafka.{name}", f"{path}: holds no {held} in the form PEM")
     if options.get("ssl_certfile") and not unreadable.keys() & {"ssl_certfile", "ssl_keyfile"}:
         yield from _own_certificate(context, options)
+
+
+OF_DSN = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+"""The parts of a DSN's query that name files."""
+
+
+def dsn_file_mistakes(key: str, dsn: str, passfile: str | None) -> Iterator[Mistake]:
+    """Yield which files a shard names that can't be read; ``key`` is the shard's. Reads them."""
+    for name, path in parse_qsl(urlsplit(dsn).query):
+        if name in OF_DSN and (problem := _unreadable(path)) is not None:
+            yield Mistake(f"{key}.dsn", f"{name} {path}: {problem}")
+    if passfile is not None and (problem := _unreadable(passfile)) is not None:
+        yield Mistake(f"{key}.passfile", f"{passfile}: {problem}")
 
 
 def _unreadable(path: str) -> str | None:

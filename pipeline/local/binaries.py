@@ -30,7 +30,10 @@ def installed() -> Path:
     for package in (spec.submodule_search_locations or []) if spec else []:
         found += [bin.parent.parent for bin in Path(package).glob("pginstall*/bin/postgres")]
     if not found:
-        raise LocalError(f"PostgreSQL isn't installed. Type:\n{INSTALL}")
+        raise LocalError(
+            f"PostgreSQL isn't installed. Type:\n{INSTALL}\n"
+            "or name a server of yours: export PIPELINE_LOCAL_DSN=postgresql://..."
+        )
     return max(found, key=lambda path: int(re.sub(r"\D", "", path.name) or 0))
 
 

@@ -263,6 +263,16 @@ def test_too_few_connections_are_warned_of(configured: ConfigFactory) -> None:
     assert "enough for 1 instance (" in message
 
 
+def test_a_view_is_warned_of_whose_unique_index_cannot_be_seen(configured: ConfigFactory) -> None:
+    config = configured()
+    seen, *others = good_shards(config)
+    assert seen.table is not None
+    view = attrs.evolve(seen, table=attrs.evolve(seen.table, kind="v", unique=()))
+    ((key, message),) = warnings(config, SIX, [view, *others])
+    assert key == "sink.table"
+    assert "the table beneath must have one" in message
+
+
 def test_shards_on_one_server_share_its_connections(configured: ConfigFactory) -> None:
     config = configured()
     same = [attrs.evolve(shard, dsn="postgresql://one:5432/db") for shard in config.shards]

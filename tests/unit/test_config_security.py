@@ -26,6 +26,25 @@ def mistakes(tmp_path: Path, kafka: str) -> dict[str, str]:
     return {}
 
 
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"])
+def test_a_file_that_a_dsn_names_is_looked_at_first(tmp_path: Path, name: str) -> None:
+    """asyncpg says that there is no such file, and not which."""
+    path, there = tmp_path / "pipeline.toml", tmp_path / "there.pem"
+    there.touch()
+    path.write_text(document().replace('/app"', f'/app?{name}={there}"'))
+    load(path)
+    path.write_text(document().replace('/app"', f'/app?{name}={tmp_path}/nope.pem"'))
+    with pytest.raises(ConfigError, match=f"dsn: {name} .*nope.pem: can't be read: No such file"):
+        load(path)
+
+
+def test_a_file_of_passwords_is_looked_at_first(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(document(shard=f'passfile = "{tmp_path}/nope"'))
+    with pytest.raises(ConfigError, match=r"shards\[db0\].passfile: .*/nope: can't be read"):
+        load(path)
+
+
 @pytest.mark.parametrize("word", ["ssl", "TLS", "SASL_TLS", "SASL_SLL", "SASL_PLAIN", "plaintext"])
 def test_a_protocol_that_is_not_known_is_a_mistake(tmp_path: Path, word: str) -> None:
     """kafka-python took any of them for PLAINTEXT."""

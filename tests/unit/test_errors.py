@@ -110,6 +110,7 @@ def test_explain_names_the_sqlstate_and_the_detail() -> None:
     assert explain(error) == "duplicate key (SQLSTATE 23505; Key (id)=(1) already exists.)"
     assert explain(server_error("22003", "out of range")) == "out of range (SQLSTATE 22003)"
     assert explain(KeyError("id")) == "KeyError: 'id'"
+    assert explain(FileNotFoundError(2, "No such")) == "no server's socket is there (no such file)"
     assert explain(TimeoutError()) == "TimeoutError"
 
 

@@ -279,6 +279,8 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there (connection refused)"
+    if isinstance(error, FileNotFoundError):
+        return "no server's socket is there (no such file)"
     if isinstance(error, socket.gaierror):
         return f"the name of the host is not known ({error.strerror})"
     if isinstance(error, NoServer):
