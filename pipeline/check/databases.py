@@ -56,11 +56,13 @@ class LedgerFacts:
         version: the schema's version; None if there is none, or if it can't be read.
         forbidden: the tables that exist, but lack a privilege that the pipeline needs.
         missing: the tables that this configuration needs besides, and that do not exist.
+        strangers: the tables that have the ledger's names and are somebody else's.
     """
 
     version: int | None
     forbidden: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -172,7 +174,8 @@ async def _ledger(connection: Connection, extras: Sequence[str]) -> LedgerFacts:
         version = await version_of(connection)
     there = {row["name"] for row in rows}
     missing = tuple(f"pipeline.{name}" for name in extras if name not in there)
-    return LedgerFacts(version, forbidden, missing)
+    strangers = () if "schema_version" in there else tuple(sorted(f"pipeline.{n}" for n in there))
+    return LedgerFacts(version, forbidden, missing, strangers)
 
 
 async def _table(connection: Connection, config: Config) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.config.model import Config
 from pipeline.errors import PipelineError
 from pipeline.operate.console import counted
 from pipeline.postgres.handlers.load import load_handler
-from pipeline.postgres.ledger.schema import VERSION
+from pipeline.postgres.ledger.schema import VERSION, strangers_problem
 from pipeline.postgres.sink.merges import FLOATS
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.records.ranges import ranges_of
@@ -36,6 +36,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     """Yield everything that a person should know before the pipeline runs."""
     for server, reason in kafka.away.items():
         yield Mistake("kafka.bootstrap_servers", f"{server} can't be used: {reason}")
+    yield from _in_the_clear(config)
     yield from _order(config)
     yield from _partition_counts(config, kafka)
     yield from _idle_partitions(config, kafka)
@@ -49,6 +50,15 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
             "", "checksums are computed in pure Python, which costs about four times the CPU of "
             "everything else: pip install crc32c",
         )  # fmt: skip
+
+
+def _in_the_clear(config: Config) -> Iterator[Mistake]:
+    options = config.kafka.options
+    if options.get("security_protocol") == "SASL_PLAINTEXT":
+        told = "records travel unencrypted"
+        if options.get("sasl_mechanism") == "PLAIN":
+            told = "the password and the records travel unencrypted"
+        yield Mistake("kafka.security_protocol", f"{told}: SASL_SSL, where the brokers offer it")
 
 
 def _views(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
@@ -153,6 +163,9 @@ def _shard(config: Config, shard: ShardFacts) -> Iterator[Mistake]:
 def _ledger(shard: ShardFacts) -> Iterator[str]:
     ledger = shard.ledger
     assert ledger is not None, "a shard without a problem has been asked"
+    if ledger.strangers:
+        yield strangers_problem(ledger.strangers)
+        return
     if ledger.forbidden:
         yield (
             f"role {shard.role} may not use {', '.join(ledger.forbidden)}: grant usage on schema "

@@ -200,7 +200,7 @@ def _list(config: Config, topic: str, args: argparse.Namespace) -> int:
         print(f"{handled} replayed or dropped: --all shows them too")
     if found.foreign:
         others = counted(found.foreign, "other record")
-        print(f"{others} there, not dead letters of group {config.kafka.group_id}")
+        print(f"{others} there, none of group {config.kafka.group_id}'s dead letters")
     return 0
 
 

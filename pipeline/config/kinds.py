@@ -94,6 +94,24 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _topic(value: Any) -> str:
+    """Read a topic's name, as Kafka takes it."""
+    name = _string(value)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise Unexpected
+    return name
+
+
+def _topics(value: Any) -> tuple[str, ...]:
+    names = _strings(value)
+    for name in names:
+        try:
+            _topic(name)
+        except Unexpected:
+            raise ValueError(f"expected {TOPICS.expects}, not {describe(name)}") from None
+    return names
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise Unexpected
@@ -268,6 +286,8 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 TEXT = Kind("a string", _string)
 TEXTS = Kind("a string or a list of strings", _strings)
+TOPIC = Kind("a topic: letters, digits, '.', '_' and '-', at most 249", _topic)
+TOPICS = Kind("a topic, or a list of them: letters, digits, '.', '_' and '-', at most 249", _topics)
 COUNT = Kind("a whole number above 0", _count)
 SWITCH = Kind("true or false", _switch)
 DURATION = Kind('a duration above 0, such as "10s", "500ms" or "2m"', _positive_seconds)

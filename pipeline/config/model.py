@@ -27,6 +27,8 @@ from pipeline.config.kinds import (
     TEXT,
     TEXTS,
     TOKENS,
+    TOPIC,
+    TOPICS,
     by,
     choice,
 )
@@ -68,7 +70,7 @@ class KafkaConfig:
     """``[kafka]``. The options are arguments of ``kafka.KafkaConsumer`` by their own names."""
 
     bootstrap_servers: tuple[str, ...] = field(metadata=by(SERVERS))
-    topics: tuple[str, ...] = field(metadata=by(TEXTS))
+    topics: tuple[str, ...] = field(metadata=by(TOPICS))
     group_id: str = field(metadata=by(TEXT))
     options: Mapping[str, Any] = field(
         factory=dict, repr=lambda options: repr(hide_passwords(options))
@@ -172,7 +174,7 @@ class LimitsConfig:
 class ErrorsConfig:
     """``[errors]``: where refused records go, and the back-off between retries, in seconds."""
 
-    dead_letter_topic: str | None = field(default=None, metadata=by(TEXT))
+    dead_letter_topic: str | None = field(default=None, metadata=by(TOPIC))
     max_dead_letters_per_minute: int = field(default=600, metadata=by(COUNT))
     backoff_initial: float = field(default=0.1, metadata=by(DURATION))
     backoff_max: float = field(default=10.0, metadata=by(DURATION))
@@ -197,7 +199,7 @@ class IngestConfig:
     """
 
     listen: tuple[str, int] = field(metadata=by(LISTEN))
-    topic: str | None = field(default=None, metadata=by(TEXT))
+    topic: str | None = field(default=None, metadata=by(TOPIC))
     key: str | None = field(default=None, metadata=by(PATH))
     tenant: str | None = field(default=None, metadata=by(PATH))
     idempotency_key: str | None = field(default=None, metadata=by(PATH))

@@ -13,6 +13,9 @@ import attrs
 from pipeline.contracts.wish import Pause
 from pipeline.records.record import TopicPartition
 
+DEAD_LETTERS = "the dead letter topic"
+"""What a partition waits for whose dead letter is not acknowledged yet."""
+
 
 class Phase(Enum):
     """Where a partition task is in its life."""

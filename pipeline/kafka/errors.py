@@ -10,6 +10,7 @@ from kafka.errors import (
     CorruptRecordError,
     FencedInstanceIdError,
     GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
     KafkaError,
     NoOffsetForPartitionError,
     SaslAuthenticationFailedError,
@@ -78,6 +79,11 @@ def in_words(error: BaseException) -> str:
             "another instance has joined with the kafka.group_instance_id of this one, and has taken "
             "its place in the group. Give each instance an id of its own (an environment variable, "
             "for example), or start only one that has this id"
+        )
+    if isinstance(error, InconsistentGroupProtocolError):
+        return (
+            "other members of the group divide its partitions by another assignor: a program that is "
+            "not this one uses the same group. Stop it, or set kafka.group_id"
         )
     if isinstance(error, TopicAuthorizationFailedError):
         return no_permission("Read", "topic", *_names(error))

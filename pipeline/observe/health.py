@@ -14,7 +14,7 @@ from typing import Protocol
 
 import attrs
 
-from pipeline.contracts.snapshot import PartitionSnapshot, ShardSnapshot
+from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, ShardSnapshot
 from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,11 @@ class ProgressWatch:
         if not self._joined:
             return ["the consumer group has not been joined yet"]
         if self._watched and not any(each.snapshot.answers for each in self._watched.values()):
-            return [f"no database of the {len(self._watched)} partitions here answers"]
+            waits = [each.snapshot.waits_for for each in self._watched.values()]
+            if letters := waits.count(DEAD_LETTERS):
+                here = f"{letters} of the {len(waits)} partitions here"
+                return [f"{here} wait for {DEAD_LETTERS}, and the others for their database"]
+            return [f"no database of the {len(waits)} partitions here answers"]
         return []
 
     def notes(self) -> list[str]:

@@ -9,7 +9,7 @@ import trio
 
 from pipeline.config.model import Config
 from pipeline.config.secrets import hide_password
-from pipeline.contracts.snapshot import PartitionSnapshot, Phase
+from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, Phase
 from pipeline.observe.health import paused_lines
 from pipeline.records.ranges import ranges_of
 
@@ -93,8 +93,12 @@ class ProgressLog:
         if opening := sum(each.phase is Phase.OPENING for each in found):
             parts.append(f"{opening} being taken over")
         parts += paused_lines(found)
-        if away := sum(not each.answers for each in found):
+        standing = [each.waits_for for each in found if not each.answers]
+        letters = standing.count(DEAD_LETTERS)
+        if away := len(standing) - letters:
             parts.append(f"{away} wait for their database")
+        if letters:
+            parts.append(f"{letters} wait for {DEAD_LETTERS}")
         return "; ".join(parts)
 
     def _log_end(self) -> None:

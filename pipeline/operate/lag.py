@@ -7,7 +7,7 @@ batch for each partition that lags.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,6 +21,10 @@ from pipeline.operate import control
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.refusals import covers
 from pipeline.records.record import FirstRecords, TopicPartition
+
+ATTEMPTS = 3
+APART_SECONDS = 2.0
+"""What is committed and the ends of the logs are asked for again if their answers took longer."""
 
 
 @attrs.frozen
@@ -62,8 +66,7 @@ def measure(cluster: Cluster, config: Config, pauses: Sequence[Pause] = ()) -> l
         PipelineError: a topic does not exist.
     """
     sources = [source for topic in config.kafka.topics for source in cluster.partitions(topic)]
-    committed = {source: given.offset for source, given in cluster.committed(sources).items()}
-    bounds = cluster.bounds(sources)
+    committed, bounds = _at_once(cluster, sources)
     latest = config.kafka.options.get("auto_offset_reset", "earliest") == "latest"
     waiting = {}
     for source, (start, end) in bounds.items():
@@ -83,6 +86,23 @@ def measure(cluster: Cluster, config: Config, pauses: Sequence[Pause] = ()) -> l
         pause = next((p for p in pauses if covers(config, p.what, source)), None)
         lags.append(PartitionLag(source, start, log_end, committed.get(source), waits, age, pause))
     return lags
+
+
+def _at_once(
+    cluster: Cluster, sources: Sequence[TopicPartition]
+) -> tuple[dict[TopicPartition, int], Mapping[TopicPartition, tuple[int, int]]]:
+    """Return what is committed and the bounds of the logs, as they were at about one moment.
+
+    While a broker is away one of the two questions can take long, and what came meanwhile would look
+    like lag: then both are asked again.
+    """
+    for _ in range(ATTEMPTS):
+        began = time.monotonic()
+        committed = {source: given.offset for source, given in cluster.committed(sources).items()}
+        bounds = cluster.bounds(sources)
+        if time.monotonic() - began < APART_SECONDS:
+            break
+    return committed, bounds
 
 
 def watermark(committed: int | None, start: int, end: int, *, latest: bool) -> int:

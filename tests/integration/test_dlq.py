@@ -210,7 +210,7 @@ def test_other_groups_letters_are_left_alone(letters: Letters, dlq: Dlq) -> None
     letters.put(2, "ours")
     assert (
         dlq(letters, "list")[-1]
-        == f"1 other records there: not dead letters of group {letters.job.group.group}"
+        == f"1 other record there, none of group {letters.job.group.group}'s dead letters"
     )
     dlq(letters, "replay")
     assert letters.sent() == ["ours"]

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from pipeline.contracts.store import Claim
+from pipeline.errors import UsageError
 from pipeline.postgres.ledger.lease import MARK, SERVER, Lease
 from pipeline.postgres.ledger.ledger import fold, take_over
 from pipeline.postgres.ledger.multirange import multirange
@@ -64,6 +65,23 @@ def test_a_publication_for_all_tables_lets_the_ledger_fold(database: DatabaseFac
             await connection.close()
 
     assert asyncio.run(fold_published()) == 1
+
+
+def test_tables_of_somebody_else_with_the_ledgers_names_are_told(database: DatabaseFactory) -> None:
+    """It ended with "column stream does not exist"."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(database())
+        try:
+            await connection.execute(
+                "create schema pipeline; create table pipeline.applied (id int)"
+            )
+            with pytest.raises(UsageError, match=r"pipeline\.applied is not the ledger's"):
+                await migrate(connection)
+        finally:
+            await connection.close()
+
+    asyncio.run(make())
 
 
 def test_a_ledger_of_version_1_with_data_is_upgraded_in_place(database: DatabaseFactory) -> None:

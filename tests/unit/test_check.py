@@ -187,6 +187,7 @@ def test_no_password_is_shown(configured: ConfigFactory) -> None:
             "pipeline check --ddl",
         ),
         ({"ledger": LedgerFacts(1, ("pipeline.applied",))}, "may not use pipeline.applied"),
+        ({"ledger": LedgerFacts(None, (), (), ("pipeline.applied",))}, "is not the ledger's"),
         ({"ledger": LedgerFacts(VERSION + 1, ())}, "made by a later pipeline"),
         ({"missing": ("update",)}, "grant update on public.subscriptions to app"),
         ({"table": None, "table_problem": "permission denied"}, "permission denied"),
@@ -261,6 +262,29 @@ def test_too_few_connections_are_warned_of(configured: ConfigFactory) -> None:
     ((key, message),) = warnings(config, SIX, shards)
     assert key == "shards[db0].connections"
     assert "enough for 1 instance (" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"},
+            "the password and the",
+        ),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-256"}, "records"),
+    ],
+)
+def test_passwords_in_the_clear_are_warned_of(
+    configured: ConfigFactory, options: dict[str, str], told: str
+) -> None:
+    config = configured()
+    config = attrs.evolve(config, kafka=attrs.evolve(config.kafka, options=options))
+    ((key, message),) = warnings(config, SIX, good_shards(config))
+    assert key == "kafka.security_protocol"
+    assert message.startswith(told)
+    encrypted = {**options, "security_protocol": "SASL_SSL"}
+    config = attrs.evolve(config, kafka=attrs.evolve(config.kafka, options=encrypted))
+    assert warnings(config, SIX, good_shards(config)) == []
 
 
 def test_a_view_is_warned_of_whose_unique_index_cannot_be_seen(configured: ConfigFactory) -> None:

@@ -13,6 +13,7 @@ import trio.testing
 from kafka.errors import (
     FencedInstanceIdError,
     GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
     KafkaConnectionError,
     LogTruncationError,
     OffsetOutOfRangeError,
@@ -26,6 +27,7 @@ from pipeline.contracts.kafka import AssignmentEvent, Change, LogMoved, Position
 from pipeline.errors import PipelineError
 from pipeline.kafka import options as options_module
 from pipeline.kafka.client import KafkaClient
+from pipeline.kafka.errors import in_words
 from pipeline.records.record import TopicPartition
 
 SOURCE, OTHER = TopicPartition("topic", 0), TopicPartition("topic", 1)
@@ -289,3 +291,9 @@ async def test_partitions_wait_as_little_as_they_can_or_as_configured(
         with pytest.raises(PipelineError):
             await KafkaClient.open(KafkaConfig(("b:1",), ("t",), "g", options), "name")
     assert [options[option] for options in given] == [ours, 9000]
+
+
+def test_another_assignor_in_the_group_is_told_by_what_it_means() -> None:
+    """It was told as an InconsistentGroupProtocolError that is tried again."""
+    told = in_words(InconsistentGroupProtocolError())
+    assert "a program that is not this one uses the same group" in told

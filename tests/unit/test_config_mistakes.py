@@ -96,6 +96,10 @@ MISTAKES = [
      'missing: expected an address and a port such as "127.0.0.1:9187"'),
     (topics("[]"), "kafka.topics", STRINGS),
     (topics('["a", ""]'), "kafka.topics", STRINGS),
+    (topics('["a", "b!"]'), "kafka.topics", "expected a topic, or a list of them: letters, digits, "
+     "'.', '_' and '-', at most 249, not \"b!\""),
+    (document(more='[errors]\ndead_letter_topic = ".."'), "errors.dead_letter_topic",
+     "expected a topic: letters, digits, '.', '_' and '-', at most 249, not \"..\""),
     (topics('["a", 3]'), "kafka.topics", "expected a string or a list of strings, not 3"),
     (topics('["a", "b", "a"]'), "kafka.topics", '"a" is there twice'),
     *((document(more=f'[http]\nlisten = "{value}"'), "http.listen", f'{LISTEN}"{value}"')

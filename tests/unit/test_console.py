@@ -92,6 +92,13 @@ def test_durations() -> None:
     assert texts == ["0.3s", "59.9s", "3m 20s", "5h 12m", "2d 3h"]
 
 
+def test_one_is_not_several() -> None:
+    """It said "1 records", and "(1 partitions)"."""
+    assert [console.counted(n, "other record") for n in (0, 1, 2)] == [
+        "0 other records", "1 other record", "2 other records"
+    ]  # fmt: skip
+
+
 class Terminal(StringIO):
     def isatty(self) -> bool:
         return True

@@ -154,6 +154,13 @@ def test_it_is_not_ready_while_no_database_answers() -> None:
     assert watch.ready() == [], "some of its work is done"
     watch.feed([snapshot(0, answers=False), snapshot(1, answers=False)])
     assert watch.ready() == ["no database of the 2 partitions here answers"]
+    letters = snapshot(0, answers=False, waits_for="the dead letter topic")
+    watch.feed([letters, snapshot(1, answers=False)])
+    assert watch.ready() == [
+        "1 of the 2 partitions here wait for the dead letter topic, and the others for their database"
+    ]
+    waits = ProgressLog(lambda: 0, lambda: [letters], lambda: 0.0).line()
+    assert waits.endswith("; 1 wait for the dead letter topic")
     watch.feed([])
     assert watch.ready() == []
 

@@ -101,6 +101,22 @@ def test_rounded_sums_do_not_depend_on_batches(server: Server) -> None:
     assert server.rows("select total::text from t") == [("0.01",), ("0.01",)]
 
 
+def test_domains_of_domains_and_stored_arrays_are_what_they_hold(server: Server) -> None:
+    """A domain of a domain counted as text; an object merged onto a stored array gave an array."""
+    server.sql("""
+        create domain small as int check (value < 100);
+        create domain smaller as small check (value < 50);
+        create table t (id int primary key, n smaller, j jsonb);
+        insert into t values (1, 1, '[1]'), (2, 1, 'null'), (3, 1, '{"a": 1}')
+    """)
+    config = config_of({"id": {}, "n": {"merge": "add"}, "j": {"merge": "jsonb"}})
+    server.apply(config, *(f'{{"id":{n},"n":2,"j":{{"b":2}}}}' for n in (1, 2, 3)))
+    assert server.rows("select n, j::text from t order by id") == [
+        (3, '{"b": 2}'), (3, '{"b": 2}'), (3, '{"a": 1, "b": 2}')
+    ]  # fmt: skip
+    assert server.refusal(config, '{"id":1,"n":47}') == "23514"
+
+
 def test_names_follow_the_rules_of_sql(server: Server) -> None:
     server.sql('create table "Mix" (id int primary key); create table mix (id int primary key)')
     server.apply(config_of({"id": {}}, table='public."Mix"'), '{"id":1}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pipeline.errors import UsageError
 from pipeline.postgres.connections.bridge import Connection
 
 VERSION = 2
@@ -86,6 +87,19 @@ EXTRA_PRIVILEGES: Mapping[str, str] = {"refused": "select,insert,update"}
 """The same of `EXTRAS`."""
 
 
+_STRANGERS = """\
+select format('pipeline.%s', name) as name from unnest($1::text[]) name
+where to_regclass(format('pipeline.%I', name)) is not null order by 1"""
+
+
+def strangers_problem(tables: Iterable[str]) -> str:
+    """What to do about tables that have the ledger's names, where there is no ledger."""
+    return (
+        f"{', '.join(tables)} is not the ledger's (there is no pipeline.schema_version beside it): "
+        "rename it, for the ledger needs that name, or write to another database"
+    )
+
+
 def ddl() -> str:
     """Everything that the ledger may need, for those who let nobody but themselves create it."""
     return "\n".join([*(MIGRATIONS[version] for version in sorted(MIGRATIONS)), *EXTRAS.values()])
@@ -96,6 +110,9 @@ async def migrate(connection: Connection, extras: Iterable[str] = ()) -> None:
 
     Args:
         extras: the names of those of `EXTRAS` that are needed.
+
+    Raises:
+        UsageError: tables with the ledger's names are there that are none of the ledger's.
     """
     async with connection.transaction():
         await connection.execute(
@@ -104,6 +121,8 @@ async def migrate(connection: Connection, extras: Iterable[str] = ()) -> None:
         current = 0
         if await connection.fetchval("select to_regclass('pipeline.schema_version') is not null"):
             current = await connection.fetchval("select max(version) from pipeline.schema_version")
+        elif strangers := await connection.fetch(_STRANGERS, list(PRIVILEGES)):
+            raise UsageError(strangers_problem([row["name"] for row in strangers]))
         for version in range((current or 0) + 1, VERSION + 1):
             await connection.execute(MIGRATIONS[version])
         for name in extras:

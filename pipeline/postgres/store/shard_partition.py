@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
+from pipeline.contracts.snapshot import DEAD_LETTERS
 from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
@@ -90,7 +91,7 @@ class ShardPartition:
     @property
     def waits_for(self) -> str:
         """See `PartitionStore.waits_for`."""
-        return "the dead letter topic" if self._keeping else "a transaction in the database"
+        return DEAD_LETTERS if self._keeping else "a transaction in the database"
 
     @property
     def lease(self) -> Lease:
