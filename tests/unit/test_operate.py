@@ -21,7 +21,7 @@ from pipeline.contracts.commit_metadata import encode, unfold
 from pipeline.contracts.snapshot import age_of
 from pipeline.contracts.store import Claim
 from pipeline.errors import PipelineError
-from pipeline.kafka.dead_letters import headers_of
+from pipeline.kafka.letter_forms import headers_of
 from pipeline.operate import lag, ledgers
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, marker, parse
