@@ -100,7 +100,7 @@ async def run(
             process.start_soon(stop.carry_out, received)
             await demand_rights(config.kafka, config.pipeline.name)
             async with (
-                _open_dead_letters(config) as dead_letters,
+                _open_dead_letters(config, metrics, process) as dead_letters,
                 _open_consumer(config) as consumer,
             ):
                 store = make_store(config, metrics, dead_letters, process)
@@ -238,7 +238,9 @@ def _commit_metadata(task: PartitionTask) -> str:
 
 
 @asynccontextmanager
-async def _open_dead_letters(config: Config) -> AsyncIterator[DeadLetters]:
+async def _open_dead_letters(
+    config: Config, metrics: Metrics, nursery: trio.Nursery
+) -> AsyncIterator[DeadLetters]:
     topic = config.errors.dead_letter_topic
     if topic is None:
         yield NoDeadLetters()
@@ -246,6 +248,8 @@ async def _open_dead_letters(config: Config) -> AsyncIterator[DeadLetters]:
     dead_letters = await DeadLetterTopic.open(
         config.kafka, topic, config.pipeline.name, config.errors.max_dead_letters_per_minute
     )
+    metrics.add_source(lambda: metrics.dead_letters_waiting.set(dead_letters.waiting))
+    nursery.start_soon(dead_letters.tell_waiting)
     try:
         yield dead_letters
     finally:

@@ -6,6 +6,7 @@
     newest      the newest records, and whether they have what is read of them
     tenants     whose they are, and in which partition
     databases   for each shard: is it there, what it allows, the sink's table, the ledger
+    privileges  what the role may do with that table, column by column
     starts      where each partition would begin and why, and which have changed shards
     fitness     whether the newest records' keys and values fit; casts has Postgres try them
     port        whether the HTTP port can be listened on

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from pipeline.check.privileges import missing_privileges
 from pipeline.config.model import Config, ShardConfig
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.postgres.connections.address import server_of
@@ -37,15 +38,14 @@ select current_setting('server_version_num')::int as version,
        has_database_privilege(current_database(), 'create') as may_create"""
 _LEDGER = """\
 select t.name, has_schema_privilege(n.oid, 'usage') and (
-           select bool_and(has_table_privilege(c.oid, p)) from unnest(string_to_array(t.needs, ',')) p
+           select bool_and(has_table_privilege(c.oid, p) or (p <> 'delete' and (
+               select bool_and(has_column_privilege(c.oid, a.attnum, p)) from pg_attribute a
+               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)))
+           from unnest(string_to_array(t.needs, ',')) p
        ) as allowed
 from unnest($1::text[], $2::text[]) t(name, needs)
      join pg_namespace n on n.nspname = 'pipeline'
      join pg_class c on c.relnamespace = n.oid and c.relname = t.name"""
-_ALLOWED = """\
-select p from unnest($2::text[]) p where not (
-    has_table_privilege($1::text::regclass, p)
-    or (p <> 'delete' and has_any_column_privilege($1::text::regclass, p)))"""
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class ShardFacts:
         reached: the host that was taken, ``host:port``.
         table: the sink's table; None if it does not exist, or if the sink is a handler.
         table_problem: why the table could not be read.
-        missing: the privileges on the table that the sink needs and the role lacks.
+        missing: the privileges on the table, or on its columns, that the sink needs and the role lacks.
         applied: what the ledger has of each partition: by stream, topic id and number.
     """
 
@@ -187,12 +187,7 @@ async def _table(connection: Connection, config: Config) -> dict[str, Any]:
         table = await read_table(connection, sink.table)
         if table is None:
             return {}
-        needed = {"insert": ["insert"], "update": ["select", "update"]}.get(
-            sink.mode, ["select", "insert", "update"]
-        )
-        if sink.tombstone == "delete":
-            needed.append("delete")
-        missing = await connection.fetch(_ALLOWED, sink.table, needed)
+        missing = await missing_privileges(connection, sink, table)
     except asyncpg.PostgresError as error:
         return {"table_problem": explain(error)}
-    return {"table": table, "missing": tuple(row["p"] for row in missing)}
+    return {"table": table, "missing": tuple(missing)}

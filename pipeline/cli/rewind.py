@@ -13,6 +13,7 @@ from pipeline.config.model import Config
 from pipeline.operate import rewind
 from pipeline.operate.cluster import open_cluster
 from pipeline.operate.console import confirmed
+from pipeline.operate.rewind_targets import Target, choose_partitions, parse_target
 from pipeline.operate.views import rewind_json, rewind_lines
 
 EPILOG = """\
@@ -66,16 +67,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Plan, ask, carry out, and return the exit code."""
     try:
-        target = rewind.parse_target(args.to)
+        target = parse_target(args.to)
     except ValueError as error:
         print(f"pipeline rewind: --to {error}", file=sys.stderr)
         return 2
     return with_config(args.config, partial(_rewind, target=target, args=args))
 
 
-def _rewind(config: Config, *, target: rewind.Target, args: argparse.Namespace) -> int:
+def _rewind(config: Config, *, target: Target, args: argparse.Namespace) -> int:
     with open_cluster(config) as cluster:
-        sources = rewind.choose_partitions(cluster, config, args.topic, args.partition)
+        sources = choose_partitions(cluster, config, args.topic, args.partition)
         plan = rewind.prepare(cluster, config, target, sources)
         if args.json:
             if args.yes:

@@ -10,10 +10,12 @@ from kafka import KafkaAdminClient
 from kafka.consumer.group import KafkaConsumer
 from kafka.errors import (
     ClusterAuthorizationFailedError,
+    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
     for_code,
 )
 from kafka.structs import TopicPartition as KafkaPartition
@@ -21,9 +23,13 @@ from kafka.structs import TopicPartition as KafkaPartition
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import one_line
 from pipeline.kafka.errors import no_permission
+from pipeline.kafka.letter_forms import REFUSALS, TOO_LARGE, UNSENDABLE
 from pipeline.kafka.options import reaching_options
 from pipeline.kafka.reader import open_reader
 from pipeline.kafka.rights import WRITE, may
+
+BEYOND_MENDING = (InvalidTopicError, UnsupportedVersionError, *UNSENDABLE)
+"""No name of a topic; brokers too old for an idempotent producer; what the client can't write at all."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,23 @@ def advice(error: BaseException, topic: str) -> str:
             f"the dead letter topic {topic} does not answer ({one_line(error)}): does it exist, and "
             "has each of its partitions a leader and enough replicas in sync?"
         )
+    if isinstance(error, TOO_LARGE):
+        return (
+            f"the dead letter topic {topic} takes not even a reference to it, of some 500 bytes: raise "
+            "max.message.bytes of the topic"
+        )
+    if isinstance(error, REFUSALS):
+        return (
+            f"the dead letter topic {topic} refuses it in every form ({one_line(error)}): it must take "
+            "records of any kind, so give it cleanup.policy=delete, and no rules for keys, values or "
+            "timestamps"
+        )
     return f"the dead letter topic {topic} refuses it: {one_line(error)}"
+
+
+def beyond_mending(error: BaseException) -> bool:
+    """Whether no person can mend at the brokers what a dead letter topic answers."""
+    return isinstance(error, BEYOND_MENDING)
 
 
 def problem_of(kafka: KafkaConfig, client_id: str, topic: str) -> str | None:

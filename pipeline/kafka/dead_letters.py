@@ -1,7 +1,7 @@
 """Dead letters: records that Postgres will never accept, kept on a topic of their own.
 
-A dead letter is the record as it was (key, value, headers), with headers added that say where it was
-and why it could not be applied: Kafka Connect's names, so that its tools read them, and ours.
+What a dead letter looks like, and its lesser forms: `letter_forms`. Those that the topic does not take:
+`waiting_letters`.
 """
 
 from __future__ import annotations
@@ -9,43 +9,27 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
-import orjson
 import trio
-from kafka.errors import (
-    InvalidTimestampError,
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    RetriableError,
-)
+from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
 from pipeline.config.model import KafkaConfig
 from pipeline.errors import PipelineError, UsageError
-from pipeline.kafka.dead_letter_topic import advice, problem_of, recently_kept
+from pipeline.kafka.dead_letter_topic import advice, beyond_mending, problem_of, recently_kept
 from pipeline.kafka.errors import unusable
+from pipeline.kafka.letter_forms import UNSENDABLE, Letter
 from pipeline.kafka.producer import (
     BLOCK_SECONDS,
     DELIVERY_SECONDS,
     AcknowledgedProducer,
     make_producer,
 )
+from pipeline.kafka.waiting_letters import WaitingLetter, WaitingLetters
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
-from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
-
-CONNECT = "__connect.errors."
-"""What the names of Kafka Connect's headers begin with."""
-
-OURS = "pipeline."
-NULLS = OURS + "nulls"
-"""The header that lists what was null and could not be sent so: a JSON list."""
 
 RATE_SECONDS = 60.0
 """The span over which dead letters are counted."""
@@ -53,23 +37,14 @@ RATE_SECONDS = 60.0
 SILENT_SECONDS = 10.0
 """After which a dead letter topic that does not answer is told of."""
 
-OMITTED = OURS + "omitted"
-"""The header that lists what of a record was too large to be kept: a JSON list."""
-
-TIMESTAMP = OURS + "timestamp"
-"""The header with a record's timestamp, in ms, if the topic refused it."""
-
-REASON_BYTES = 1000
-"""How much of each header is kept where a record is too large."""
+FAILURES = (KafkaError, OSError, ValueError, *UNSENDABLE)
+"""What sending a letter raises; ValueError: no partition is known."""
 
 PRODUCER_OPTIONS = {
     "batch_size": 0,  # a record that is refused takes no other along
     "max_block_ms": int(BLOCK_SECONDS * 1000),
     "delivery_timeout_ms": int(DELIVERY_SECONDS * 1000),
 }
-
-BACKOFF = Backoff(initial=0.4, longest=10.0)
-"""Between attempts to send a dead letter."""
 
 
 class NoDeadLetters:
@@ -112,7 +87,7 @@ class DeadLetterTopic:
         self.max_per_minute = max_per_minute
         """May be set while this runs."""
         self._kept = deque(trio.current_time() - seconds for seconds in recent)
-        self._trouble: str | None = None
+        self._waiting = WaitingLetters(topic)
 
     @classmethod
     async def open(
@@ -143,69 +118,84 @@ class DeadLetterTopic:
         sender = AcknowledgedProducer(producer, make)
         return cls(sender, topic, kafka.group_id, max_per_minute, recent)
 
+    @property
+    def waiting(self) -> int:
+        """How many dead letters the topic does not take, now."""
+        return len(self._waiting)
+
+    async def tell_waiting(self) -> None:
+        """Tell each minute of the dead letters that wait, if any. Runs until cancelled."""
+        await self._waiting.tell()
+
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         """See `DeadLetters.put`. Sends again, with back-off, until the record is acknowledged.
 
         If the topic refuses the record for good, as it is, the record is kept in a lesser form: see
-        `lesser`.
+        `letter_forms`.
 
         A checkpoint. Cancelled, it returns at once; the record may have been kept or not.
 
         Raises:
-            PipelineError: more dead letters than allowed within `RATE_SECONDS`.
+            PipelineError: more dead letters than allowed within `RATE_SECONDS`, or the topic takes
+                none and never will.
         """
         self._check_rate(rejection)
-        letter = letter_of(record, rejection, self._group)
-        attempt, alone = 0, False
+        with self._waiting.one(record) as wait:
+            kept = await self._keep(Letter.of(record, rejection, self._group), wait)
+        less = f", kept without {', '.join(kept.omitted)}" if kept.omitted else ""
+        log.warning("%s is a dead letter%s: %s", record, less, rejection.reason)
+
+    async def _keep(self, letter: Letter, wait: WaitingLetter) -> Letter:
+        """Send until a form is acknowledged; return that one.
+
+        After each pause it begins with the whole letter again, as what was mended may mend all of it.
+        """
+        attempt, alone = 0, False  # by a producer of its own: it may be at fault
         while True:
             try:
-                await self._send(letter, record, alone=alone)
-                break
-            except (KafkaError, OSError, ValueError) as error:  # ValueError: no partition is known
-                smaller = lesser(letter, error, record) if alone else None
-                if smaller is not None:
-                    letter = smaller
-                    continue
-                self._tell_trouble(record, error)
-                if not alone and not isinstance(error, RetriableError):
-                    alone = True
-                    continue
-                await trio.sleep(BACKOFF.seconds(attempt))
-                attempt += 1
-        if self._trouble is not None:
-            self._trouble = None
-            log.warning("the dead letter topic %s takes records again", self._topic)
-        log.warning("%s is a dead letter: %s", record, rejection.reason)
+                if not alone:
+                    try:
+                        return await self._send(letter, wait, alone=False)
+                    except RetriableError:
+                        raise
+                    except FAILURES:
+                        alone = True  # or it failed along with another one
+                return await self._send_alone(letter, wait)
+            except FAILURES as error:
+                if beyond_mending(error):
+                    why = advice(error, self._topic)
+                    raise PipelineError(f"{wait.record} can't be kept: {why}") from error
+                wait.because(error)
+            await self._waiting.pause(attempt)
+            attempt += 1
 
-    async def _send(self, letter: dict[str, Any], record: Record, *, alone: bool) -> None:
+    async def _send_alone(self, letter: Letter, wait: WaitingLetter) -> Letter:
+        """Send it by itself, in lesser and lesser forms until the topic takes one; return that one."""
+        try:
+            return await self._send(letter, wait, alone=True)
+        except FAILURES as error:
+            lesser = letter.lesser(error)
+            if lesser is None:
+                raise
+        return await self._send_alone(lesser, wait)
+
+    async def _send(self, letter: Letter, wait: WaitingLetter, *, alone: bool) -> Letter:
         """Send once; say so if no answer comes. The producer itself tries on meanwhile."""
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_silence, record)
+            nursery.start_soon(self._tell_silence, wait)
             try:
-                await self._producer.send(self._topic, alone=alone, **letter)
-            except (KafkaError, OSError, ValueError) as error:
-                failure: Exception | None = error
-            else:
-                failure = None
+                await self._producer.send(self._topic, alone=alone, **letter.message())
+            except FAILURES as error:
+                failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        return letter
 
-    async def _tell_silence(self, record: Record) -> None:
+    async def _tell_silence(self, wait: WaitingLetter) -> None:
         await trio.sleep(SILENT_SECONDS)
-        self._tell_trouble(record, KafkaTimeoutError(f"no answer for {SILENT_SECONDS:.0f} s"))
-
-    def _tell_trouble(self, record: Record, error: Exception) -> None:
-        """Say once why the topic takes no records; again only if the reason is another one."""
-        why = advice(error, self._topic)
-        if why != self._trouble:
-            self._trouble = why
-            log.error(
-                "%s is not among the dead letters yet: %s. It is sent again until it is; its "
-                "partition waits, others go on",
-                record,
-                why,
-            )
+        wait.because(KafkaTimeoutError(f"no answer for {SILENT_SECONDS:.0f} s"))
 
     def _check_rate(self, rejection: DeadLetterReason) -> None:
         now = trio.current_time()
@@ -223,81 +213,3 @@ class DeadLetterTopic:
     async def close(self) -> None:
         """See `AcknowledgedProducer.close`."""
         await self._producer.close()
-
-
-def letter_of(record: Record, rejection: DeadLetterReason, group: str) -> dict[str, Any]:
-    """Return a dead letter as the arguments of `KafkaProducer.send`."""
-    value, headers = without_nulls(record)
-    return {
-        "key": record.key,
-        "value": value,
-        "headers": headers + headers_of(record, rejection, group),
-        "timestamp_ms": record.timestamp if record.timestamp >= 0 else None,
-    }
-
-
-def lesser(letter: dict[str, Any], error: Exception, record: Record) -> dict[str, Any] | None:
-    """Return the next form of a dead letter that the topic refuses for good; None if there is none.
-
-    Too large: first without the value, then also without the record's own key and headers. The
-    header `OMITTED` lists what is missing; topic, partition and offset say where the record is.
-    A timestamp that the topic refuses is left out, and noted in the header `TIMESTAMP`.
-    """
-    headers = dict(letter["headers"])
-    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
-        omitted = orjson.loads(headers.get(OMITTED, b"[]"))
-        if not omitted and letter["value"]:
-            note = (OMITTED, orjson.dumps(["value"]))
-            return {**letter, "value": b"", "headers": [*letter["headers"], note]}
-        if "key" not in omitted:
-            own = [
-                (name, text) for name, text in letter["headers"] if name.startswith((CONNECT, OURS))
-            ]
-            own = [
-                (name, text[:REASON_BYTES]) for name, text in own if name not in (OMITTED, NULLS)
-            ]
-            note = (OMITTED, orjson.dumps(["value", "key", "headers"]))
-            return {**letter, "key": None, "value": b"", "headers": [*own, note]}
-    if isinstance(error, InvalidTimestampError) and letter["timestamp_ms"] is not None:
-        note = (TIMESTAMP, str(record.timestamp).encode())
-        return {**letter, "timestamp_ms": None, "headers": [*letter["headers"], note]}
-    return None
-
-
-def without_nulls(record: Record) -> tuple[bytes | None, list[tuple[str, bytes]]]:
-    """Return a record's value and headers in the form that kafka-python's producer takes.
-
-    It takes no null header, and no record whose key and value are both null. Empty bytes stand in for
-    these nulls, and the header `NULLS` lists them: ``value``, and ``header:PLACE:NAME`` for each such
-    header, counted from 0. `pipeline dlq replay` makes nulls of them again.
-    """
-    headers = list(record.headers or ())
-    nulls = [f"header:{n}:{name}" for n, (name, value) in enumerate(headers) if value is None]
-    value = record.value
-    if record.key is None and value is None:
-        nulls.append("value")
-        value = b""
-    sendable = [(_printable(name), b"" if text is None else text) for name, text in headers]
-    return value, [*sendable, (NULLS, orjson.dumps(nulls))] if nulls else sendable
-
-
-def headers_of(record: Record, rejection: DeadLetterReason, group: str) -> list[tuple[str, bytes]]:
-    """Return the headers that say where a dead letter was and why it is one."""
-    texts = {
-        CONNECT + "topic": record.topic,
-        CONNECT + "partition": str(record.partition),
-        CONNECT + "offset": str(record.offset),
-        CONNECT + "connector.name": group,
-        CONNECT + "exception.class.name": rejection.error,
-        CONNECT + "exception.message": rejection.reason,
-        OURS + "sqlstate": rejection.sqlstate or "",
-        OURS + "group": group,
-        OURS + "attempts": str(rejection.attempts),
-        OURS + "failed-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
-    return [(name, text.encode(errors="backslashreplace")) for name, text in texts.items()]
-
-
-def _printable(name: str) -> str:
-    """A header's name in UTF-8: bytes that are none were read as surrogates."""
-    return name.encode(errors="backslashreplace").decode()

@@ -115,6 +115,14 @@ class Metrics:
         "Records that Postgres or the decoder refused, kept on the dead letter topic.",
         "Read the reasons with `pipeline dlq list`, mend the cause, then `pipeline dlq replay`.",
     )
+    dead_letters_waiting = gauge(
+        "pipeline_dead_letters_waiting",
+        (),
+        "Dead letters that the dead letter topic does not take: each is sent again until it does, and"
+        " its partition waits.",
+        "Above 0 for a minute: the log says why, and what to do (a right to grant, a topic to create, an"
+        " option of the topic). All other partitions go on.",
+    )
     fenced = counter(
         "pipeline_fenced_total",
         PARTITION,

@@ -1,6 +1,6 @@
 """Dead letters as they are found on their topic, and which of them wait for a decision.
 
-The pipeline writes two kinds of records to the topic: dead letters (`pipeline.kafka.dead_letters`
+The pipeline writes two kinds of records to the topic: dead letters (`pipeline.kafka.letter_forms`
 says what their headers are), and markers, which name dead letters of their own partition that were
 replayed or dropped. Reading a partition from its start gives both, so a dead letter waits if no marker
 names it. Why markers, and not a consumer group's offsets:
@@ -18,7 +18,7 @@ import attrs
 import orjson
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.dead_letters import CONNECT, NULLS, OMITTED, OURS
+from pipeline.kafka.letter_forms import CONNECT, NULLS, OMITTED, OURS
 from pipeline.operate.cluster import Cluster
 from pipeline.records.ranges import ranges_of
 from pipeline.records.record import RawRecord, TopicPartition
@@ -76,7 +76,7 @@ class DeadLetter:
 
     @property
     def omitted(self) -> bool:
-        """Whether it is without its value, since the topic takes no record so large."""
+        """Whether it is without parts of the record (its value first), since the topic refused them."""
         return any(name == OMITTED for name, _ in self.headers)
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
         offset=raw.offset,
         source=TopicPartition(topic, int(partition)),
         source_offset=int(offset),
-        key=raw.key,
+        key=None if "key" in nulls else raw.key,
         value=None if "value" in nulls else raw.value,
         timestamp=raw.timestamp,
         headers=[
@@ -114,7 +114,7 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
 
 
 def _nulls(text: str) -> set[str]:
-    """Return what was null in the original record: see `pipeline.kafka.dead_letters`."""
+    """Return what was null in the original record: see `pipeline.kafka.letter_forms`."""
     try:
         return {name for name in orjson.loads(text) if isinstance(name, str)}
     except (ValueError, TypeError):

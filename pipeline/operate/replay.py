@@ -113,7 +113,7 @@ def _check_sources(cluster: Cluster, letters: Sequence[DeadLetter]) -> None:
     for letter in letters:
         if letter.omitted:
             raise PipelineError(
-                f"dead letter {letter} was too large for its topic and has no value; the record is "
+                f"dead letter {letter} was refused by its topic as it was, and has no value; the record is "
                 f"{letter.source} offset {letter.source_offset}: nothing was replayed. Choose others, "
                 "or drop it"
             )

@@ -19,32 +19,20 @@ all of the new offsets by then, and a partition that was finished has nothing le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, get_args
-
-import attrs
 
 from pipeline.config.model import Config
-from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import Claim
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError
 from pipeline.operate import ledgers
-from pipeline.operate.cluster import Cluster, Committed
-from pipeline.operate.ledgers import Reset
-from pipeline.operate.moments import parse_moment
-from pipeline.postgres.ledger.reading import LedgerEntry, Ranges
+from pipeline.operate.cluster import Cluster
+from pipeline.operate.rewind_plan import RewindPlan, commits_of, plan, resets_of
+from pipeline.operate.rewind_targets import Target, resolve
 from pipeline.records.record import TopicPartition
 from pipeline.runtime import interrupt
 
-Word = Literal["earliest", "latest", "committed"]
-Target = Word | int | datetime
-
-WORDS: dict[str, Word] = {word: word for word in get_args(Word)}
-
 IDLE_STATES = ("Empty", "Dead")
-
 
 UNFINISHED = (
     "the group's offsets are set, but not every ledger: a shard whose ledger is not set goes on as if "
@@ -53,45 +41,6 @@ UNFINISHED = (
 
 Report = Callable[[str], object]
 """Called with a line of text for the operator."""
-
-
-@attrs.frozen
-class PartitionMove:
-    """What happens to one partition.
-
-    Attributes:
-        source: topic and partition.
-        shard: the name of the shard that the partition writes to.
-        begin: the offset at which an instance would begin now.
-        to: the offset at which an instance will begin.
-        again: how many applied offsets will be applied again, at most (compaction leaves holes).
-        skipped: how many offsets that are not applied will never be.
-        applied: what stays known as applied from ``to`` on. Going back forgets all of it, since that
-            is what going back is for. Skipping keeps it, or it would be applied a second time.
-        epochs: the ledger's, when it was read.
-    """
-
-    source: TopicPartition
-    shard: str
-    begin: int
-    to: int
-    again: int
-    skipped: int
-    applied: Ranges
-    epochs: tuple[tuple[int, int], ...]
-
-
-@attrs.frozen
-class RewindPlan:
-    """What `prepare` found, and `carry_out` does.
-
-    Attributes:
-        moves: one for each partition.
-        claims: what names the partitions in the ledgers; empty if there are none (at-least-once).
-    """
-
-    moves: Sequence[PartitionMove]
-    claims: Mapping[TopicPartition, Claim]
 
 
 def prepare(
@@ -156,49 +105,6 @@ def _claims(
     return {source: Claim(group, source, cluster.topic_id(source.topic)) for source in sources}
 
 
-def parse_target(text: str) -> Target:
-    """Return the target that a text names: an offset, a word of `WORDS`, a time or an age.
-
-    Raises:
-        ValueError: the text is none of these; the message says what is expected.
-    """
-    if text.isdecimal():
-        return int(text)
-    if text in WORDS:
-        return WORDS[text]
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise ValueError(f"{error}; or an offset, earliest, latest or committed") from None
-
-
-def choose_partitions(
-    cluster: Cluster, config: Config, topic: str | None, partition: int | None
-) -> list[TopicPartition]:
-    """Return all partitions of the configured topics, or only those of ``topic`` or ``partition``.
-
-    Raises:
-        UsageError: a partition does not exist, or a topic is not configured.
-        PipelineError: no shard covers a partition.
-    """
-    if topic is not None and topic not in config.kafka.topics:
-        known = ", ".join(config.kafka.topics)
-        raise UsageError(f"{topic} is not among the configured topics: {known}")
-    topics = config.kafka.topics if topic is None else (topic,)
-    sources = [source for name in topics for source in cluster.partitions(name)]
-    if partition is not None:
-        chosen = [source for source in sources if source.partition == partition]
-        if not chosen:
-            raise UsageError(f"there is no partition {partition} in {', '.join(topics)}")
-        sources = chosen
-    for source in sources:
-        try:
-            config.shard_for(source.partition)
-        except LookupError as error:
-            raise PipelineError(f"{source}: {error}") from error
-    return sources
-
-
 def check_idle(cluster: Cluster) -> None:
     """Raise unless no instance runs.
 
@@ -212,106 +118,3 @@ def check_idle(cluster: Cluster) -> None:
             f"group {cluster.kafka.group_id} is in use ({state}{who}). Stop all instances first; "
             "one that was killed leaves the group when its session times out"
         )
-
-
-def resolve(
-    cluster: Cluster, target: Target, committed: Mapping[TopicPartition, Committed],
-    bounds: Mapping[TopicPartition, tuple[int, int]],
-) -> dict[TopicPartition, int]:  # fmt: skip
-    """Return the offset that the target stands for in each partition of ``bounds``.
-
-    Raises:
-        UsageError: the offset is outside the log, or the target has no meaning for a partition.
-    """
-    if isinstance(target, datetime):
-        found = cluster.offsets_at(bounds, target)
-        ends = {source: end for source, (_, end) in bounds.items()}
-        return {source: ends[source] if at is None else at for source, at in found.items()}
-    if isinstance(target, int) and len(bounds) > 1:
-        raise UsageError(
-            "an offset means another record in each partition: name one with --partition "
-            "(and --topic, if there are several)"
-        )
-    return {
-        source: _resolve(target, source, committed.get(source), *span)
-        for source, span in bounds.items()
-    }
-
-
-def _resolve(
-    target: Word | int, source: TopicPartition, committed: Committed | None, start: int, end: int
-) -> int:
-    match target:
-        case "earliest":
-            return start
-        case "latest":
-            return end
-        case "committed":
-            if committed is None:
-                raise UsageError(f"{source}: the group has committed no offset there")
-            offset = committed.offset
-        case offset:
-            pass
-    if not start <= offset <= end:
-        raise UsageError(f"{source}: offset {offset} is not in the log, {start} to {end}")
-    return offset
-
-
-def plan(
-    config: Config,
-    targets: Mapping[TopicPartition, int],
-    committed: Mapping[TopicPartition, Committed],
-    bounds: Mapping[TopicPartition, tuple[int, int]],
-    entries: Mapping[TopicPartition, LedgerEntry],
-) -> list[PartitionMove]:
-    """Return what will move. ``entries`` are the ledgers'; they are empty under at-least-once."""
-    return [
-        _move(
-            source, config.shard_for(source.partition).name, to, committed.get(source),
-            bounds[source], entries.get(source, LedgerEntry()),
-        )
-        for source, to in targets.items()
-    ]  # fmt: skip
-
-
-def _move(
-    source: TopicPartition, shard: str, to: int, committed: Committed | None,
-    bounds: tuple[int, int], entry: LedgerEntry,
-) -> PartitionMove:  # fmt: skip
-    start, end = bounds
-    applied = list(entry.applied)
-    begin = committed.offset if committed else start
-    if committed is not None:
-        applied += metadata.decode(committed.metadata, committed.offset)
-    if applied and applied[0][0] == 0:
-        begin = max(begin, applied[0][1])
-    begin = min(max(begin, start), end)
-    above = [(max(first, begin), last) for first, last in applied if last > begin]
-    kept = tuple((max(first, to), last) for first, last in above if last > to)
-    if to < begin:
-        again = begin - to + sum(last - first for first, last in above)
-        return PartitionMove(source, shard, begin, to, again, 0, (), entry.epochs)
-    passed = sum(min(last, to) - first for first, last in above if first < to)
-    return PartitionMove(source, shard, begin, to, 0, to - begin - passed, kept, entry.epochs)
-
-
-def commits_of(config: Config, moves: Sequence[PartitionMove]) -> dict[TopicPartition, Committed]:
-    """Return what to commit to Kafka."""
-    ledger = config.pipeline.exactly_once
-    return {
-        move.source: Committed(move.to, "" if ledger else metadata.encode(move.to, move.applied))
-        for move in moves
-    }
-
-
-def resets_of(
-    claims: Mapping[TopicPartition, Claim], moves: Sequence[PartitionMove]
-) -> list[Reset]:
-    """Return what each ledger is to hold: all below the new offset, and what stays known above."""
-    return [
-        Reset(claims[move.source], move.epochs, _joined(move.to, move.applied)) for move in moves
-    ]
-
-
-def _joined(to: int, applied: Ranges) -> Ranges:
-    return ((0, to), *applied) if to > 0 else applied

@@ -12,7 +12,7 @@ from pipeline.config.model import Config
 from pipeline.operate.console import cut, cut_middle, duration, table, width
 from pipeline.operate.deadletters import DeadLetter, Found, moment_of
 from pipeline.operate.lag import PartitionLag, totals
-from pipeline.operate.rewind import PartitionMove
+from pipeline.operate.rewind_plan import PartitionMove
 from pipeline.postgres.sink.merges import MERGES
 
 # Lag

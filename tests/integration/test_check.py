@@ -200,6 +200,24 @@ def test_a_role_is_told_which_rights_it_needs(
     assert "db0: exists" in done.stdout
 
 
+def test_a_role_with_grants_on_columns_is_told_which_is_missing(
+    servers: Servers, topic: TopicFactory, dsn: str, writer: str, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, servers.bootstrap, topic(), writer)
+    written = "seen, total, last, at_offset, marks"
+    psql(dsn, check("--ddl").stdout)
+    psql(dsn, SCHEMA_RIGHTS)
+    psql(dsn, f"grant select on accounts to {ROLE}; grant update ({written}) on accounts to {ROLE}")
+    psql(dsn, f"grant insert (id, seen, last, marks) on accounts to {ROLE}")
+    done = check("--config", config)
+    assert done.returncode == 2
+    grant = 'insert ("total", "at_offset")'
+    assert f"role {ROLE} may not {grant}: grant {grant} on public.accounts to {ROLE}" in done.stderr
+    psql(dsn, f"grant {grant} on public.accounts to {ROLE}")
+    done = check("--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_tenants_are_looked_for_where_the_records_are(
     servers: Servers, topic: TopicFactory, dsn: str, tmp_path: Path
 ) -> None:

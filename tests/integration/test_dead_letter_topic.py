@@ -13,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.kafka.dead_letters import DeadLetterTopic
 from pipeline.local import Servers
 from pipeline.local.waiting import wait_until
+from pipeline.operate.deadletters import parse
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 from tests.support import accounts
@@ -21,6 +22,7 @@ from tests.support.instance import PATIENCE
 from tests.support.records import SOURCE, Raw
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.servers import TopicFactory
+from tests.support.topics import set_topic_config
 
 pytestmark = pytest.mark.real
 
@@ -67,6 +69,41 @@ async def test_what_the_topic_refuses_is_kept_in_a_lesser_form_and_all_others_as
     assert {n for n, each in found.items() if each.value != b"v"} == {3, 9}
     assert found[7].timestamp != ahead
     assert dict(found[7].headers)["pipeline.timestamp"] == str(ahead).encode()
+
+
+async def test_a_compacted_topic_keeps_letters_without_a_key_whole(
+    servers: Servers, topic: TopicFactory
+) -> None:
+    dead = topic(1, cleanup_policy="compact")
+    letters = await DeadLetterTopic.open(kafka_config([servers.bootstrap]), dead, "test", 600)
+    records = [letter(0, key=None), letter(1), letter(2, key=None, value=None)]
+    with trio.fail_after(PATIENCE):
+        for record in records:
+            await letters.put(record, REASON)
+        await letters.close()
+    found = {n: parse(SOURCE, each) for n, each in kept(servers.bootstrap, dead).items()}
+    assert {n: (each.key, each.value) for n, each in found.items() if each is not None} == {
+        record.offset: (record.key, record.value) for record in records
+    }
+
+
+async def test_a_letter_that_is_refused_in_every_form_is_told_and_kept_when_mended(
+    servers: Servers, topic: TopicFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = topic(1, max_message_bytes="100")
+    letters = await DeadLetterTopic.open(kafka_config([servers.bootstrap]), dead, "test", 600)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(letters.put, letter(0), REASON)
+            told = partial(wait_until, lambda: letters.waiting == 1, PATIENCE)
+            assert await trio.to_thread.run_sync(told)
+            assert "raise max.message.bytes of the topic" in caplog.text
+            more = partial(set_topic_config, servers.bootstrap, dead, max_message_bytes="1000000")
+            await trio.to_thread.run_sync(more)
+        await letters.close()
+    assert letters.waiting == 0
+    assert list(kept(servers.bootstrap, dead)) == [0]
+    assert "takes records again" in caplog.text
 
 
 async def test_the_last_minute_is_counted_after_a_restart(

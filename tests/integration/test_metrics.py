@@ -27,6 +27,7 @@ PUBLIC = {
     "pipeline_records_applied_total": ("counter", PARTITION),
     "pipeline_duplicates_skipped_total": ("counter", PARTITION),
     "pipeline_dead_letters_total": ("counter", PARTITION),
+    "pipeline_dead_letters_waiting": ("gauge", set()),
     "pipeline_fenced_total": ("counter", PARTITION),
     "pipeline_rows_written_total": ("counter", SHARD),
     "pipeline_batch_records": ("histogram", SHARD),

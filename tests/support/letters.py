@@ -8,7 +8,7 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.cli import main
-from pipeline.kafka.dead_letters import headers_of, without_nulls
+from pipeline.kafka.letter_forms import headers_of, without_nulls
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from tests.support.pipelines import Job, JobFactory

@@ -309,3 +309,15 @@ async def test_a_partition_that_waits_for_its_handler_does_not_count_as_stuck(
         nursery.cancel_scope.cancel()
     assert answers
     assert not any(answers)
+
+
+async def test_a_call_that_fails_for_ever_keeps_no_letter_of_its_batch_from_its_topic(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    Calls(world, Outage(ConnectionRefusedError(), {1: 10**6}))
+    partition = await world.open()
+    unreadable = record(0, "a", error="not JSON")
+    nursery.start_soon(partition.apply, 0, [unreadable, *batch("x", "b", "c")[1:]])
+    await trio.sleep(60)
+    assert world.database.applied == [2]
+    assert world.database.marked == [0]

@@ -21,20 +21,20 @@ from pipeline.contracts.commit_metadata import encode, unfold
 from pipeline.contracts.snapshot import age_of
 from pipeline.contracts.store import Claim
 from pipeline.errors import PipelineError
-from pipeline.kafka.dead_letters import headers_of
+from pipeline.kafka.letter_forms import headers_of
 from pipeline.operate import lag, ledgers
 from pipeline.operate.cluster import Committed
 from pipeline.operate.deadletters import DeadLetter, Filter, Found, marker, parse
 from pipeline.operate.lag import measure
-from pipeline.operate.rewind import (
+from pipeline.operate.rewind import carry_out
+from pipeline.operate.rewind_plan import (
     PartitionMove,
     RewindPlan,
-    carry_out,
     commits_of,
-    parse_target,
     plan,
     resets_of,
 )
+from pipeline.operate.rewind_targets import parse_target
 from pipeline.operate.views import pretty, rewind_lines
 from pipeline.postgres.ledger.reading import LedgerEntry
 from pipeline.records.disposition import DeadLetterReason

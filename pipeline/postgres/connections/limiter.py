@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import attrs
 import trio
@@ -152,6 +152,16 @@ class Limiter:
     async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot for a batch."""
         async with self._slots.place():
+            yield
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Lend one's slot to others: one waits for something that is no work of the shard's.
+
+        Afterwards there may be more batches than slots for a while; it is `transaction` that counts.
+        Not a checkpoint.
+        """
+        with self._slots.aside():
             yield
 
     @asynccontextmanager

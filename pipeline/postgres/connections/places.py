@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -25,6 +25,7 @@ class Places:
         self._tokens = trio.CapacityLimiter(most)
         self._since: dict[object, float] = {}
         self._standing = 0
+        self._aside = 0
 
     @property
     def taken(self) -> int:
@@ -34,7 +35,7 @@ class Places:
     @property
     def moving(self) -> int:
         """How many are taken by those who don't stand."""
-        return self.taken - self._standing
+        return self.taken - self._standing - self._aside
 
     @property
     def full(self) -> bool:
@@ -49,11 +50,23 @@ class Places:
     def look(self, long: float) -> None:
         """Count those who have had a place for ``long`` seconds. Not a checkpoint."""
         before = trio.current_time() - long
-        self._standing = sum(since <= before for since in self._since.values())
+        long_here = sum(since <= before for since in self._since.values())
+        self._standing = max(0, long_here - self._aside)
         self._give_out()
 
     def _give_out(self) -> None:
-        self._tokens.total_tokens = min(self._most, self._limit + self._standing)
+        self._tokens.total_tokens = min(self._most, self._limit + self._standing) + self._aside
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Give one more place out, whatever the limits, while one who has a place does not use it."""
+        self._aside += 1
+        self._give_out()
+        try:
+            yield
+        finally:
+            self._aside -= 1
+            self._give_out()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -11,7 +11,8 @@ simulated one:
 - suspected and halved, where the error may be a record's fault or the schema's: see ``suspects.py``;
 - raised, where retrying can't help.
 
-Parts are applied one after the other, so records of one key stay in order.
+Parts are applied one after the other, so records of one key stay in order. What was rejected is kept and
+marked after that: see ``rejections.py``.
 
 A handler's own failure says nothing of the shard, and names the records of the call that failed. So
 they are set aside and the others applied at once; then they are tried again, with a wait that grows.
@@ -41,6 +42,7 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.parts import Held, around, halves, held_up, pieces
 from pipeline.postgres.store.recovery import Recovery, described
+from pipeline.postgres.store.rejections import Rejected, Rejections
 from pipeline.postgres.store.suspects import Suspects
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
@@ -85,13 +87,13 @@ class ShardPartition:
         self._database = database
         self._sizer = sizer
         self._recovery = recovery
-        self._dead_letters = dead_letters
-        self._keeping = 0  # writers that wait for the dead letter topic
+        self._rejections = Rejections(shard, database, recovery, dead_letters)
+        self._rejected: list[list[Rejected]] = [[] for _ in epochs]  # by writer, not kept yet
 
     @property
     def waits_for(self) -> str:
         """See `PartitionStore.waits_for`."""
-        return DEAD_LETTERS if self._keeping else "a transaction in the database"
+        return DEAD_LETTERS if self._rejections.keeping else "a transaction in the database"
 
     @property
     def lease(self) -> Lease:
@@ -116,12 +118,13 @@ class ShardPartition:
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
         try:
-            for record in records:
-                if record.disposition is not None:
-                    await self._reject(writer, record, record.disposition)
+            self._rejected[writer] = [
+                (record, record.disposition) for record in records if record.disposition is not None
+            ]
             records = [record for record in records if record.disposition is None]
             if records:
                 await self._apply(writer, records)
+            await self._keep(writer)
         except Fenced as error:
             fenced = error
         else:
@@ -129,6 +132,12 @@ class ShardPartition:
         if await self._server_changed(writer):
             raise ServerChanged(str(fenced)) from fenced
         raise fenced
+
+    async def _keep(self, writer: int) -> None:
+        """Keep what was rejected, if anything was."""
+        if rejected := self._rejected[writer]:
+            self._rejected[writer] = []
+            await self._rejections.keep(self._leases[writer], rejected)
 
     async def _server_changed(self, writer: int) -> bool:
         """Whether the lease is void because the database is another one, as far as it tells."""
@@ -146,6 +155,7 @@ class ShardPartition:
         waits = 0
         while todo or held:
             if not todo:
+                await self._keep(writer)  # those that are held may take long
                 held -= await self._judged(writer, suspects)
                 todo = [([r for r in records if r.offset in held], 1)] if held else []
                 held = set()
@@ -170,14 +180,15 @@ class ShardPartition:
                 todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
 
     async def _judged(self, writer: int, suspects: Suspects) -> set[int]:
-        """Keep the suspects that are at fault; return their offsets.
+        """Reject the suspects that are at fault; return their offsets.
 
         Raises:
             PipelineError: it is the schema's or the server's fault.
         """
         guilty = await suspects.verdict()
-        for each in guilty:
-            await self._reject(writer, each.record, self._reason(each.error, each.attempts))
+        self._rejected[writer] += [
+            (each.record, self._reason(each.error, each.attempts)) for each in guilty
+        ]
         suspects.begin()
         return {each.record.offset for each in guilty}
 
@@ -201,7 +212,7 @@ class ShardPartition:
             except Exception as error:  # judged below: rejected, retried, or raised
                 verdict = judge(error)
                 if verdict is Verdict.REJECT:
-                    return await self._refused(writer, records, error, attempts + attempt)
+                    return self._refused(writer, records, error, attempts + attempt)
                 guilty = records
                 if isinstance(error, HandlerFailed):
                     if verdict is Verdict.RETRY:
@@ -233,15 +244,15 @@ class ShardPartition:
         )
         return committed
 
-    async def _refused(
+    def _refused(
         self, writer: int, records: Sequence[Record], error: Exception, attempts: int
     ) -> Sequence[Sequence[Record]]:
-        """A record is at fault: parts of them to find it in, until it stands alone and is kept."""
+        """A record is at fault: parts of them to find it in, until it stands alone."""
         if isinstance(error, HandlerFailed) and len(error.records) < len(records):
             return around(records, error.records)
         if len(records) > 1:
             return halves(records)
-        await self._reject(writer, records[0], self._reason(error, attempts))
+        self._rejected[writer].append((records[0], self._reason(error, attempts)))
         return ()
 
     def _reason(self, error: Exception, attempts: int) -> DeadLetterReason:
@@ -249,27 +260,6 @@ class ShardPartition:
         return DeadLetterReason(
             self._recovery.explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
         )
-
-    async def _reject(self, writer: int, record: Record, rejection: DeadLetterReason) -> None:
-        self._keeping += 1
-        try:
-            with self._recovery.waiting(record.source):
-                await self._dead_letters.put(record, rejection)
-        finally:
-            self._keeping -= 1
-        self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
-        attempt = 0
-        while True:
-            await self._shard.breaker.wait_closed()
-            try:
-                # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._database.mark(self._leases[writer], [record], rejection)
-                return
-            except (Fenced, PipelineError):
-                raise
-            except Exception as error:  # judged: what is not for retrying is raised
-                await self._recovery.failed(error, attempt, f"marking {record} as a dead letter")
-                attempt += 1
 
 
 def _divided(
