@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError, one_line
 from pipeline.kafka.batch_builder import Message
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS, BatchProducer
 from pipeline.kafka.delivery import Delivery, NotDelivered
+from pipeline.kafka.errors import unusable
 from pipeline.kafka.options import METADATA_MS
 from pipeline.kafka.producer import close_producer, future_done, make_producer
 from pipeline.kafka.sender_repairs import survive_refusals
@@ -75,7 +76,7 @@ class TopicWriter:
     ) -> None:
         self._topic = topic
         self._make = make or partial(make_topic_producer, kafka, client_id)
-        self._servers = ", ".join(kafka.bootstrap_servers)
+        self._kafka = kafka
         self._useless = trio.Event()
         self._batches = BatchProducer(topic, self._lose)
         self._trouble: NotDelivered | None = NotDelivered("away", "not connected yet")
@@ -145,9 +146,9 @@ class TopicWriter:
         except KafkaError as error:
             if self._producer is not None:
                 raise self._absent(one_line(error)) from error
-            raise self._unreachable(error) from error
+            raise unusable(self._kafka, error) from error
         except OSError as error:
-            raise self._unreachable(error) from error
+            raise unusable(self._kafka, error) from error
         self._learn(producer)
         self._batches.use(producer)
 
@@ -156,9 +157,6 @@ class TopicWriter:
             f"can't write to the topic {self._topic}: {why}; make the topic, allow this user to"
             " describe and write it, or name another in ingest.topic"
         )
-
-    def _unreachable(self, error: Exception) -> PipelineError:
-        return PipelineError(f"no broker answers at {self._servers}: {one_line(error)}")
 
     def _lose(self) -> None:
         self._useless.set()

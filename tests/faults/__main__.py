@@ -64,7 +64,8 @@ def report(wanted: Sequence[Fault], outcomes: Outcomes) -> int:
         found = outcomes.of(fault)
         holds = all(outcome == "passed" for outcome in found)
         failed += not holds
-        told = f"{len(found)} tests" if holds else ", ".join(sorted(set(found)))
+        count = f"{len(found)} test{'' if len(found) == 1 else 's'}"
+        told = count if holds else ", ".join(sorted(set(found)))
         print(f"{'holds' if holds else 'NOT':5}  {fault.name:22} {fault.holds} ({told})")
     print(f"\n{len(wanted) - failed} of {len(wanted)} hold")
     return 1 if failed else 0

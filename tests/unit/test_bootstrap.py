@@ -13,6 +13,7 @@ from pipeline.kafka import bootstrap
 from pipeline.kafka.bootstrap import unusable_servers, usable_servers
 from pipeline.kafka.errors import NoServerError, in_words, unusable
 from pipeline.kafka.handshake import AwayError, RefusedError, shake_hands
+from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.local.ports import free_port
 
 REASONS = {
@@ -104,3 +105,9 @@ def test_a_server_that_accepts_and_says_nothing_is_away() -> None:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         with pytest.raises(AwayError, match=r"no answer within 0\.2 s"):
             shake_hands(f"127.0.0.1:{silent.getsockname()[1]}", {}, 0.2)
+
+
+@pytest.mark.usefixtures("asked")
+async def test_the_endpoint_tells_it_in_the_same_words() -> None:
+    with pytest.raises(UsageError, match=r"Kafka at tls:1 can't be used: it speaks TLS at that"):
+        await TopicWriter(config("tls:1"), "t", "test").run()
