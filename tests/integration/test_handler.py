@@ -204,6 +204,6 @@ def test_a_handler_that_is_not_there_is_named(job: Job, history_dsn: str) -> Non
     use_handler(job, history_dsn, "async def other(tx, records): ...\n")
     job.produce(accounts.changes(1, keys=1, seed=5))
     instance = job.start()
-    assert instance.wait() == 1
+    assert instance.wait() == 2, "as `pipeline check` ends"
     (message,) = set(instance.errors())
     assert "user_code:apply" in message
