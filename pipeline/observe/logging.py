@@ -15,8 +15,9 @@ from pipeline.observe.log_formats import JournalLineFormatter, LineFormatter, js
 QUIET = ("kafka",)
 """Libraries that tell at INFO what is only of use to their own authors."""
 
-REPETITIVE = ("kafka", "pipeline.kafka.client", "pipeline.kafka.offsets")
-"""Loggers that repeat themselves while Kafka is away, the library's and what tells of its errors."""
+REPETITIVE = ("kafka", "pipeline.kafka.client", "pipeline.kafka.offsets", "opentelemetry")
+"""Loggers that repeat themselves while Kafka, or who takes spans, is away: the libraries' own, and what
+tells of their errors."""
 
 FALSE_ALARMS = (
     ("kafka.coordinator.assignors", "No partition metadata for topic"),
