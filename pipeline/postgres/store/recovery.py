@@ -177,9 +177,7 @@ class Recovery:
         often = f" ({kind}: {again})" if again else ""
         shard, told = self._shard.name, self.explain(error)
         facts = event("retried", shard=shard, sqlstate=sqlstate, reason=told, **span_of(records))
-        log.log(
-            level, "shard %s: %s will be retried%s: %s", shard, doing, often, told, extra=facts
-        )
+        log.log(level, "shard %s: %s will be retried%s: %s", shard, doing, often, told, extra=facts)
 
     @contextmanager
     def waiting(self, source: TopicPartition) -> Iterator[None]:
