@@ -34,6 +34,8 @@ EVENTS: Mapping[str, str] = {
     "shard-back": "a database that was away or had stopped works again",
     "retried": "a transaction failed and is tried again",
     "dead-letter": "a record was refused and kept on the dead letter topic",
+    "dead-letters-wait": "the dead letter topic does not take a record, because of `reason`",
+    "dead-letters-kept": "a dead letter topic that took no records takes them again",
     "reapplied": "a database lost commits: `records` below `offset` are applied again",
     "records-lost": "Kafka deleted records from `offset` to before `until`, or `records` with their topic",
     "topic-missing": "a topic does not exist",
