@@ -11,6 +11,7 @@ run
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -42,7 +43,9 @@ from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
+from pipeline.observe.tracing import Tracing, open_tracing
 from pipeline.postgres.connections.bridge import open_bridge
+from pipeline.postgres.connections.errors import sqlstate_of
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
@@ -101,9 +104,10 @@ async def run(
             await demand_rights(config.kafka, config.pipeline.name)
             async with (
                 _open_dead_letters(config, metrics, process) as dead_letters,
+                _open_tracing() as tracing,
                 _open_consumer(config) as consumer,
             ):
-                store = make_store(config, metrics, dead_letters, process)
+                store = make_store(config, metrics, dead_letters, process, tracing)
                 health.shards = store.snapshots
                 wishes = Wishes()
                 context = partition_context(config, consumer, store, metrics, wishes)
@@ -264,6 +268,17 @@ async def _open_consumer(config: Config) -> AsyncIterator[KafkaClient]:
     finally:
         # The group must be left, so that its partitions move at once and not when the session times out.
         await _within(CLOSE_SECONDS, consumer.close)  # noqa: ASYNC102 (it shields)
+
+
+@asynccontextmanager
+async def _open_tracing() -> AsyncIterator[Tracing | None]:
+    tracing = open_tracing(os.environ, sqlstate_of)
+    try:
+        yield tracing
+    finally:
+        if tracing is not None:
+            close = partial(trio.to_thread.run_sync, tracing.close, abandon_on_cancel=True)
+            await _within(CLOSE_SECONDS, close)  # noqa: ASYNC102 (it shields)
 
 
 async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

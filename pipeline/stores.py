@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import trio
 
@@ -12,6 +13,7 @@ from pipeline.config.model import Config
 from pipeline.contracts.store import DeadLetters
 from pipeline.errors import PipelineError, UsageError
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.tracing import Tracing
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
@@ -30,7 +32,11 @@ from pipeline.runtime.backoff import Backoff
 
 
 def make_store(
-    config: Config, metrics: Metrics, dead_letters: DeadLetters, nursery: trio.Nursery
+    config: Config,
+    metrics: Metrics,
+    dead_letters: DeadLetters,
+    nursery: trio.Nursery,
+    tracing: Tracing | None = None,
 ) -> StoreRouter:
     """The stores of all shards. Each connects when its first partition is taken over.
 
@@ -50,7 +56,7 @@ def make_store(
         )  # fmt: skip
         nursery.start_soon(shard.serve)
         sizer = BatchSizer(config.limits.max_batch, bounded=handled)
-        connect = partial(make_database, config, shard, sizer)
+        connect = partial(make_database, config, shard, sizer, tracing)
         breakers.append(shard.breaker)
         others_work = partial(_others_work, breakers, shard.breaker)
         stores[shard.name] = ShardStore(
@@ -81,7 +87,9 @@ def shard_name(config: Config, partition: int) -> str:
         raise PipelineError(str(error)) from error
 
 
-async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Database:
+async def make_database(
+    config: Config, shard: Shard, sizer: BatchSizer, tracing: Tracing | None = None
+) -> Database:
     """Create or upgrade the ledger's schema, read the sink's table, prepare its statements.
 
     Raises:
@@ -92,7 +100,11 @@ async def make_database(config: Config, shard: Shard, sizer: BatchSizer) -> Data
         receipts = config.ingest is not None and config.ingest.receipts
         ledger = PostgresLedger(shard, config.pipeline.owner, reasons=receipts)
     await ledger.prepare()
-    return Database(ledger, await make_applier(config, shard, ledger, sizer))
+    database = Database(ledger, await make_applier(config, shard, ledger, sizer))
+    if tracing is not None:
+        # A Callable has no names of parameters, which the function that it replaces has.
+        database.write = cast(Any, tracing.traced(shard.name, database.write))
+    return database
 
 
 async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: BatchSizer) -> Applier:

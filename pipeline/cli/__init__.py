@@ -32,6 +32,7 @@ COMMANDS = {
     "pause": "let a shard, a topic or a partition stand still for a while",
     "limit": "limit how many records of a tenant are taken",
     "local": "start or stop a real Kafka and Postgres on this machine",
+    "completion": "print what a shell completes",
 }
 
 
@@ -91,8 +92,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     return args
 
 
-def make_parser(command: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the command line. It knows the options of ``command`` only."""
+def make_parser(command: str | None, *, whole: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of the command line. It knows the options of ``command`` only; ``whole``: all."""
     parser = argparse.ArgumentParser(
         prog="pipeline",
         description="Kafka to Postgres, in order by key, at the pace that Postgres can bear.",
@@ -102,6 +103,6 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         sub = add_command(commands, name, summary)
-        if name == command:
+        if whole or name == command:
             import_module(f"pipeline.cli.{name}").configure(sub)
     return parser

@@ -12,7 +12,7 @@ import trio
 
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError
-from pipeline.config.model import Config, LogConfig, LogLevel
+from pipeline.config.model import Config, LogLevel
 from pipeline.errors import PipelineError, UsageError
 
 
@@ -23,7 +23,9 @@ def load_at_level(path: str, level: str | None) -> Config:
         ConfigError: see `load`.
     """
     config = load(path)
-    return config if level is None else attrs.evolve(config, log=LogConfig(cast(LogLevel, level)))
+    if level is None:
+        return config
+    return attrs.evolve(config, log=attrs.evolve(config.log, level=cast(LogLevel, level)))
 
 
 def print_mistakes(error: ConfigError) -> None:

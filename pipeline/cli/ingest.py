@@ -63,7 +63,7 @@ def _run(config: Config, supervision: Supervision) -> int:
     ingest = require_ingest(config)
     read_schema(config, ingest)
     read_certificate(config, ingest)
-    configure_logging(config.log.level.upper())
+    configure_logging(config.log.level.upper(), config.log.format)
     log = logging.getLogger("pipeline")
     log.info("version %s, configured by %s", __version__, config.source)
     if not ingest.tokens and not ingest.listen[0].startswith(("127.", "::1", "localhost")):

@@ -59,7 +59,7 @@ def run_service(config: Config, supervision: Supervision) -> int:
     from pipeline.runtime.collector import spare_the_collector
     from pipeline.service import run
 
-    configure_logging(config.log.level.upper())
+    configure_logging(config.log.level.upper(), config.log.format)
     log = logging.getLogger("pipeline")
     log.info("version %s, configured by %s", __version__, config.source)
     for line in announcement(config):

@@ -43,6 +43,7 @@ Unit = Literal["s", "ms", "us", "ns", "days"]
 Encoding = Literal["hex", "base64"]
 Missing = Literal["keep", "null", "reject"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json", "journald"]
 Pooler = Literal["auto", "transaction", "none"]
 SynchronousCommit = Literal["on", "remote_apply", "remote_write", "local", "off"]
 
@@ -219,9 +220,10 @@ class IngestConfig:
 
 @frozen
 class LogConfig:
-    """``[log]``: what is logged. The command line's ``--log-level`` goes before."""
+    """``[log]``: what is logged, and in which form. The command line's ``--log-level`` goes before."""
 
     level: LogLevel = field(default="info", metadata=by(choice(*get_args(LogLevel))))
+    format: LogFormat = field(default="auto", metadata=by(choice(*get_args(LogFormat))))
 
 
 @frozen

@@ -34,6 +34,7 @@ from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.pauses import Pauses
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.kafka import AssignmentEvent, Change, Consumer, LogMoved, discard_events
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Store
 from pipeline.observe.metrics import Metrics
@@ -125,26 +126,28 @@ class Supervisor:
 
     # Events
 
-    async def _carry_out(self, event: AssignmentEvent) -> None:
-        names = ", ".join(map(str, event.partitions))
+    async def _carry_out(self, happened: AssignmentEvent) -> None:
+        names = ", ".join(map(str, happened.partitions))
         if names:
-            log.info("%s: %s", event.change.value, names)
+            change = happened.change.value
+            facts = event(change, partitions=happened.partitions)
+            log.info("%s: %s", change, names, extra=facts)
             self._metrics.rebalances.inc()
         else:
             log.info("joined the group: no partitions for this instance so far")
         try:
-            match event.change:
+            match happened.change:
                 case Change.ASSIGNED:
                     for tell in self._on_joined:
                         tell()
-                    for source in event.partitions:
+                    for source in happened.partitions:
                         self._start(source)
                 case Change.REVOKED:
-                    await self._drain(event.partitions)
+                    await self._drain(happened.partitions)
                 case Change.LOST:
-                    await self._abandon(event.partitions)
+                    await self._abandon(happened.partitions)
         finally:
-            event.done()
+            happened.done()
 
     def _reposition(self, moved: LogMoved) -> None:
         """Let a partition go on where its log goes on; the rebalance does not wait for this."""
@@ -188,13 +191,16 @@ class Supervisor:
         self._consumer.pause(task.source)
         await trio.sleep(RETAKE_SECONDS)
         if self.tasks.get(task.source) is task and not self._stopping:
-            log.warning("%s is still assigned to this instance: taking it over again", task.source)
+            why = "still assigned to this instance"
+            facts = event("taken-over-anew", source=task.source, reason=why)
+            log.warning("%s is %s: taking it over again", task.source, why, extra=facts)
             self._start(task.source)
 
     def _take_over_anew(self, task: PartitionTask, why: str) -> None:
         """The database, or the log, is another one now: it alone knows what is applied, or to come."""
         if self.tasks.get(task.source) is task and not self._stopping:
-            log.warning("%s: %s: taking it over anew", task.source, why)
+            facts = event("taken-over-anew", source=task.source, reason=why)
+            log.warning("%s: %s: taking it over anew", task.source, why, extra=facts)
             self._consumer.pause(task.source)
             self._start(task.source, task.log_changed)
 
@@ -216,10 +222,16 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(task.drain, deadline)
-        self._metrics.drain_seconds.observe(trio.current_time() - started)
+        seconds = trio.current_time() - started
+        self._metrics.drain_seconds.observe(seconds)
         await self._commit(tasks)
         for task in tasks:
-            log.info("%s: %s; %s", task.source, task.how_it_ended(), self._commit_of(task))
+            how = task.how_it_ended()
+            facts = event(
+                "ended", source=task.source, offset=task.offsets.watermark, records=task.cut_off,
+                milliseconds=seconds * 1000, reason=how,
+            )  # fmt: skip
+            log.info("%s: %s; %s", task.source, how, self._commit_of(task), extra=facts)
         self._forget(tasks)
 
     def _commit_of(self, task: PartitionTask) -> str:

@@ -23,6 +23,7 @@ from pipeline.consumer.starting_offset import (
 )
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import LogMoved, Position
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import Phase
 from pipeline.contracts.store import Claim, Fenced, PartitionStore, ServerChanged
 from pipeline.contracts.wish import Pause
@@ -163,7 +164,9 @@ class PartitionTask:
             self.log_changed = LogChange(str(group.exceptions[0]))
         except* Fenced as group:
             self.fenced = True
-            log.warning("%s: another instance has taken over: %s", self.source, group.exceptions[0])
+            why = str(group.exceptions[0])
+            facts = event("fenced", source=self.source, offset=offsets.watermark, reason=why)
+            log.warning("%s: another instance has taken over: %s", self.source, why, extra=facts)
 
     def feed(self, batches: Sequence[RawBatch]) -> None:
         """Hand over what was fetched, in offset order. Dropped unless the task runs. No checkpoint.
@@ -224,6 +227,7 @@ class PartitionTask:
             log.error(
                 "%s: %d records of the former topic had been read, and were not applied yet: they "
                 "are gone with it", self.source, lost,
+                extra=event("records-lost", source=self.source, records=lost),
             )  # fmt: skip
             self._count_lost(lost)
 

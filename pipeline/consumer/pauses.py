@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from pipeline.consumer.partition import PartitionTask
+from pipeline.contracts.log_events import event
 from pipeline.contracts.wish import Pause
 from pipeline.contracts.wishes import Wishes
 
@@ -52,9 +53,15 @@ class Pauses:
             before, now = task.pause, self._pause_of(task)
             task.obey(now)
             if now is not None and (before is None or before.id != now.id):
-                log.warning("%s is paused with %s, %s", task.source, now.what, now.story())
+                facts = event("paused", source=task.source, reason=now.story())
+                log.warning(
+                    "%s is paused with %s, %s", task.source, now.what, now.story(), extra=facts
+                )
             elif now is None and before is not None:
-                log.warning("%s goes on: the pause of %s has ended", task.source, before.what)
+                log.warning(
+                    "%s goes on: the pause of %s has ended", task.source, before.what,
+                    extra=event("resumed", source=task.source),
+                )  # fmt: skip
 
     def _pause_of(self, task: PartitionTask) -> Pause | None:
         return self._wishes.pause_of(task.source, self._shard_of(task.source.partition))

@@ -9,6 +9,7 @@ import attrs
 
 from pipeline.contracts.commit_metadata import is_of_another_topic, is_ours
 from pipeline.contracts.kafka import Position
+from pipeline.contracts.log_events import event
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
 from pipeline.records.record import TopicPartition
@@ -101,6 +102,7 @@ def starting_offset(
                 "is committed: starting there. If the database is new, or restored from an old "
                 "backup, what was applied before is not in it; to apply it again: pipeline rewind",
                 source, acknowledged,
+                extra=event("ledger-unknown", source=source, offset=acknowledged),
             )  # fmt: skip
             acknowledged = 0
     elif watermark is not None and (start is None or start < watermark):
@@ -114,6 +116,7 @@ def starting_offset(
             log.warning(
                 "%s: starting at offset %d, to which the group was moved from outside; the ledger "
                 "knows all below %d", source, start, watermark,
+                extra=event("moved-ahead", source=source, offset=start),
             )  # fmt: skip
     if start is None:
         raise PipelineError(
@@ -121,7 +124,9 @@ def starting_offset(
             "earliest or latest, or set an offset by: pipeline rewind"
         )
     found = _within_the_log(source, start, applied, position, log)
-    log.info("%s starts at offset %d: %s", source, found, _reason(found, applied, position))
+    why = _reason(found, applied, position)
+    facts = event("started", source=source, offset=found, reason=why)
+    log.info("%s starts at offset %d: %s", source, found, why, extra=facts)
     return Start(found, skipped, acknowledged, lost=max(0, found - start))
 
 
@@ -150,7 +155,7 @@ def _tell_set_back(
             "%s: the group's offset was set back to %d from outside, but the ledger in the "
             "database has everything below %d applied, so nothing is applied again; for a "
             "deliberate replay, stop all instances and use: pipeline rewind",
-            source, start, watermark,
+            source, start, watermark, extra=event("set-back", source=source, offset=start),
         )  # fmt: skip
 
 
@@ -159,6 +164,7 @@ def tell_lost(source: TopicPartition, start: int, end: int, log: logging.Logger 
     log.error(
         "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
         "they were applied", source, start, end,
+        extra=event("records-lost", source=source, offset=start, until=end),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import trio
 
 from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.kafka import Consumer
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import Phase
 from pipeline.observe.health import ProgressWatch
 
@@ -71,6 +72,7 @@ class TopicWatch:
                 "topic %s was deleted and made anew: it is read from its first record on, and what "
                 "the former one still had is gone",
                 topic,
+                extra=event("topic-made-anew", topic=topic),
             )
         await self._replace(others)
 
@@ -79,9 +81,10 @@ class TopicWatch:
             log.error(
                 "topic %s does not exist: create it, or correct kafka.topics; nothing here creates it",
                 topic,
+                extra=event("topic-missing", topic=topic),
             )
         for topic in sorted(self._missing - missing):
-            log.warning("topic %s exists now", topic)
+            log.warning("topic %s exists now", topic, extra=event("topic-there", topic=topic))
         self._missing = missing
         self._health.missing_topics(missing)
 

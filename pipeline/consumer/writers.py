@@ -66,6 +66,7 @@ from pipeline.consumer.buffer_budget import BufferBudget, Share
 from pipeline.consumer.channels import Batch, Channels
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.contracts.kafka import Consumer
+from pipeline.contracts.log_events import event
 from pipeline.contracts.store import PartitionStore
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
@@ -245,6 +246,8 @@ class Writers:
                     "%s: the database came back with fewer commits than it had acknowledged: %d "
                     "records below offset %d are applied again",
                     self._source, self._reapplied, self._acknowledged,
+                    extra=event("reapplied", source=self._source, records=self._reapplied,
+                                offset=self._acknowledged),
                 )  # fmt: skip
             self._acknowledged = 0
 

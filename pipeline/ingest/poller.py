@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import attrs
 import trio
 
-from pipeline.postgres.connections.errors import explain
+from pipeline.contracts.log_events import event
+from pipeline.postgres.connections.errors import explain, sqlstate_of
 from pipeline.postgres.ledger.outcomes import WAITING, Outcome, Place, State
 
 log = logging.getLogger(__name__)
@@ -149,7 +150,8 @@ class Poller:
 
     def _answered(self, outcomes: Mapping[Place, Outcome], once: Collection[Question]) -> None:
         if self._trouble:
-            log.info("shard %s answers again: receipts are told", self._name)
+            facts = event("receipts-back", shard=self._name)
+            log.info("shard %s answers again: receipts are told", self._name, extra=facts)
             self._trouble = ""
         for place, outcome in outcomes.items():
             for question in self._questions.pop(place, ()):
@@ -162,7 +164,11 @@ class Poller:
     def _failed(self, error: Exception) -> None:
         why = f"shard {self._name} can't be asked: {self._explain(error)}"
         if not self._trouble:
-            log.warning("shard %s: receipts are not told: %s", self._name, explain(error))
+            reason = explain(error)
+            facts = event(
+                "receipts-away", shard=self._name, sqlstate=sqlstate_of(error), reason=reason
+            )
+            log.warning("shard %s: receipts are not told: %s", self._name, reason, extra=facts)
         self._trouble = why
         self._until = self._clock() + FAILED_SECONDS
         self._fail(why)

@@ -15,6 +15,7 @@ import trio
 from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
 from pipeline.config.model import KafkaConfig
+from pipeline.contracts.log_events import event
 from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.dead_letter_topic import advice, beyond_mending, problem_of, recently_kept
 from pipeline.kafka.errors import unusable
@@ -143,7 +144,11 @@ class DeadLetterTopic:
         with self._waiting.one(record) as wait:
             kept = await self._keep(Letter.of(record, rejection, self._group), wait)
         less = f", kept without {', '.join(kept.omitted)}" if kept.omitted else ""
-        log.warning("%s is a dead letter%s: %s", record, less, rejection.reason)
+        facts = event(
+            "dead-letter", source=record.source, offset=record.offset,
+            sqlstate=rejection.sqlstate, reason=rejection.reason,
+        )  # fmt: skip
+        log.warning("%s is a dead letter%s: %s", record, less, rejection.reason, extra=facts)
 
     async def _keep(self, letter: Letter, wait: WaitingLetter) -> Letter:
         """Send until a form is acknowledged; return that one.

@@ -6,6 +6,7 @@ import logging
 
 import trio
 
+from pipeline.contracts.log_events import event
 from pipeline.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,13 @@ class Reachability:
             log.error(
                 "Kafka does not answer: what was read is still applied, the rest waits (%s)",
                 one_line(error),
+                extra=event("kafka-away", reason=one_line(error)),
             )
 
     def answered(self) -> None:
         """Take note that a request was answered."""
         if self._lost_at is not None:
-            log.warning("Kafka answers again, after %.0f s", trio.current_time() - self._lost_at)
+            seconds = trio.current_time() - self._lost_at
+            facts = event("kafka-back", milliseconds=seconds * 1000)
+            log.warning("Kafka answers again, after %.0f s", seconds, extra=facts)
             self._lost_at = None

@@ -18,6 +18,7 @@ from kafka.errors import BrokerResponseError, KafkaError
 from kafka.future import Future
 
 from pipeline.config.model import KafkaConfig
+from pipeline.contracts.log_events import event
 from pipeline.errors import PipelineError, one_line
 from pipeline.kafka.batch_builder import Message
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS, BatchProducer
@@ -209,9 +210,11 @@ class TopicWriter:
         if trouble is not None and (
             self._trouble is None or self._trouble.reason != trouble.reason
         ):
-            log.error("nothing is accepted for %s: %s", self._topic, trouble.detail)
+            facts = event("not-accepting", topic=self._topic, reason=trouble.detail)
+            log.error("nothing is accepted for %s: %s", self._topic, trouble.detail, extra=facts)
         elif trouble is None and self._trouble is not None and self.partitions:
-            log.info("%s takes records: %d partitions", self._topic, self.partitions)
+            facts = event("accepting", topic=self._topic)
+            log.info("%s takes records: %d partitions", self._topic, self.partitions, extra=facts)
         self._trouble = trouble
 
     async def _renew(self) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import trio
 
+from pipeline.contracts.log_events import event
 from pipeline.kafka.dead_letter_topic import advice
 from pipeline.records.record import Record
 from pipeline.runtime.backoff import Backoff
@@ -77,7 +78,8 @@ class WaitingLetters:
         self._taken.set()
         self._taken = trio.Event()
         if not self._all:
-            log.warning("the dead letter topic %s takes records again", self._topic)
+            facts = event("dead-letters-kept", topic=self._topic)
+            log.warning("the dead letter topic %s takes records again", self._topic, extra=facts)
 
     def note(self, letter: WaitingLetter, error: Exception) -> None:
         """Note why a letter waits. Not a checkpoint."""
@@ -93,6 +95,7 @@ class WaitingLetters:
                 "partition waits, others go on",
                 letter.record,
                 why,
+                extra=event("dead-letters-wait", source=letter.record.source, reason=why),
             )
 
     async def pause(self, attempt: int) -> None:

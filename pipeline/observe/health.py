@@ -14,6 +14,7 @@ from typing import Protocol
 
 import attrs
 
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, ShardSnapshot
 from pipeline.records.record import TopicPartition
 
@@ -90,19 +91,29 @@ class ProgressWatch:
         was_live = not self._reasons
         self._reasons = [
             _sentence(watched.snapshot, now - watched.since)
-            for _, watched in sorted(self._watched.items())
-            if now - watched.since >= self._stall_seconds
+            for watched in map(self._watched.__getitem__, self._stalled())
         ]
         self._log_change(was_live)
+
+    def _stalled(self) -> list[TopicPartition]:
+        """The partitions that have stood still for too long."""
+        now = self._clock()
+        return [
+            source
+            for source, watched in sorted(self._watched.items())
+            if now - watched.since >= self._stall_seconds
+        ]
 
     def _log_change(self, was_live: bool) -> None:
         if self._reasons and was_live:
             stalls = "\n".join(self._reasons)
             log.error(
-                "not live any more:\n%s\nevery task and thread:\n%s", stalls, self._describe()
-            )
+                "not live any more:\n%s\nevery task and thread:\n%s", stalls, self._describe(),
+                extra=event("stalled", partitions=self._stalled()),
+            )  # fmt: skip
         elif not self._reasons and not was_live:
-            log.warning("live again: no partition stands still any more")
+            facts = event("stall-over")
+            log.warning("live again: no partition stands still any more", extra=facts)
 
     def standing_seconds(self, source: TopicPartition) -> float:
         """How long a partition has stood still without a good reason; 0 if it was never fed."""

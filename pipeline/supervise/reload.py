@@ -78,7 +78,7 @@ class Reloading:
             for apply in dict.fromkeys(self.live.values()):
                 apply(config)
             if config.log != self.config.log:
-                configure_logging(config.log.level.upper())
+                configure_logging(config.log.level.upper(), config.log.format)
         except ConfigError as error:
             log.error("the configuration is as before: %s", error)
             return _summary(error)

@@ -84,6 +84,11 @@ def test_a_unit_is_ready_when_its_partitions_are_served_and_not_before(
         unit.wait("ActiveState", "active")
     assert "partitions 6" in unit.status
     assert partitions_of(unit) == set(range(6))
+    job.wait_until(lambda: len(unit.events("started")) == 6, "the journal has the fields")
+    started = unit.events("started")
+    assert {each["PARTITION"] for each in started} == {str(number) for number in range(6)}
+    assert {each["TOPIC"] for each in started} == {job.topic}
+    assert {each["SYSLOG_IDENTIFIER"] for each in started} == {"pipeline@ready"}
 
 
 def test_an_instance_that_gets_no_partition_is_ready_as_a_spare(

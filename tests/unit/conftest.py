@@ -23,6 +23,8 @@ def root() -> Iterator[None]:
     handlers, level = logger.handlers, logger.level
     logger.handlers = []
     yield
+    for handler in logger.handlers:
+        handler.close()
     logger.handlers = handlers
     logger.setLevel(level)
     logging.captureWarnings(False)

@@ -38,7 +38,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "stores": ("postgres.store", "postgres.handlers", "postgres.sink", "postgres.ledger",
                "postgres.connections", "observe", "contracts", "config", "errors", "runtime"),
     "ingest": ("web", "kafka", "postgres.ledger", "postgres.connections", "supervise", "observe",
-               "partitioner", "config", "records", "errors", "runtime"),
+               "partitioner", "contracts", "config", "records", "errors", "runtime"),
     "dashboard": ("observe", "contracts"),
     "supervise": ("observe", "contracts", "config", "errors"),
     "consumer": ("observe", "contracts", "records", "errors"),

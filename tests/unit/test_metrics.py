@@ -228,13 +228,13 @@ def test_further_lines_of_a_log_record_are_indented() -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_the_journal_gets_priorities_and_no_time(
+def test_lines_for_the_journal_have_priorities_and_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        configure_logging("DEBUG", stream=stream)
+        configure_logging("DEBUG", "text", stream=stream)
         logging.getLogger("x").error("one\ntwo")
         logging.getLogger("x").debug("three")
         stream.seek(0)

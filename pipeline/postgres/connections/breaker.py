@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.errors import explain
@@ -31,6 +33,7 @@ class Breaker:
         self._closed.set()
         self._tripped = trio.Event()
         self._stops = 0
+        self._since: float | None = None
         self.trouble = ""
         """Why nothing is written there now: what kept the shard from answering, or what stopped it."""
         self.stopped: str | None = None
@@ -41,25 +44,31 @@ class Breaker:
         self.state = state
         self._gauge.set(state)
 
-    def trip(self, why: str) -> None:
+    def trip(self, why: str, sqlstate: str | None = None) -> None:
         """The shard did not answer. Not a checkpoint."""
         if self.state is BreakerState.CLOSED:
-            log.warning("shard %s is away: %s; its partitions wait, others go on", self._name, why)
+            self._begin()
+            log.warning(
+                "shard %s is away: %s; its partitions wait, others go on", self._name, why,
+                extra=event("shard-away", shard=self._name, sqlstate=sqlstate, reason=why),
+            )  # fmt: skip
             self.trouble = f"away: {why}"
             self._set(BreakerState.OPEN)
             self._closed = trio.Event()
             self._tripped.set()
 
-    def stop(self, why: str) -> None:
+    def stop(self, why: str, sqlstate: str | None = None) -> None:
         """The shard answers, but nothing can be written until a person has mended something.
 
         It is tried again with waits that grow until `worked` is called. Not a checkpoint.
         """
+        self._begin()
         if why != self.stopped:
             log.error(
                 "shard %s has stopped: %s; its partitions wait until it is mended, others go on",
                 self._name,
                 why,
+                extra=event("shard-stopped", shard=self._name, sqlstate=sqlstate, reason=why),
             )
         self.stopped = why
         self.trouble = f"stopped: {why}"
@@ -72,7 +81,7 @@ class Breaker:
     def worked(self) -> None:
         """Something was written. Not a checkpoint."""
         if self.stopped is not None:
-            log.warning("shard %s works again", self._name)
+            log.warning("shard %s works again", self._name, extra=self._over())
         self.stopped, self._stops, self.trouble = None, 0, ""
 
     async def wait_closed(self) -> None:
@@ -104,10 +113,21 @@ class Breaker:
                 else:
                     if self.stopped is None:
                         self.trouble = ""
-                        log.warning("shard %s is back", self._name)
+                        log.warning("shard %s is back", self._name, extra=self._over())
                     self._tripped = trio.Event()
                     self._set(BreakerState.CLOSED)
                     self._closed.set()
+
+    def _begin(self) -> None:
+        if self._since is None:
+            self._since = trio.current_time()
+
+    def _over(self) -> dict[str, dict[str, Any]]:
+        """The event of a shard that works again, with how long it did not."""
+        since = trio.current_time() if self._since is None else self._since
+        self._since = None
+        milliseconds = (trio.current_time() - since) * 1000
+        return event("shard-back", shard=self._name, milliseconds=milliseconds)
 
     def _wait(self, attempt: int) -> float:
         """Seconds before a probe. Where probes pass and writes fail, the writes are the probe: these cost."""

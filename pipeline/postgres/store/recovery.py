@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import trio
 
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.errors import PipelineError, UsageError
 from pipeline.postgres.connections.errors import (
@@ -101,11 +103,18 @@ class Recovery:
         self._rows_written.inc(rows)
 
     async def failed(
-        self, error: Exception, attempt: int, doing: str, proof: Exception | None = None
+        self,
+        error: Exception,
+        attempt: int,
+        doing: str,
+        proof: Exception | None = None,
+        *,
+        records: Sequence[Record] = (),
     ) -> None:
         """Wait before another attempt. A checkpoint.
 
         ``proof`` is the same error as it was met over no rows: it quotes no value, so it is told.
+        ``records`` are those that it was done with, if any.
 
         Raises:
             PipelineError: no attempt can help.
@@ -114,11 +123,11 @@ class Recovery:
         if verdict not in (Verdict.RETRY, Verdict.IN_DOUBT) and not may_pass(error):
             await self.stopped(error, doing, proof)
             return
-        self.retried(error, doing)
+        self.retried(error, doing, records)
         sqlstate = sqlstate_of(error) or ""
         if verdict is Verdict.IN_DOUBT or is_away(error) or sqlstate.startswith("57P"):
             self._shard.drop_idle()
-            self._shard.breaker.trip(explain(error))
+            self._shard.breaker.trip(explain(error), sqlstate_of(error))
             await self._shard.breaker.wait_closed()
         else:
             await self.pause(attempt)
@@ -135,7 +144,7 @@ class Recovery:
         if not self._may_heal(error):
             raise stop from error
         self._shard.drop_idle()  # a session keeps settings that it began with
-        self._shard.breaker.stop(str(stop))
+        self._shard.breaker.stop(str(stop), sqlstate_of(error))
         await self._shard.breaker.wait_closed()
 
     def _may_heal(self, error: Exception) -> bool:
@@ -156,17 +165,19 @@ class Recovery:
         """Wait before another attempt. A checkpoint."""
         await trio.sleep(self._backoff.seconds(attempt))
 
-    def retried(self, error: Exception, doing: str) -> None:
+    def retried(self, error: Exception, doing: str, records: Sequence[Record] = ()) -> None:
         """Count that something is tried again, and log it: each kind of error as `Recurring` says."""
-        self._retries(sqlstate_of(error) or type(error).__name__).inc()
-        kind = sqlstate_of(error) or type(error).__name__
+        sqlstate = sqlstate_of(error)
+        kind = sqlstate or type(error).__name__
+        self._retries(kind).inc()
         again = self._recurring.meet(kind)
         if again is None and not log.isEnabledFor(logging.DEBUG):
             return
         level = logging.DEBUG if again is None else logging.WARNING if again else logging.INFO
         often = f" ({kind}: {again})" if again else ""
-        told = self.explain(error)
-        log.log(level, "shard %s: %s will be retried%s: %s", self._shard.name, doing, often, told)
+        shard, told = self._shard.name, self.explain(error)
+        facts = event("retried", shard=shard, sqlstate=sqlstate, reason=told, **span_of(records))
+        log.log(level, "shard %s: %s will be retried%s: %s", shard, doing, often, told, extra=facts)
 
     @contextmanager
     def waiting(self, source: TopicPartition) -> Iterator[None]:
@@ -181,7 +192,9 @@ class Recovery:
         """Wait before a handler is called again for what it could not do. A checkpoint."""
         source, name = failed.records[0].source, type(failed.error).__name__
         self._retries(f"handler: {name}").inc()
-        log.warning("%s will be tried again: %s", described(failed.records), self.explain(failed))
+        why = self.explain(failed)
+        facts = event("retried", shard=self._shard.name, reason=why, **span_of(failed.records))
+        log.warning("%s will be tried again: %s", described(failed.records), why, extra=facts)
         with self.waiting(source):
             await self.pause(attempt)
 
@@ -199,6 +212,19 @@ class Recovery:
             f"shard {self._shard.name}, {doing}: {told}{why}",
             cause=f"shard {self._shard.name}: {told}",
         )
+
+
+def span_of(records: Sequence[Record]) -> dict[str, Any]:
+    """Records of one partition, as fields of an event; they are not always all of their span."""
+    if not records:
+        return {}
+    offsets = [record.offset for record in records]
+    return {
+        "source": records[0].source,
+        "records": len(records),
+        "offset": min(offsets),
+        "until": max(offsets) + 1,
+    }
 
 
 def described(records: Sequence[Record]) -> str:

@@ -95,5 +95,6 @@ class Rejections:
             except (Fenced, PipelineError):
                 raise
             except Exception as error:  # judged: what is not for retrying is raised
-                await self._recovery.failed(error, attempt, f"marking {record} as a dead letter")
+                doing = f"marking {record} as a dead letter"
+                await self._recovery.failed(error, attempt, doing, records=[record])
                 attempt += 1

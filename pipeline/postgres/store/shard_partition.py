@@ -220,11 +220,12 @@ class ShardPartition:
                     guilty = error.records
                 tries = attempts + attempt
                 if not in_doubt and await self._may_divide(error, suspects, tries, attempt):
-                    self._recovery.retried(error, f"applying {described(records)} in smaller parts")
+                    doing = f"applying {described(records)} in smaller parts"
+                    self._recovery.retried(error, doing, records)
                     return _divided(records, error, tries)
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
                 doing, proof = f"applying {described(guilty)}", suspects.proof
-                await self._recovery.failed(error, attempt, doing, proof)
+                await self._recovery.failed(error, attempt, doing, proof, records=guilty)
                 attempt += 1
 
     async def _may_divide(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -101,6 +102,12 @@ class Unit:
     @property
     def journal(self) -> str:
         return self.machine.run("journalctl", "--output=cat", "--unit", self.name).stdout
+
+    def events(self, name: str) -> list[dict[str, str]]:
+        """The entries of its journal that are events of that name, with their fields."""
+        named = ("--unit", self.name, f"EVENT={name}")
+        told = self.machine.run("journalctl", "--output=json", *named).stdout
+        return [json.loads(line) for line in told.splitlines()]
 
     def wait(self, key: str, *values: str) -> None:
         """Wait until a property has one of these values."""

@@ -1,0 +1,98 @@
+"""What a line of the log says to programs: the event's name, and its facts as fields.
+
+A line of text is for people, and stays as it is. Whoever looks for a shard or counts events wants names
+and numbers by themselves; the formats ``json`` and ``journald`` show these (`pipeline.observe.logging`).
+One event is one change of state; names of events and fields are public. No field ever has a value of a
+record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipeline.records.record import TopicPartition
+
+ATTRIBUTE = "facts"
+"""The attribute of a log record that holds the fields."""
+
+EVENTS: Mapping[str, str] = {
+    "assigned": "the group has given partitions to this instance",
+    "revoked": "the group takes partitions from this instance: they are drained",
+    "lost": "this instance was no member any more, and its partitions may be another's already",
+    "started": "a partition was taken over; it starts at `offset`",
+    "set-back": "the group's offset was moved back from outside, to `offset`, and the ledger knows better",
+    "moved-ahead": "the group's offset was moved ahead from outside, to `offset`",
+    "ledger-unknown": "the ledger knows nothing of a partition whose `offset` is committed",
+    "ended": "a partition was handed over or stopped; its watermark is `offset`",
+    "fenced": "another instance has taken over; what was not committed is its business",
+    "taken-over-anew": "a partition is taken over again, because of `reason`",
+    "paused": "a partition obeys an operator's pause",
+    "resumed": "an operator's pause of a partition has ended",
+    "shard-away": "a database does not answer; its partitions wait",
+    "shard-stopped": "a database refuses what a person must mend; its partitions wait",
+    "shard-back": "a database that was away or had stopped works again",
+    "retried": "a transaction failed and is tried again",
+    "dead-letter": "a record was refused and kept on the dead letter topic",
+    "dead-letters-wait": "the dead letter topic does not take a record, because of `reason`",
+    "dead-letters-kept": "a dead letter topic that took no records takes them again",
+    "reapplied": "a database lost commits: `records` below `offset` are applied again",
+    "records-lost": "Kafka deleted records from `offset` to before `until`, or `records` with their topic",
+    "topic-missing": "a topic does not exist",
+    "topic-there": "a topic that did not exist does",
+    "topic-made-anew": "a topic was deleted and made anew",
+    "kafka-away": "Kafka does not answer",
+    "kafka-back": "Kafka answers again, after `milliseconds`",
+    "stalled": "partitions stand still though their databases answer",
+    "stall-over": "no partition stands still any more",
+    "receipts-away": "a ledger can't be asked what became of records",
+    "receipts-back": "a ledger that could not be asked answers again",
+    "not-accepting": "the endpoint accepts nothing, because of `reason`",
+    "accepting": "the endpoint accepts records",
+}
+"""Every event and what it says; docs/operations/health.md has the table."""
+
+
+def event(
+    name: str,
+    *,
+    source: TopicPartition | None = None,
+    topic: str | None = None,
+    partitions: Iterable[TopicPartition] | None = None,
+    shard: str | None = None,
+    offset: int | None = None,
+    until: int | None = None,
+    records: int | None = None,
+    sqlstate: str | None = None,
+    milliseconds: float | None = None,
+    reason: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the ``extra`` of a log call; what is None is left out. Not a checkpoint.
+
+    Args:
+        name: one of `EVENTS`.
+        source: the partition; shown as ``topic`` and ``partition``.
+        topic: the topic alone.
+        partitions: several, such as those that a rebalance moves.
+        shard: as the configuration calls it.
+        offset: where something begins, or stands.
+        until: the offset after the last one.
+        records: how many.
+        sqlstate: Postgres's code of the error.
+        milliseconds: how long it took.
+        reason: why, in words that are in the line too; no value of a record.
+    """
+    facts = {
+        "event": name,
+        "topic": topic if source is None else source.topic,
+        "partition": None if source is None else source.partition,
+        "partitions": None if partitions is None else [str(each) for each in partitions],
+        "shard": shard,
+        "offset": offset,
+        "until": until,
+        "records": records,
+        "sqlstate": sqlstate,
+        "milliseconds": None if milliseconds is None else round(milliseconds, 1),
+        "reason": reason,
+    }
+    return {ATTRIBUTE: {key: value for key, value in facts.items() if value is not None}}
