@@ -58,7 +58,7 @@ class GroupView:
         return await self._once(STATE, self._state)
 
     async def past(self) -> dict[str, Any]:
-        """Return the group's last hour. A checkpoint."""
+        """Return the group's last hour, and without whom it is. A checkpoint."""
         return await self._once(HISTORY, self._past)
 
     async def _once(self, path: str, make: Callable[[Sequence[Seen]], Any]) -> dict[str, Any]:
@@ -76,7 +76,9 @@ class GroupView:
 
     def _past(self, others: Sequence[Seen]) -> dict[str, Any]:
         mine = {**attrs.asdict(self._model.identity), **self._model.past()}
-        return merged_history([mine, *(each.told for each in others if each.told is not None)])
+        found = merged_history([mine, *(each.told for each in others if each.told is not None)])
+        silent = sorted(each.presence.owner for each in others if each.told is None)
+        return {**found, "without": silent}
 
     def _note(self) -> str:
         topic = f"{self._model.identity.group}.control"

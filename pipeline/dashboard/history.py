@@ -10,6 +10,13 @@ from pipeline.dashboard.model import HISTORY_LENGTH, MAX_CHANGES, SAMPLE_SECONDS
 
 Told = Mapping[str, Any]
 
+Sample = Sequence[Any]
+"""As `pipeline.dashboard.model.Sample` is in JSON: at, rate, message lag, time lag."""
+
+
+GAP_STEPS = 3
+"""So many steps without a sample an instance may have: it was busy, and counts as it did before."""
+
 
 def merged_history(told: Sequence[Told]) -> dict[str, Any]:
     """Put histories together, by steps of `SAMPLE_SECONDS`.
@@ -19,12 +26,12 @@ def merged_history(told: Sequence[Told]) -> dict[str, Any]:
         who gained and lost which partitions. The oldest first. None is not known: one that did not know
         its lag makes the whole unknown at that step.
     """
-    runs: dict[int, list[Sequence[Any]]] = defaultdict(list)
-    accepted: dict[int, list[Sequence[Any]]] = defaultdict(list)
+    runs: dict[int, list[Sample]] = defaultdict(list)
+    accepted: dict[int, list[Sample]] = defaultdict(list)
     for each in told:
         steps = accepted if each.get("role") == "ingest" else runs
-        for sample in _samples(each):
-            steps[int(sample[0] // SAMPLE_SECONDS)].append(sample)
+        for step, sample in _by_step(_samples(each)).items():
+            steps[step].append(sample)
     newest = max((*runs, *accepted), default=0)
     return {
         "samples": [
@@ -36,7 +43,21 @@ def merged_history(told: Sequence[Told]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _samples(told: Told) -> list[Sequence[Any]]:
+def _by_step(samples: Iterable[Sample]) -> dict[int, Sample]:
+    """One sample a step, the newest; where there is none for a few steps, the one before."""
+    found: dict[int, Sample] = {}
+    before: int | None = None
+    for sample in samples:
+        step = int(sample[0] // SAMPLE_SECONDS)
+        if before is not None and step - before <= GAP_STEPS + 1:
+            for missing in range(before + 1, step):
+                found[missing] = found[before]
+        found[step] = sample
+        before = step
+    return found
+
+
+def _samples(told: Told) -> list[Sample]:
     given = told.get("samples")
     return [each for each in given if _is_sample(each)] if isinstance(given, list) else []
 
@@ -45,8 +66,8 @@ def _is_sample(given: Any) -> bool:
     return isinstance(given, list | tuple) and len(given) == 4 and type(given[0]) in (int, float)
 
 
-def _together(samples: Iterable[Sequence[Any]]) -> tuple[Any, Any, Any]:
-    """Rate, message lag, time lag of one step. An instance may have two samples in a step, or none."""
+def _together(samples: Iterable[Sample]) -> tuple[Any, Any, Any]:
+    """Rate, message lag, time lag of one step."""
     samples = list(samples)
     lags = [sample[2] for sample in samples]
     ages = [sample[3] for sample in samples]

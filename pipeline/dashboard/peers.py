@@ -17,10 +17,10 @@ from pipeline.contracts.presence import FORGET_SECONDS, STALE_SECONDS, Presence,
 from pipeline.dashboard.identity import Identity
 from pipeline.web.client import NoAnswerError, get
 
-ASK_SECONDS = 1.0
+ASK_SECONDS = 2.0
 """How long an instance may take to answer."""
 
-RETRY_SECONDS = 3.0
+RETRY_SECONDS = 5.0
 """One that did not answer is asked again after that, and not for each look: it would slow all down."""
 
 MAX_PEERS = 100

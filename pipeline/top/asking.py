@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.web.client import NoAnswerError, get
 
 ANSWER_SECONDS = 5.0
-"""How long the answer may take: the instance itself waits a second for each of the others, at once."""
+"""How long the answer may take: the instance itself waits two seconds for the others, all at once."""
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 

@@ -96,7 +96,7 @@ def works_for_everybody(watched: Watched) -> None:
     for name in ("Shards", "Partitions", "Instances"):
         expect(page.get_by_role("region", name=name, exact=True)).to_be_visible()
     for name in ("Records per second", "Message lag", "Time lag"):
-        chart = page.get_by_role("img", name=re.compile(f"^{name}, the last hour: highest"))
+        chart = page.get_by_role("img", name=re.compile(f"^{name}, the last 5 minutes: highest"))
         expect(chart).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the figures")).to_be_focused()

@@ -5,6 +5,7 @@ const known = (value) => value !== null && value !== undefined;
 const number = (value) => (known(value) ? Math.round(value).toLocaleString("en") : "–");
 const seconds = (value) => (!known(value) ? "–" : value < 10 ? `${value.toFixed(1)} s` : value < 120 ? `${Math.round(value)} s` : value < 7200 ? `${Math.round(value / 60)} min` : `${Math.round(value / 3600)} h`);
 const millis = (value) => (known(value) ? `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms` : "–");
+const minutes = (value) => `${Math.round(value / 60)} minutes`;
 const text = (value) => (known(value) ? String(value) : "–");
 
 const written = {}; // what stands where: only a change is written, or a screen reader would never rest
@@ -47,15 +48,15 @@ function shape(name, attributes) {
   return made;
 }
 
-function draw(id, what, points, marks, show) {
+function draw(id, what, points, marks, show, span) {
   const svg = at(id);
   const values = points.map(([, value]) => value).filter(known);
   const most = Math.max(0, ...values), scale = most || 1;
   const now = points.length ? points[points.length - 1][0] : 0;
-  const x = (when) => (3600 - (now - when)).toFixed(0);
-  svg.setAttribute("viewBox", "0 0 3600 100");
+  const x = (when) => (span - (now - when)).toFixed(0);
+  svg.setAttribute("viewBox", `0 0 ${span} 100`);
   svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-label", `${what}, the last hour: highest ${show(most)}, now ${show(values[values.length - 1])}`);
+  svg.setAttribute("aria-label", `${what}, the last ${minutes(span)}: highest ${show(most)}, now ${show(values[values.length - 1])}`);
   at(`${id}-most`).textContent = values.length ? `highest ${show(most)}` : "";
   const runs = [[]];
   for (const [when, value] of points) {
@@ -63,7 +64,7 @@ function draw(id, what, points, marks, show) {
     else runs[runs.length - 1].push(`${x(when)},${(98 - (96 * value) / scale).toFixed(1)}`);
   }
   svg.replaceChildren(
-    ...marks.filter((when) => when > now - 3600).map((when) => shape("line", { x1: x(when), x2: x(when), y1: 0, y2: 100 })),
+    ...marks.filter((when) => when > now - span).map((when) => shape("line", { x1: x(when), x2: x(when), y1: 0, y2: 100 })),
     ...runs.filter((run) => run.length).map((run) => shape("polyline", { points: run.join(" ") })),
   );
 }
@@ -98,7 +99,7 @@ function show(state) {
   rows("shards", state.shards.map((s) => ({ bad: s.trouble !== "", cells: [s.shard, states[s.state] ?? text(s.state), { n: text(s.limit) }, { n: text(s.in_flight) }, { n: text(s.busy) }, { n: millis(s.latency_seconds) }, s.trouble] })));
   at("pauses-section").hidden = !state.pauses.length;
   rows("pauses", state.pauses.map((p) => ({ cells: [text(p.what), text(p.id), text(p.story)] })));
-  rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
+  rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), known(p.paused) ? "paused" : text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
   rows("instances", state.instances.map((i) => ({ bad: !i.answers, cells: [text(i.owner) + (i.id === state.asked ? " (this page)" : ""), text(i.role), text(i.machine), text(i.version), new Date(i.since * 1000).toLocaleString(), { n: text(i.partitions) }, { n: number(i.rate) }, i.answers ? (i.trouble ?? []).join("; ") || "fine" : `not answering: ${i.problem}`] })));
   const ingests = state.instances.filter((i) => known(i.ingest));
   at("ingest-section").hidden = at("accepted-figure").hidden = !ingests.length;
@@ -109,9 +110,12 @@ function show(state) {
 }
 
 async function past() {
-  const { samples, changes } = await (await fetch("/api/history")).json();
+  const { samples, changes, without } = await (await fetch("/api/history")).json();
   const marks = changes.map((change) => change.at);
-  const chart = (id, what, place, show) => draw(id, what, samples.map((s) => [s[0], s[place]]), marks, show);
+  const age = samples.length ? samples[samples.length - 1][0] - samples[0][0] : 0;
+  const span = Math.min(3600, Math.max(300, age)); // what there is, at least 5 minutes wide
+  const chart = (id, what, place, show) => draw(id, what, samples.map((s) => [s[0], s[place]]), marks, show, span);
+  at("legend").textContent = `The last ${minutes(span)}; a dashed line is a rebalance.${(without ?? []).length ? ` Without ${without.join(", ")}: not answering.` : ""}`;
   chart("chart-rate", "Records per second", 1, number);
   chart("chart-lag", "Message lag", 2, number);
   chart("chart-age", "Time lag", 3, seconds);
