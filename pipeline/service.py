@@ -29,17 +29,19 @@ from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
+from pipeline.contracts.presence import Presences
 from pipeline.contracts.store import DeadLetters
 from pipeline.contracts.wishes import Wishes
-from pipeline.dashboard.model import DashboardModel
-from pipeline.dashboard.routes import dashboard_routes, is_loopback
+from pipeline.dashboard.identity import Identity
+from pipeline.dashboard.model import ConsumerModel, Sources
+from pipeline.dashboard.serving import start_dashboard
+from pipeline.kafka.announcer import announce
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.kafka.rights import demand_rights
 from pipeline.observe.cpu import cpu_source
 from pipeline.observe.health import ProgressWatch
-from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
@@ -109,7 +111,7 @@ async def run(
             ):
                 store = make_store(config, metrics, dead_letters, process, tracing)
                 health.shards = store.snapshots
-                wishes = Wishes()
+                wishes, presences = Wishes(), Presences()
                 context = partition_context(config, consumer, store, metrics, wishes)
                 supervisor = Supervisor(
                     consumer, store, context, metrics,
@@ -127,10 +129,15 @@ async def run(
                 live = _live(supervisor, context.budget, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
-                    await _observe(config, watch, metrics, health, membership)
+                    _observe(watch, metrics, membership)
+                    sources = Sources(
+                        watch.snapshots, store.snapshots, wishes.pauses, consumer.topic_sizes,
+                        lambda: [*health.live(), *health.ready()], metrics,
+                    )  # fmt: skip
+                    await _serve(config, sources, health, presences, process)
                     membership.start_soon(topics.run)
                     await membership.start(
-                        ControlFollower(config.kafka, config.pipeline.name, wishes).run
+                        ControlFollower(config.kafka, config.pipeline.name, wishes, presences).run
                     )
                     task_status.started(supervisor)
                     reload = supervision.reloading(config, live, UNUSED)
@@ -167,30 +174,32 @@ def _live(
     return dict.fromkeys(LIVE, limits)
 
 
-async def _observe(
-    config: Config,
-    watch: LagWatch,
-    metrics: Metrics,
-    health: ProgressWatch,
-    nursery: trio.Nursery,
-) -> None:
-    """Start what only looks on: lags, the log of progress, HTTP, the collector of cycles."""
+def _observe(watch: LagWatch, metrics: Metrics, nursery: trio.Nursery) -> None:
+    """Start what only looks on: lags, the log of progress, the collector of cycles."""
     nursery.start_soon(watch.run)
     nursery.start_soon(
         ProgressLog(metrics.applied_in_all, watch.snapshots, refused=metrics.refused_in_all).run
     )
     nursery.start_soon(collect_cycles)
     nursery.start_soon(_tell_tasks_on_signal)
+
+
+async def _serve(
+    config: Config,
+    sources: Sources,
+    health: ProgressWatch,
+    presences: Presences,
+    process: trio.Nursery,
+) -> None:
+    """Serve metrics, probes and the dashboard, where HTTP is configured.
+
+    Of the process, and not of the membership: that others are told of its end must not keep it in the
+    group, where its partitions would stand still meanwhile.
+    """
     if config.http is not None:
-        more = []
-        if is_loopback(config.http.host):
-            model = DashboardModel(
-                config.pipeline.name, config.kafka.group_id, watch.snapshots, health.shards,
-                metrics.applied_in_all,
-            )  # fmt: skip
-            nursery.start_soon(model.run)
-            more = dashboard_routes(model)
-        await nursery.start(serve_http, config.http, metrics, health, more)
+        model = ConsumerModel(Identity.of(config, "run"), sources)
+        tell = partial(announce, config, presences)
+        await start_dashboard(process, config.http, sources.metrics, health, model, presences, tell)
 
 
 async def _tell_tasks_on_signal() -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "ingest": "take records over HTTP and put them on Kafka",
     "check": "validate a configuration, connect to everything, show the plan",
     "demo": "see it work: real servers, two instances, one of them killed",
+    "top": "show the whole group live: lag, partitions, shards, instances",
     "lag": "show message lag and time lag, by partition",
     "dlq": "list, show, replay or drop dead letters",
     "rewind": "apply records again, or skip them: the group and the ledger together",

@@ -18,7 +18,7 @@ from pipeline.config.coherence import CHECKS
 from pipeline.config.elsewhere import table_of
 from pipeline.config.environment import from_file
 from pipeline.config.kafka_options import DEFAULTS, read_options
-from pipeline.config.kinds import COLUMN, DSN, LISTEN, by
+from pipeline.config.kinds import COLUMN, DSN, LISTEN, TOKENS, by
 from pipeline.config.mistakes import ConfigError, describe, join
 from pipeline.config.model import (
     ColumnConfig,
@@ -43,6 +43,8 @@ class _Listen:
     """``[http]`` as it is written."""
 
     listen: tuple[str, int] = field(metadata=by(LISTEN))
+    token: tuple[str, ...] = field(default=(), metadata=by(TOKENS))
+    advertise: tuple[str, int] | None = field(default=None, metadata=by(LISTEN))
 
 
 TABLES = (
@@ -168,5 +170,5 @@ def _read_shard(reading: Reading, values: Mapping[str, Any], path: str) -> Shard
 
 
 def _read_http(reading: Reading, values: Mapping[str, Any]) -> HttpConfig:
-    listen = reading.build(_Listen, values, "http").listen or ("", 0)
-    return HttpConfig(*listen)
+    read = reading.build(_Listen, values, "http")
+    return HttpConfig(*(read.listen or ("", 0)), read.token or (), read.advertise)

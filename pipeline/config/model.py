@@ -185,10 +185,18 @@ class ErrorsConfig:
 
 @frozen
 class HttpConfig:
-    """``[http]``: where metrics and the dashboard are served. Port 0 takes any free one."""
+    """``[http]``: where metrics and the dashboard are served. Port 0 takes any free one.
+
+    The tokens open the dashboard; instances ask each other with the first. ``advertise`` is the address
+    that others reach this one at; None: the one that is listened on.
+    """
 
     host: str
     port: int
+    tokens: tuple[str, ...] = field(
+        default=(), metadata={"key": "token"}, repr=lambda tokens: f"<{len(tokens)} tokens>"
+    )
+    advertise: tuple[str, int] | None = None
 
 
 @frozen
@@ -216,6 +224,8 @@ class IngestConfig:
     cors_origins: tuple[str, ...] = field(default=(), metadata=by(ORIGINS))
     receipts: bool = field(default=False, metadata=by(SWITCH))
     """Whether it is told what became of records: the endpoint reads the ledgers then."""
+    status: tuple[str, int] | None = field(default=None, metadata=by(LISTEN))
+    """Where the endpoint's own metrics and dashboard are served; None: nowhere."""
 
 
 @frozen

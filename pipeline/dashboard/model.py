@@ -8,78 +8,106 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
 
 import attrs
 import trio
 
 from pipeline.contracts.snapshot import PartitionSnapshot, ShardSnapshot
+from pipeline.contracts.wish import Pause
+from pipeline.dashboard.identity import Identity
+from pipeline.observe.counts import count_and_sum, counts_by
+from pipeline.observe.metrics import Metrics
 
 SAMPLE_SECONDS = 5.0
 HISTORY_SECONDS = 3600.0
+HISTORY_LENGTH = int(HISTORY_SECONDS / SAMPLE_SECONDS)
 MAX_CHANGES = 100
 """How many changes of the assignment are kept for the timeline."""
 
 
 @attrs.frozen
 class Sample:
-    """All partitions at one moment: ``at`` in seconds since the epoch; None is not known."""
+    """All partitions at one moment: ``at`` in seconds since the epoch; None is not known.
+
+    The rate is of records applied; of records accepted, where the instance is an ingest.
+    """
 
     at: float
     rate: float | None
-    message_lag: int | None
-    time_lag: float | None
+    message_lag: int | None = None
+    time_lag: float | None = None
 
 
-class DashboardModel:
-    """Collects the history, and says how things are now.
+class Model(Protocol):
+    """What one instance tells of itself. No method but ``run`` is a checkpoint."""
 
-    Args:
-        name: of the pipeline.
-        group: the consumer group.
+    identity: Identity
+
+    async def run(self) -> None:
+        """Take a sample every `SAMPLE_SECONDS` until cancelled."""
+
+    def state(self) -> dict[str, Any]:
+        """Return how things are now, ready for JSON; seconds and records."""
+
+    def past(self) -> dict[str, Any]:
+        """Return the history, and the changes of the assignment, oldest first."""
+
+
+@attrs.frozen
+class Sources:
+    """Where a `ConsumerModel` looks; each is cheap, and none is a checkpoint.
+
+    Attributes:
         partitions: the assigned partitions as they are now.
         shards: the shards as they are now.
-        applied: how many records this instance has applied since it started.
+        pauses: the operators' pauses in force, also of what other instances have.
+        topics: how many partitions each topic has, as far as Kafka has told.
+        trouble: why the instance is not live or not ready, a line each.
+        metrics: what was applied and refused, and how long it took.
+    """
+
+    partitions: Callable[[], Collection[PartitionSnapshot]]
+    shards: Callable[[], Iterable[ShardSnapshot]]
+    pauses: Callable[[], Iterable[Pause]]
+    topics: Callable[[], Mapping[str, int]]
+    trouble: Callable[[], Iterable[str]]
+    metrics: Metrics
+
+
+class ConsumerModel:
+    """Collects a consumer's history, and says how things are now.
+
+    Args:
+        identity: whose.
+        sources: where it looks.
         clock: the wall clock, seconds since the epoch.
     """
 
     def __init__(
-        self,
-        name: str,
-        group: str,
-        partitions: Callable[[], Collection[PartitionSnapshot]],
-        shards: Callable[[], Iterable[ShardSnapshot]],
-        applied: Callable[[], int],
-        *,
-        clock: Callable[[], float] = time.time,
+        self, identity: Identity, sources: Sources, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._name = name
-        self._group = group
-        self._partitions = partitions
-        self._shards = shards
-        self._applied = applied
+        self.identity = identity
+        self._sources = sources
         self._clock = clock
-        self._history: deque[Sample] = deque(maxlen=int(HISTORY_SECONDS / SAMPLE_SECONDS))
+        self._history: deque[Sample] = deque(maxlen=HISTORY_LENGTH)
         self._changes: deque[dict[str, Any]] = deque(maxlen=MAX_CHANGES)
-        self._before: tuple[float, int] | None = None
+        self._rate = SampledRate(sources.metrics.applied_in_all)
+        self._latency = Latencies(sources.metrics)
         self._assigned: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Take a sample every `SAMPLE_SECONDS` until cancelled."""
+        """See `Model.run`."""
         while True:
             self.sample()
             await trio.sleep(SAMPLE_SECONDS)
 
     def sample(self) -> None:
         """Add this moment to the history. Not a checkpoint."""
-        now, applied, found = self._clock(), self._applied(), list(self._partitions())
-        rate = None
-        if self._before is not None and now > self._before[0]:
-            rate = (applied - self._before[1]) / (now - self._before[0])
-        self._before = (now, applied)
-        messages, age = totals(found)
-        self._history.append(Sample(now, rate, messages, age))
+        now, found = self._clock(), list(self._sources.partitions())
+        self._latency.sample(each.name for each in self._sources.shards())
+        self._history.append(Sample(now, self._rate.at(now), *totals(found)))
         self._note_changes(found, now)
 
     def _note_changes(self, found: Iterable[PartitionSnapshot], now: float) -> None:
@@ -91,26 +119,73 @@ class DashboardModel:
         self._assigned = assigned
 
     def state(self) -> dict[str, Any]:
-        """Return how things are now, ready for JSON; seconds and records. Not a checkpoint."""
-        found = sorted(self._partitions(), key=lambda each: each.source)
+        """See `Model.state`."""
+        found = sorted(self._sources.partitions(), key=lambda each: each.source)
         messages, age = totals(found)
         return {
-            "name": self._name,
-            "group": self._group,
+            **attrs.asdict(self.identity),
             "at": self._clock(),
             "rate": self._history[-1].rate if self._history else None,
             "message_lag": messages,
             "time_lag_seconds": age,
+            "trouble": list(self._sources.trouble()),
+            "topics": dict(self._sources.topics()),
             "partitions": [_partition(each) for each in found],
-            "shards": [_shard(each) for each in self._shards()],
+            "shards": [
+                _shard(each, *self._latency.of(each.name)) for each in self._sources.shards()
+            ],
+            "pauses": [
+                {"id": each.id, "what": str(each.what), "story": each.story()}
+                for each in self._sources.pauses()
+            ],
+            "dead_letters": counts_by(self._sources.metrics.dead_letter_kinds, "kind"),
+            "ingest": None,
         }
 
     def past(self) -> dict[str, Any]:
-        """Return the history and the changes of the assignment, oldest first. Not a checkpoint."""
+        """See `Model.past`."""
         return {
             "samples": [attrs.astuple(each) for each in self._history],
             "changes": list(self._changes),
         }
+
+
+class SampledRate:
+    """What a count has grown by per second, from one sample to the next."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._before: tuple[float, int] | None = None
+
+    def at(self, now: float) -> float | None:
+        """Return it; None for the first sample."""
+        count, before = self._count(), self._before
+        self._before = (now, count)
+        if before is None or now <= before[0]:
+            return None
+        return (count - before[1]) / (now - before[0])
+
+
+class Latencies:
+    """How long each shard's transactions took, between the two newest samples."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._before: dict[str, tuple[int, float]] = {}
+        self._found: dict[str, tuple[int, float]] = {}
+
+    def sample(self, shards: Iterable[str]) -> None:
+        """Look at these shards."""
+        for name in shards:
+            count, total = count_and_sum(self._metrics.apply_seconds.labels(name))
+            past_count, past_total = self._before.get(name, (count, total))
+            self._before[name] = (count, total)
+            self._found[name] = (count - past_count, total - past_total)
+
+    def of(self, shard: str) -> tuple[int, float | None]:
+        """Return how many there were, and their mean in seconds; None without any."""
+        count, total = self._found.get(shard, (0, 0.0))
+        return count, total / count if count else None
 
 
 def totals(found: Collection[PartitionSnapshot]) -> tuple[int | None, float | None]:
@@ -142,7 +217,7 @@ def _partition(found: PartitionSnapshot) -> dict[str, Any]:
     }
 
 
-def _shard(found: ShardSnapshot) -> dict[str, Any]:
+def _shard(found: ShardSnapshot, transactions: int, latency: float | None) -> dict[str, Any]:
     return {
         "shard": found.name,
         "state": found.state.name.lower().replace("_", "-"),
@@ -150,4 +225,6 @@ def _shard(found: ShardSnapshot) -> dict[str, Any]:
         "in_flight": found.in_flight,
         "busy": found.busy,
         "trouble": found.trouble,
+        "transactions": transactions,
+        "latency_seconds": latency,
     }

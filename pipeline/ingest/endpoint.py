@@ -24,9 +24,9 @@ from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.receipts import decode
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.sending import RETRY_SECONDS, Placed, Writer, raise_trouble, send_all
-from pipeline.ingest.tokens import Tokens
 from pipeline.postgres.ledger.outcomes import Outcome, Place
 from pipeline.web.asgi import Receive
+from pipeline.web.tokens import Tokens
 
 LEAST_BODY_BYTES = 64 * 1024**2
 """What the bodies of all requests together may take, or four of the largest ones."""

@@ -4,6 +4,7 @@ run
 ├── receipts     asks the ledgers for whoever waits, if receipts are configured
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
 ├── summary      a line per minute of what was accepted and refused
+├── status       /, /metrics, /livez, /readyz of this process, if ingest.status is configured
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz
 ├── reports      what the service manager is told, if there is one
 └── signals      SIGTERM, SIGINT, SIGHUP: accept no more, answer what is under way, end; a second: cancel
@@ -23,7 +24,12 @@ import trio
 
 from pipeline.config.ingest import placement
 from pipeline.config.mistakes import ConfigError, Mistake
-from pipeline.config.model import Config, IngestConfig
+from pipeline.config.model import Config, HttpConfig, IngestConfig
+from pipeline.contracts.presence import Presences
+from pipeline.contracts.wishes import Wishes
+from pipeline.dashboard.identity import Identity
+from pipeline.dashboard.ingest_model import IngestModel
+from pipeline.dashboard.serving import start_dashboard
 from pipeline.errors import PipelineError
 from pipeline.ingest.application import IngestApplication
 from pipeline.ingest.cors import Cors
@@ -36,7 +42,9 @@ from pipeline.ingest.records import Preparation
 from pipeline.ingest.standing import IngestStanding
 from pipeline.ingest.summary import Summary
 from pipeline.ingest.validation import Check, SchemaError, schema_check
+from pipeline.kafka.announcer import announce
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
+from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.observe.cpu import cpu_source
 from pipeline.observe.metrics import Metrics
@@ -115,6 +123,12 @@ async def run(
                 if receipts is not None:
                     process.start_soon(receipts.run)
                 await process.start(writer.run)
+                if ingest.status is not None:
+                    model = IngestModel(
+                        Identity.of(config, "ingest"), metrics, lambda: writer.pending_records,
+                        health.ready,
+                    )  # fmt: skip
+                    await _serve_status(config, ingest.status, model, metrics, health, process)
                 process.start_soon(Summary(metrics).run)
                 listeners = await _listen(ingest, tls)
                 # The application refuses what is larger, in its own words; the server is the second line.
@@ -166,6 +180,28 @@ async def _listen(ingest: IngestConfig, tls: Tls | None) -> list[socket.socket]:
         whose = ", which systemd opened" if isinstance(binding, Inherited) else ""
         log.info("taking records on %s%s", where, whose)
     return listeners
+
+
+async def _serve_status(
+    config: Config,
+    status: tuple[str, int],
+    model: IngestModel,
+    metrics: Metrics,
+    health: IngestHealth,
+    process: trio.Nursery,
+) -> None:
+    """Serve this process's own metrics, probes and dashboard, apart from where records are taken.
+
+    Several processes may take records at one address, and a request there reaches any of them.
+    """
+    tokens = () if config.http is None else config.http.tokens
+    presences = Presences()
+    follower = ControlFollower(config.kafka, f"{config.pipeline.name}-ingest", Wishes(), presences)
+    process.start_soon(follower.run)
+    await start_dashboard(
+        process, HttpConfig(*status, tokens), metrics, health, model, presences,
+        partial(announce, config, presences),
+    )  # fmt: skip
 
 
 async def _drain(server: Server, health: IngestHealth, receipts: ShardOutcomes | None) -> None:

@@ -272,6 +272,10 @@ class KafkaClient:
         """See `Consumer.topic_ids`."""
         return await self._offsets.topic_ids()
 
+    def topic_sizes(self) -> dict[str, int]:
+        """How many partitions each topic has, as far as Kafka has told. Not a checkpoint."""
+        return self._offsets.topic_sizes()
+
     async def close(self) -> None:
         """See `Consumer.close`.
 

@@ -25,6 +25,14 @@ from kafka.errors import (
 )
 
 from pipeline.config.model import KafkaConfig
+from pipeline.contracts.presence import (
+    Presence,
+    Presences,
+    TopicState,
+    UnreadablePresence,
+    decode_presence,
+    presence_id,
+)
 from pipeline.contracts.wish import AnyWish
 from pipeline.contracts.wish_codec import Unreadable, decode, id_of
 from pipeline.contracts.wishes import Wishes
@@ -56,10 +64,12 @@ class Update:
     Attributes:
         messages: the newest message of each key; None: it was taken back.
         whole: whether these are all messages that there are.
+        topic: what is known of the topic now.
     """
 
     messages: Mapping[bytes, bytes | None]
     whole: bool
+    topic: TopicState = TopicState.FOLLOWED
 
 
 class ControlFollower:
@@ -69,11 +79,19 @@ class ControlFollower:
         kafka: how to reach Kafka, and the group.
         client_id: the name that the connections have at the brokers.
         wishes: what is kept.
+        presences: the instances that the topic tells of; kept too, if given.
     """
 
-    def __init__(self, kafka: KafkaConfig, client_id: str, wishes: Wishes) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        client_id: str,
+        wishes: Wishes,
+        presences: Presences | None = None,
+    ) -> None:
         self.topic = control_topic_of(kafka.group_id)
         self._wishes = wishes
+        self._presences = Presences() if presences is None else presences
         self._known = trio.Event()
         self._unreadable: set[str] = set()
         self._ended = threading.Event()
@@ -110,7 +128,9 @@ class ControlFollower:
         await trio.to_thread.run_sync(self._follow, abandon_on_cancel=True)
 
     def take(self, update: Update) -> None:
-        """Take what was read into the wishes; what can't be read is told once. Not a checkpoint."""
+        """Take what was read; what can't be read is told once. Not a checkpoint."""
+        self._presences.topic = update.topic
+        self._take_presences(update)
         if update.whole:
             read = (self._decode(key, value) for key, value in update.messages.items())
             self._wishes.replace(wish for wish in read if wish is not None)
@@ -124,16 +144,41 @@ class ControlFollower:
             elif value is None and wish_id is not None:
                 self._wishes.remove(wish_id)
 
+    def _take_presences(self, update: Update) -> None:
+        read = {
+            found: self._presence(key, value)
+            for key, value in update.messages.items()
+            if (found := presence_id(key)) is not None
+        }
+        if update.whole:
+            self._presences.replace(each for each in read.values() if each is not None)
+            return
+        for found, presence in read.items():
+            if presence is None:
+                self._presences.remove(found)
+            else:
+                self._presences.put(presence)
+
+    def _presence(self, key: bytes, value: bytes | None) -> Presence | None:
+        try:
+            return None if value is None else decode_presence(key, value)
+        except UnreadablePresence as error:
+            self._tell_unreadable("an instance is not shown", error)
+            return None
+
     def _decode(self, key: bytes, value: bytes | None) -> AnyWish | None:
-        if value is None:
+        if value is None or presence_id(key) is not None:
             return None
         try:
             return decode(key, value)
         except Unreadable as error:
-            if str(error) not in self._unreadable:
-                self._unreadable.add(str(error))
-                log.warning("%s: a wish is ignored: %s", self.topic, error)
+            self._tell_unreadable("a wish is ignored", error)
             return None
+
+    def _tell_unreadable(self, what: str, error: ValueError) -> None:
+        if str(error) not in self._unreadable:
+            self._unreadable.add(str(error))
+            log.warning("%s: %s: %s", self.topic, what, error)
 
 
 # On the reading thread
@@ -216,7 +261,7 @@ class _Reading:
         if not self._told or self._missed == GONE_LOOKS:
             self._told = True
             self._missed = max(self._missed, GONE_LOOKS)
-            self._tell(Update({}, whole=True))
+            self._tell(Update({}, whole=True, topic=TopicState.ABSENT))
 
     def forbidden(self) -> None:
         """The topic may not be described or read, if it is there: told once. What was known stays."""
@@ -227,9 +272,8 @@ class _Reading:
                 "followed here. Grant it Read and Describe on the topic",
                 self._topic,
             )
-        if not self._told:
+            self._tell(Update({}, whole=not self._told, topic=TopicState.FORBIDDEN))
             self._told = True
-            self._tell(Update({}, whole=True))
 
     def _read(self, admin: KafkaAdminClient, identity: UUID) -> None:
         """Read the topic until it is another one."""

@@ -124,6 +124,15 @@ class OffsetQueries:
             log.debug("Kafka does not say which topics there are: %s", error)
             return {}
 
+    def topic_sizes(self) -> dict[str, int]:
+        """How many partitions each subscribed topic has, as far as is known. Not a checkpoint."""
+        cluster = self._consumer._cluster
+        found = {
+            topic: cluster.partitions_for_topic(topic)
+            for topic in self._consumer.subscription() or ()
+        }
+        return {topic: len(numbers) for topic, numbers in found.items() if numbers}
+
     async def _until_answered(self, work: Callable[[], T]) -> T:
         """Like `BlockingCalls.run`, but repeated until Kafka answers.
 

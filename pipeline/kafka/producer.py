@@ -76,12 +76,12 @@ class AcknowledgedProducer:
     """Sends single records and waits for each acknowledgement. In Trio.
 
     Args:
-        producer: the first producer.
+        producer: the first producer; None: it is made when the first record is sent.
         make: makes another; blocks, runs on a worker thread.
     """
 
-    def __init__(self, producer: KafkaProducer, make: Callable[[], KafkaProducer]) -> None:
-        self._producer: KafkaProducer | None = producer
+    def __init__(self, producer: KafkaProducer | None, make: Callable[[], KafkaProducer]) -> None:
+        self._producer = producer
         self._make = make
         self._turns = trio.Lock()
         self._threads = trio.CapacityLimiter(20)  # of its own: a missing topic blocks all of these
@@ -138,10 +138,10 @@ class AcknowledgedProducer:
                 await self._run(close)  # noqa: ASYNC120 (cancelled, nobody waits for the error)
             raise
 
-    async def close(self) -> None:
-        """Close the producer, within `CLOSE_SECONDS`. A checkpoint; cancelling waits for that."""
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Close the producer, within so many seconds. A checkpoint; cancelling waits for that."""
         if self._producer is not None:
-            await trio.to_thread.run_sync(close_producer, self._producer, CLOSE_SECONDS)
+            await trio.to_thread.run_sync(close_producer, self._producer, seconds)
 
 
 def close_producer(producer: KafkaProducer, seconds: float) -> None:

@@ -123,6 +123,13 @@ class Metrics:
         "Above 0 for a minute: the log says why, and what to do (a right to grant, a topic to create, an"
         " option of the topic). All other partitions go on.",
     )
+    dead_letter_kinds = counter(
+        "pipeline_dead_letter_kinds_total",
+        ("kind",),
+        "The same by kind of reason: not-json, value (it fits no column), data and constraint (SQLSTATE"
+        " 22 and 23), handler (HandlerReject), other.",
+        "not-json or value: a producer has changed. constraint: a row that others need is not there.",
+    )
     fenced = counter(
         "pipeline_fenced_total",
         PARTITION,

@@ -18,6 +18,7 @@ from typing import TypeVar
 import attrs
 from kafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
+from pipeline.contracts.presence import presence_id
 from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit
 from pipeline.contracts.wish_codec import Unreadable, decode, encode, key_of, kind_of
 from pipeline.errors import PipelineError, UsageError
@@ -96,6 +97,8 @@ def read(cluster: Cluster, clock: Callable[[], float] = time.time) -> Known:
     with _forbidden(cluster):
         messages = cluster.control_messages()
     for key, value in messages.items():
+        if presence_id(key) is not None:  # where an instance is: no wish
+            continue
         try:
             wishes.append(decode(key, value))
         except Unreadable as error:

@@ -28,6 +28,7 @@ PUBLIC = {
     "pipeline_duplicates_skipped_total": ("counter", PARTITION),
     "pipeline_dead_letters_total": ("counter", PARTITION),
     "pipeline_dead_letters_waiting": ("gauge", set()),
+    "pipeline_dead_letter_kinds_total": ("counter", {"kind"}),
     "pipeline_fenced_total": ("counter", PARTITION),
     "pipeline_rows_written_total": ("counter", SHARD),
     "pipeline_batch_records": ("histogram", SHARD),

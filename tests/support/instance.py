@@ -77,6 +77,12 @@ class Instance:
             return ""
         return text
 
+    @property
+    def url(self) -> str:
+        """Where it answers over HTTP; empty if that is not known yet."""
+        found = re.search(r"metrics and health on (http://\S+)", self.output)
+        return "" if found is None else found[1]
+
     def probe(self, path: str) -> tuple[int, str]:
         """The status and the text of an address such as /readyz; (0, "") where it does not answer."""
         found = re.search(r"metrics and health on (http://\S+)", self.output)

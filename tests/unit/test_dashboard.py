@@ -1,42 +1,23 @@
-"""The dashboard's model, and its addresses over real sockets."""
+"""What an instance tells of itself, and its addresses over real sockets."""
 
 from __future__ import annotations
 
+import base64
 import json
 
 import attrs
 import pytest
-import trio
 
 from pipeline.config.model import HttpConfig
-from pipeline.contracts.snapshot import BreakerState, PartitionSnapshot, ShardSnapshot
-from pipeline.dashboard.model import DashboardModel
-from pipeline.dashboard.routes import dashboard_routes, is_loopback
-from pipeline.observe.http import serve_http
+from pipeline.contracts.wish import Pause, Scope
+from pipeline.dashboard.access import as_bearer, is_loopback
+from pipeline.dashboard.ingest_model import IngestModel
 from pipeline.observe.metrics import Metrics
-from pipeline.records.record import TopicPartition
-from tests.unit.test_http import GivenHealth
+from pipeline.records.disposition import KINDS, DeadLetterReason
+from tests.support.dashboards import ONE, TOKEN, TWO, Given, receive, served
 
-ONE = PartitionSnapshot(TopicPartition("sessions", 0), 1, message_lag=7, time_lag=2.5, watermark=5)
-TWO = PartitionSnapshot(TopicPartition("sessions", 1), 2, message_lag=1, time_lag=9.0)
-
-
-@attrs.define
-class Given:
-    """What a model sees."""
-
-    partitions: list[PartitionSnapshot] = attrs.field(factory=lambda: [ONE, TWO])
-    shards: list[ShardSnapshot] = attrs.field(
-        factory=lambda: [ShardSnapshot("db0", BreakerState.OPEN, 3, 1, trouble="away: refused")]
-    )
-    applied: int = 0
-    now: float = 1000.0
-
-    def model(self) -> DashboardModel:
-        return DashboardModel(
-            "web", "sessions", lambda: self.partitions, lambda: self.shards,
-            lambda: self.applied, clock=lambda: self.now,
-        )  # fmt: skip
+PATHS = ("/", "/dashboard.css", "/dashboard.js", "/api/history", "/api/state", "/api/tasks",
+         "/api/instance", "/api/instance/history")  # fmt: skip
 
 
 def test_lag_is_added_up_as_pipeline_lag_does() -> None:
@@ -53,9 +34,34 @@ def test_the_rate_is_what_was_applied_between_two_samples() -> None:
     model = given.model()
     model.sample()
     assert model.state()["rate"] is None
-    given.applied, given.now = 500, 1005.0
+    given.metrics.records_applied.labels("sessions", "0").inc(500)
+    given.now = 1005.0
     model.sample()
     assert model.state()["rate"] == 100.0
+
+
+def test_a_shards_latency_is_the_mean_between_two_samples() -> None:
+    given = Given()
+    model = given.model()
+    given.metrics.apply_seconds.labels("db0").observe(50.0)
+    model.sample()
+    assert model.state()["shards"][0]["latency_seconds"] is None
+    for seconds in (0.1, 0.3):
+        given.metrics.apply_seconds.labels("db0").observe(seconds)
+    model.sample()
+    shard = model.state()["shards"][0]
+    assert (shard["transactions"], shard["latency_seconds"]) == (2, pytest.approx(0.2))
+
+
+def test_pauses_and_dead_letters_are_told_by_whom_and_why() -> None:
+    given = Given()
+    what = Scope(shard="db0")
+    given.pauses = [Pause(id="p1", by="ada@host", since=0, why="vacuum", what=what)]
+    given.metrics.dead_letter_kinds.labels("constraint").inc(3)
+    state = given.model().state()
+    assert state["pauses"][0]["what"] == "shard db0"
+    assert "by ada@host" in state["pauses"][0]["story"]
+    assert state["dead_letters"] == {"constraint": 3}
 
 
 def test_the_history_holds_an_hour() -> None:
@@ -80,6 +86,25 @@ def test_gains_and_losses_of_partitions_are_on_the_timeline() -> None:
     ]
 
 
+def test_an_endpoint_tells_what_it_accepts_and_refuses() -> None:
+    metrics, now = Metrics(), [1000.0]
+    model = IngestModel(
+        Given().identity(), metrics, lambda: 7, lambda: ["draining"], clock=lambda: now[0]
+    )
+    model.sample()
+    metrics.ingest_records.labels(202).inc(50)
+    metrics.ingest_records.labels(422).inc(2)
+    metrics.ingest_request_seconds.observe(0.25)
+    now[0] += 5
+    model.sample()
+    state = model.state()
+    assert state["rate"] == 10
+    assert state["trouble"] == ["draining"]
+    assert state["ingest"] == {
+        "pending": 7, "latency_seconds": 0.25, "accepted": 50, "refused": {"422": 2}
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("host", "is_one"),
     [("127.0.0.1", True), ("::1", True), ("[::1]", True), ("localhost", True),
@@ -89,34 +114,65 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, is_one: bool) -> 
     assert is_loopback(host) is is_one
 
 
-async def receive(port: int, path: str, host: str, until: bytes) -> bytes:
-    """What a request is answered, to where ``until`` is in it, or to its end."""
-    received = b""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(
-            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-        )
-        async for part in stream:
-            received += part
-            if until in received:
-                break
-    return received
+def test_others_are_told_an_address_that_they_can_use() -> None:
+    identity = Given().identity()
+    told = identity.presence(HttpConfig("127.0.0.1", 0), 9187)
+    assert (told.address, told.loopback) == ("127.0.0.1:9187", True)
+    told = identity.presence(HttpConfig("0.0.0.0", 0), 9187)
+    assert (told.address, told.loopback) == ("here:9187", False)
+    told = identity.presence(HttpConfig("127.0.0.1", 0, (), ("10.0.0.7", 80)), 9187)
+    assert (told.address, told.loopback) == ("10.0.0.7:80", False)
 
 
-async def test_the_page_its_files_and_events_are_served_to_this_machine_alone() -> None:
-    routes = dashboard_routes(Given().model())
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            at = HttpConfig("127.0.0.1", 0)
-            port = await nursery.start(serve_http, at, Metrics(), GivenHealth(), routes)
-            for path in ("/", "/dashboard.css", "/dashboard.js", "/api/history", "/api/tasks"):
-                answer = (await receive(port, path, f"localhost:{port}", b"never")).lower()
-                assert answer.startswith(b"http/1.1 200"), path
-                assert b"content-security-policy: default-src 'none'" in answer
-                assert b"unsafe" not in answer.partition(b"\r\n\r\n")[0]
-                answer = await receive(port, path, "evil.example", b"never")
-                assert answer.startswith(b"HTTP/1.1 403"), path
-            answer = await receive(port, "/api/events", "127.0.0.1", b"}\n\n")
-            state = json.loads(answer.partition(b"data: ")[2].partition(b"\n\n")[0])
-            assert state["shards"][0]["trouble"] == "away: refused"
-            nursery.cancel_scope.cancel()
+async def test_without_a_token_the_page_is_for_this_machine_alone() -> None:
+    async with served(Given().model()) as port:
+        for path in PATHS:
+            answer = (await receive(port, path, f"localhost:{port}")).lower()
+            assert answer.startswith(b"http/1.1 200"), path
+            head = answer.partition(b"\r\n\r\n")[0]
+            assert b"content-security-policy: default-src 'none'" in head
+            assert b"unsafe" not in head
+            answer = await receive(port, path, "evil.example")
+            assert answer.startswith(b"HTTP/1.1 403"), path
+        answer = await receive(port, "/api/events", until=b"}\n\n")
+        state = json.loads(answer.partition(b"data: ")[2].partition(b"\n\n")[0])
+        assert state["shards"][0]["trouble"] == "away: refused"
+
+
+async def test_with_a_token_everything_but_metrics_and_probes_needs_it() -> None:
+    basic = base64.b64encode(f"ada:{TOKEN}".encode()).decode()
+    wrong = base64.b64encode(b"ada:something-else").decode()
+    async with served(Given().model(), tokens=[TOKEN]) as port:
+        for path in (*PATHS, "/api/events"):
+            for headers in ("", f"Authorization: Basic {wrong}\r\n", "Authorization: Bearer x\r\n"):
+                answer = await receive(port, path, "web-1", headers=headers)
+                assert answer.startswith(b"HTTP/1.1 401"), path
+                assert b'www-authenticate: basic realm="pipeline"' in answer.lower()
+        for path in PATHS:
+            for given in (f"Basic {basic}", f"Bearer {TOKEN}"):
+                answer = await receive(port, path, "web-1", headers=f"Authorization: {given}\r\n")
+                assert answer.startswith(b"HTTP/1.1 200"), path
+        for path in ("/metrics", "/livez", "/readyz"):
+            assert (await receive(port, path, "web-1")).startswith(b"HTTP/1.1 200"), path
+
+
+def test_a_password_that_is_none_is_no_token() -> None:
+    assert as_bearer("Basic not-base64!") == ""
+    assert as_bearer("Basic " + base64.b64encode(b"\xff:\xff").decode()) == ""
+    assert as_bearer("Bearer abc") == "Bearer abc"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (DeadLetterReason("", "DecodeError"), "not-json"),
+        (DeadLetterReason("", "RowError"), "value"),
+        (DeadLetterReason("", "HandlerReject"), "handler"),
+        (DeadLetterReason("", "NumericValueOutOfRangeError", "22003"), "data"),
+        (DeadLetterReason("", "ForeignKeyViolationError", "23503"), "constraint"),
+        (DeadLetterReason("", "InternalServerError", "XX000"), "other"),
+    ],
+)
+def test_reasons_of_dead_letters_are_of_few_kinds(reason: DeadLetterReason, kind: str) -> None:
+    assert reason.kind == kind
+    assert kind in KINDS

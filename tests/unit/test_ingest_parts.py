@@ -17,9 +17,9 @@ from pipeline.ingest.idempotency import record_key, request_key
 from pipeline.ingest.openapi import document
 from pipeline.ingest.problems import RefusedError
 from pipeline.ingest.rates import TenantRates
-from pipeline.ingest.tokens import Tokens
 from pipeline.ingest.validation import Invalid, SchemaError, plain_value, schema_check
 from pipeline.records.path import Path
+from pipeline.web.tokens import Tokens
 
 
 @given(st.uuids(), st.integers(0, 2**32 - 1), st.integers(0, 2**63 - 1))

@@ -85,6 +85,7 @@ class Rejections:
         finally:
             self.keeping -= 1
         self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
+        self._shard.metrics.dead_letter_kinds.labels(why.kind).inc()
         attempt = 0
         while True:
             await self._shard.breaker.wait_closed()
