@@ -121,6 +121,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             panel("Dead letters per second", "dead_letters", "short",
                   (by(P, rate("pipeline_dead_letters_total")), PARTITION)),
+            panel("Dead letters per second, by kind", "dead_letter_kinds", "short",
+                  (by("kind", rate("pipeline_dead_letter_kinds_total")), "{{kind}}")),
             panel("Dead letters that their topic does not take", "dead_letters_waiting", "short",
                   (by("instance", now("pipeline_dead_letters_waiting")), "{{instance}}")),
             panel("Records per second that were lost, applied again, read twice", "records_lost", "short",
