@@ -9,6 +9,7 @@ full is refused at once. Records whose client has gone count until Kafka has ans
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -95,19 +96,23 @@ class RecordsEndpoint:
         seconds = wait_of(headers.get(b"prefer"))
         if self._outcomes is None or not seconds:
             return answer(results, self._writer.topic_id, single=parsed.single)
-        found = await self._wait(self._outcomes, results, seconds)
+        found = await self._wait(self._outcomes, results, seconds, receive)
         told = answer(results, self._writer.topic_id, single=parsed.single, outcomes=found)
         return _preferred(told, seconds)
 
     async def _wait(
-        self, outcomes: Outcomes, results: Sequence[Placed | Problem], seconds: float
+        self,
+        outcomes: Outcomes,
+        results: Sequence[Placed | Problem],
+        seconds: float,
+        receive: Receive,
     ) -> Mapping[Place, Outcome]:
         topic_id = self._writer.topic_id
         placed = [each for each in results if not isinstance(each, Problem)]
         places = [place for each in placed if (place := place_of(topic_id, each)) is not None]
-        return await outcomes.wait(places, seconds)
+        return await outcomes.wait(places, seconds, partial(_gone, receive))
 
-    async def receipt(self, headers: Mapping[bytes, bytes], text: str) -> Answer:
+    async def receipt(self, headers: Mapping[bytes, bytes], text: str, receive: Receive) -> Answer:
         """Answer with what became of the record that a receipt is of. A checkpoint.
 
         Args:
@@ -121,7 +126,7 @@ class RecordsEndpoint:
             return refusal(error.problem)
         assert self._outcomes is not None, "a place was found"
         seconds = wait_of(headers.get(b"prefer"))
-        found = await self._outcomes.wait([place], seconds)
+        found = await self._outcomes.wait([place], seconds, partial(_gone, receive))
         told = answer_of(place, found[place])
         return _preferred(told, seconds) if seconds else told
 
@@ -162,6 +167,12 @@ class RecordsEndpoint:
         too_many = writer.pending_records + records > self._most_pending
         if too_many or writer.pending_bytes > self._budget.most:
             raise refuse(503, "too many records wait for Kafka: try again", RETRY_SECONDS)
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client has gone. A checkpoint."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _preferred(told: Answer, seconds: int) -> Answer:
