@@ -21,7 +21,6 @@ from pipeline.ingest.outcomes import Outcomes
 from pipeline.ingest.parsing import media_type_of, parse
 from pipeline.ingest.preferences import wait_of
 from pipeline.ingest.problems import Problem, RefusedError, refuse
-from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.receipts import decode
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.sending import RETRY_SECONDS, Placed, Writer, raise_trouble, send_all
@@ -58,14 +57,13 @@ class RecordsEndpoint:
         self._most_pending = config.max_pending
         self._budget = BodyBudget(max(LEAST_BODY_BYTES, 4 * config.max_body_bytes))
 
-    def change(self, config: IngestConfig, rates: TenantRates | None) -> None:
-        """Let other tokens, rates and another ``max_pending`` be in effect from the next request on.
+    def change(self, config: IngestConfig) -> None:
+        """Let other tokens and another ``max_pending`` be in effect from the next request on.
 
         Not a checkpoint.
         """
         self._tokens = Tokens(config.tokens)
         self._most_pending = config.max_pending
-        self._preparation = attrs.evolve(self._preparation, rates=rates)
 
     async def post(self, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
         """Answer a request. A checkpoint; cancelled, what was handed to Kafka is written nevertheless.

@@ -3,6 +3,7 @@
 run
 ├── receipts     asks the ledgers for whoever waits, if receipts are configured
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
+├── limits       follows the control topic: the rates of tenants that operators wish
 ├── summary      a line per minute of what was accepted and refused
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz
 ├── reports      what the service manager is told, if there is one
@@ -24,11 +25,13 @@ import trio
 from pipeline.config.ingest import placement
 from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config, IngestConfig
+from pipeline.contracts.wishes import Wishes
 from pipeline.errors import PipelineError
 from pipeline.ingest.application import IngestApplication
 from pipeline.ingest.cors import Cors
 from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.health import IngestHealth
+from pipeline.ingest.limits import TenantLimits
 from pipeline.ingest.openapi import document
 from pipeline.ingest.outcomes import ShardOutcomes
 from pipeline.ingest.rates import TenantRates
@@ -37,6 +40,7 @@ from pipeline.ingest.standing import IngestStanding
 from pipeline.ingest.summary import Summary
 from pipeline.ingest.validation import Check, SchemaError, schema_check
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
+from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.observe.cpu import cpu_source
 from pipeline.observe.metrics import Metrics
@@ -92,15 +96,18 @@ async def run(
     metrics = Metrics()
     metrics.add_source(cpu_source(metrics))
     place = placement(config)
+    wishes = Wishes()
+    tenants = TenantLimits(wishes, ingest.rate_per_tenant)
     with signals.received() as received:
         async with _open_receipts(config, place.topic) as receipts:
-            writer = TopicWriter(config.kafka, place.topic, f"{config.pipeline.name}-ingest")
+            writer_name = f"{config.pipeline.name}-ingest"
+            writer = TopicWriter(config.kafka, place.topic, writer_name)
             metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
             health = IngestHealth(writer)
             endpoint = RecordsEndpoint(
                 ingest,
                 writer,
-                Preparation(place, check, _rates(ingest)),
+                Preparation(place, check, TenantRates(trio.current_time, tenants.rate_of)),
                 None if receipts is None else receipts.outcomes,
             )
             tokens, told = bool(ingest.tokens), ingest.receipts
@@ -116,6 +123,9 @@ async def run(
                     process.start_soon(receipts.run)
                 await process.start(writer.run)
                 process.start_soon(Summary(metrics).run)
+                await process.start(ControlFollower(config.kafka, writer_name, wishes).run)
+                tenants.obey()
+                process.start_soon(tenants.run)
                 listeners = await _listen(ingest, tls)
                 # The application refuses what is larger, in its own words; the server is the second line.
                 limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
@@ -125,7 +135,9 @@ async def run(
                             partial(serve, application, listeners, limits, tls=tls)
                         )
                         unused = UNUSED if receipts is None else UNUSED_WITH_RECEIPTS
-                        reload = supervision.reloading(config, _live(endpoint, tls), unused)
+                        reload = supervision.reloading(
+                            config, _live(endpoint, tenants, tls), unused
+                        )
                         drain = partial(_drain, server, health, receipts)
                         drainable.enter_context(stop.draining_by(drain, reload))
                         reports.tell_of(IngestStanding(health, metrics))
@@ -175,12 +187,7 @@ async def _drain(server: Server, health: IngestHealth, receipts: ShardOutcomes |
     server.drain(DRAIN_SECONDS)
 
 
-def _rates(ingest: IngestConfig) -> TenantRates | None:
-    rate = ingest.rate_per_tenant
-    return None if rate is None else TenantRates(trio.current_time, lambda _: rate)
-
-
-def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
+def _live(endpoint: RecordsEndpoint, limits: TenantLimits, tls: Tls | None) -> Mapping[str, Apply]:
     """Return what a reload can change, and how; the certificate's files are read again."""
 
     def change(config: Config) -> None:
@@ -190,7 +197,8 @@ def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
                 tls.reload()
         except TlsError as error:
             raise ConfigError(config.source, [Mistake("ingest.tls_cert", str(error))]) from error
-        endpoint.change(ingest, _rates(ingest))
+        endpoint.change(ingest)
+        limits.rate = ingest.rate_per_tenant
 
     return dict.fromkeys(LIVE, change)
 

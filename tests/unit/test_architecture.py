@@ -39,7 +39,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
                "postgres.connections", "observe", "contracts", "config", "records", "errors",
                "runtime"),
     "ingest": ("web", "kafka", "postgres.ledger", "postgres.connections", "supervise", "observe",
-               "partitioner", "config", "records", "errors", "runtime"),
+               "contracts", "partitioner", "config", "records", "errors", "runtime"),
     "dashboard": ("observe", "contracts"),
     "supervise": ("observe", "contracts", "config", "errors"),
     "consumer": ("observe", "contracts", "records", "errors"),
