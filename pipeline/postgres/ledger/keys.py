@@ -54,7 +54,8 @@ create index if not exists idempotency_keys_by_age
     on pipeline.idempotency_keys (stream, applied_at);
 """
 
-PRIVILEGES = "select,insert,delete"
+PRIVILEGES = "select,insert,update,delete"
+"""Update is for the locks that deleting takes."""
 
 Place = tuple[UUID, int, int]
 """Of the first record of a key: the topic's id, the partition, the offset."""
@@ -143,10 +144,6 @@ class IdempotencyKeys:
         """Count what was left out of a batch that is applied."""
         if selection.repeated:
             self._count(claim.source, selection.repeated)
-
-    def keys(self, records: Sequence[Record]) -> list[str]:
-        """Return the keys of records, each once."""
-        return list(dict.fromkeys(key for key in map(self._key_of, records) if key is not None))
 
     def select(self, claim: Claim, records: Sequence[Record], known: Known) -> Selection:
         """Leave out the records whose key is another record's.
