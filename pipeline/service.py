@@ -19,11 +19,13 @@ from functools import partial
 
 import trio
 
+from pipeline.config.deduplication import deduplication
+from pipeline.config.ingest import placement
 from pipeline.config.model import COMMIT_SECONDS, Config
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels, KeyChannels
-from pipeline.consumer.lag import LagWatch
+from pipeline.consumer.lag import LagWatch, longest_lag
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.partition_context import PartitionContext
@@ -53,7 +55,7 @@ from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
 from pipeline.runtime import signals
 from pipeline.runtime.collector import collect_cycles
-from pipeline.stores import make_store, shard_name
+from pipeline.stores import chores_of, make_store, shard_name
 from pipeline.supervise.consumer import ConsumerStanding
 from pipeline.supervise.reload import Apply
 from pipeline.supervise.reports import Reports
@@ -136,6 +138,9 @@ async def run(
                     )  # fmt: skip
                     await _serve(config, sources, health, presences, process)
                     membership.start_soon(topics.run)
+                    streams = [f"{config.kafka.group_id}/{topic}" for topic in config.kafka.topics]
+                    lag = lambda: longest_lag(watch.snapshots())  # noqa: E731 (as it is then)
+                    membership.start_soon(store.tidy, chores_of(config), streams, lag)
                     await membership.start(
                         ControlFollower(config.kafka, config.pipeline.name, wishes, presences).run
                     )
@@ -218,12 +223,14 @@ def partition_context(
 ) -> PartitionContext:
     """What all partition tasks share, as configured."""
     several = len(config.records.keys) > 1
+    keys = [RecordPath.parse(key) for key in config.records.keys]
+    dedupe = deduplication(config)
     make_channels: Callable[[], Channels] = MultiKeyChannels if several else KeyChannels
     return PartitionContext(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
-        decoder=partial(json_decoder, [RecordPath.parse(key) for key in config.records.keys]),
+        decoder=partial(json_decoder, keys, reads=() if dedupe is None else dedupe.reads),
         make_channels=make_channels,
         metrics=metrics,
         budget=BufferBudget(
@@ -235,6 +242,7 @@ def partition_context(
         ),
         wishes=wishes,
         shard_of=partial(shard_name, config),
+        ingest_topic=None if config.ingest is None else placement(config).topic,
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
 

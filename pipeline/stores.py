@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import trio
 
+from pipeline.config.deduplication import deduplication
 from pipeline.config.model import Config
 from pipeline.contracts.store import DeadLetters
 from pipeline.errors import PipelineError, UsageError
@@ -20,7 +21,9 @@ from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.handlers.split import runs, whole
+from pipeline.postgres.ledger.keys import IdempotencyKeys
 from pipeline.postgres.ledger.ledger import Ledger, NoLedger, PostgresLedger
+from pipeline.postgres.ledger.tidying import Chore, keys_chore, reasons_chore
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.validate import mistakes_of
@@ -28,6 +31,8 @@ from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Applier, Database
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
+from pipeline.records.idempotency import key_digest
+from pipeline.records.record import TopicPartition
 from pipeline.runtime.backoff import Backoff
 
 
@@ -98,7 +103,8 @@ async def make_database(
     ledger: Ledger = NoLedger()
     if config.pipeline.exactly_once:
         receipts = config.ingest is not None and config.ingest.receipts
-        ledger = PostgresLedger(shard, config.pipeline.owner, reasons=receipts)
+        dedupes = config.records.dedupe_for is not None
+        ledger = PostgresLedger(shard, config.pipeline.owner, reasons=receipts, keys=dedupes)
     await ledger.prepare()
     database = Database(ledger, await make_applier(config, shard, ledger, sizer))
     if tracing is not None:
@@ -107,8 +113,31 @@ async def make_database(
     return database
 
 
+def make_keys(config: Config, metrics: Metrics) -> IdempotencyKeys | None:
+    """What applies each idempotency key once, if that is configured."""
+    found = deduplication(config)
+    if found is None:
+        return None
+
+    def count(source: TopicPartition, records: int) -> None:
+        metrics.repeated_keys.labels(source.topic, str(source.partition)).inc(records)
+
+    return IdempotencyKeys(key_digest(found.key, found.tenant), count)
+
+
+def chores_of(config: Config) -> list[Chore]:
+    """What the ledgers keep for a time only."""
+    chores = []
+    if config.pipeline.exactly_once and config.ingest is not None and config.ingest.receipts:
+        chores.append(reasons_chore())
+    if config.records.dedupe_for is not None:
+        chores.append(keys_chore(config.records.dedupe_for))
+    return chores
+
+
 async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: BatchSizer) -> Applier:
     """What the configuration says is done with records on a shard."""
+    keys = make_keys(config, shard.metrics)
     if config.sink.handler is not None:
         by_key = config.sink.scope == "key"
         return HandlerApplier(
@@ -118,6 +147,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
             runs if by_key else whole,
             apart=by_key and len(config.records.keys) == 1,
             called=sizer.called,
+            keys=keys,
             details=config.errors.details,
         )
     assert config.sink.table is not None, "the configuration has a table or a handler"
@@ -126,4 +156,4 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
     if mistakes or table is None:
         key = "sink" if len(config.shards) == 1 else f"shards[{shard.name}]"
         raise UsageError("\n".join(f"{key}: {mistake}" for mistake in mistakes))
-    return SinkApplier(config.sink, table, shard, ledger)
+    return SinkApplier(config.sink, table, shard, ledger, keys)

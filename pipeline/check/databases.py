@@ -162,7 +162,8 @@ async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> 
 def extras_of(config: Config) -> list[str]:
     """Return the names of the tables of the ledger that a configuration needs besides."""
     receipts = config.ingest is not None and config.ingest.receipts
-    return ["refused"] if receipts and config.pipeline.exactly_once else []
+    needed = {"refused": receipts, "idempotency_keys": config.records.dedupe_for is not None}
+    return [name for name, wanted in needed.items() if wanted and config.pipeline.exactly_once]
 
 
 async def _ledger(connection: Connection, extras: Sequence[str]) -> LedgerFacts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
+from pipeline.config.deduplication import check_deduplication
 from pipeline.config.ingest import (
     check_ingest,
     check_ingest_receipts,
@@ -185,6 +186,10 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (check_ingest_topic, ("ingest", "ingest.topic", "kafka", "kafka.topics")),
     (check_ingest_tls, ("ingest", "ingest.tls_*")),
     (check_ingest_receipts, ("ingest", "ingest.receipts", "pipeline.delivery")),
+    (
+        check_deduplication,
+        ("records.idempotency_key", "records.dedupe_for", "pipeline", "pipeline.delivery"),
+    ),
     (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),
 )
 """Each check, with the keys (patterns of fnmatch) whose mistakes make it pointless."""

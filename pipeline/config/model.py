@@ -82,12 +82,15 @@ class KafkaConfig:
 class RecordsConfig:
     """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant.
 
-    Only `pipeline check` looks at the tenant: a record's partition is its producer's choice.
+    A record's partition is its producer's choice: of the tenant `pipeline check` looks whether it fits,
+    and idempotency keys are its own. ``dedupe_for``: seconds for which a key is applied once.
     """
 
     format: Literal["json"] = field(default="json", metadata=by(choice("json")))
     keys: tuple[str, ...] = field(default=("@key",), metadata=by(PATHS, key="key"))
     tenant: str | None = field(default=None, metadata=by(PATH))
+    idempotency_key: str | None = field(default=None, metadata=by(PATH))
+    dedupe_for: float | None = field(default=None, metadata=by(DURATION))
 
 
 @frozen

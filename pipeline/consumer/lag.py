@@ -115,6 +115,13 @@ class LagWatch:
             self._metrics.paused.labels(what).set(partitions)
 
 
+def longest_lag(snapshots: Collection[PartitionSnapshot]) -> float | None:
+    """Return the longest time lag of these partitions; None while one of them is not known."""
+    lags = [found.time_lag for found in snapshots]
+    known = [lag for lag in lags if lag is not None]
+    return max(known, default=0.0) if len(known) == len(lags) else None
+
+
 def waits_for(task: PartitionTask) -> str:
     """What a partition waits for, for people."""
     if task.phase is Phase.OPENING:

@@ -74,8 +74,9 @@ class PartitionTask:
         """The operator's pause that the partition obeys."""
         self.ended = trio.Event()
         self.writers = Writers(
-            source, context.consumer, context.make_channels(), context.budget, context.metrics
-        )
+            source, context.consumer, context.make_channels(), context.budget, context.metrics,
+            through_endpoint=source.topic == context.ingest_topic,
+        )  # fmt: skip
         self._context = context
         self._after = after
         self.acknowledged = 0

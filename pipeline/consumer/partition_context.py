@@ -34,6 +34,8 @@ class PartitionContext:
     """What operators wish now: holds and pauses."""
     shard_of: Callable[[int], str] = lambda _: ""
     """The name of the shard that a partition writes to."""
+    ingest_topic: str | None = None
+    """The topic whose records come through the HTTP endpoint."""
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
     positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)

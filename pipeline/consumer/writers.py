@@ -90,6 +90,7 @@ class Writers:
         channels: where decoded records wait, by key.
         budget: how much may be held, and how large a batch may be.
         metrics: the counters of records.
+        through_endpoint: whether the records come through the HTTP endpoint.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class Writers:
         channels: Channels,
         budget: BufferBudget,
         metrics: Metrics,
+        *,
+        through_endpoint: bool = False,
     ) -> None:
         self.offsets = OffsetTracker(None)
         self.channels = channels
@@ -125,7 +128,9 @@ class Writers:
         self._records_applied = metrics.records_applied.labels(*labels)
         self._duplicates = metrics.duplicates_skipped.labels(*labels)
         self._reapplied_total = metrics.reapplied.labels(*labels)
-        self._end_to_end = metrics.end_to_end_seconds
+        self._ages = [metrics.end_to_end_seconds]
+        if through_endpoint:
+            self._ages.append(metrics.accepted_to_visible_seconds)
 
     # Its life
 
@@ -322,9 +327,9 @@ class Writers:
         self.channels.done(batch)
         self._wake_a_writer()
         self._records_applied.inc(len(batch.records))
-        self._end_to_end.observe_ages(
-            [record.raw.timestamp for record in batch.records], time.time()
-        )
+        stamps, now = [record.raw.timestamp for record in batch.records], time.time()
+        for ages in self._ages:
+            ages.observe_ages(stamps, now)
         self._balance()
         self._tell_if_idle()
 

@@ -68,7 +68,8 @@ class IngestApplication:
         path: str = scope["path"]
         headers = dict(scope["headers"])
         if path.startswith(RECEIPTS):
-            told = await self._receipt(scope["method"], headers, path.removeprefix(RECEIPTS))
+            text = path.removeprefix(RECEIPTS)
+            told = await self._receipt(scope["method"], headers, text, receive)
             await _send(send, told, self._cors.headers(headers.get(b"origin")))
             return
         if path != RECORDS:
@@ -99,10 +100,12 @@ class IngestApplication:
             return Answer(204, b"", self._cors.preflight(headers.get(b"origin")), {})
         return _not_allowed(b"POST, OPTIONS" if self._cors else b"POST")
 
-    async def _receipt(self, method: str, headers: Mapping[bytes, bytes], text: str) -> Answer:
+    async def _receipt(
+        self, method: str, headers: Mapping[bytes, bytes], text: str, receive: Receive
+    ) -> Answer:
         if method in ("GET", "HEAD"):
             try:
-                return await self._endpoint.receipt(headers, text)
+                return await self._endpoint.receipt(headers, text, receive)
             except Exception:  # as above
                 return _mistake()
         if method == "OPTIONS" and self._cors:

@@ -9,6 +9,7 @@ full is refused at once. Records whose client has gone count until Kafka has ans
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -20,7 +21,6 @@ from pipeline.ingest.outcomes import Outcomes
 from pipeline.ingest.parsing import media_type_of, parse
 from pipeline.ingest.preferences import wait_of
 from pipeline.ingest.problems import Problem, RefusedError, refuse
-from pipeline.ingest.rates import TenantRates
 from pipeline.ingest.receipts import decode
 from pipeline.ingest.records import Preparation
 from pipeline.ingest.sending import RETRY_SECONDS, Placed, Writer, raise_trouble, send_all
@@ -57,14 +57,13 @@ class RecordsEndpoint:
         self._most_pending = config.max_pending
         self._budget = BodyBudget(max(LEAST_BODY_BYTES, 4 * config.max_body_bytes))
 
-    def change(self, config: IngestConfig, rates: TenantRates | None) -> None:
-        """Let other tokens, rates and another ``max_pending`` be in effect from the next request on.
+    def change(self, config: IngestConfig) -> None:
+        """Let other tokens and another ``max_pending`` be in effect from the next request on.
 
         Not a checkpoint.
         """
         self._tokens = Tokens(config.tokens)
         self._most_pending = config.max_pending
-        self._preparation = attrs.evolve(self._preparation, rates=rates)
 
     async def post(self, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
         """Answer a request. A checkpoint; cancelled, what was handed to Kafka is written nevertheless.
@@ -95,19 +94,23 @@ class RecordsEndpoint:
         seconds = wait_of(headers.get(b"prefer"))
         if self._outcomes is None or not seconds:
             return answer(results, self._writer.topic_id, single=parsed.single)
-        found = await self._wait(self._outcomes, results, seconds)
+        found = await self._wait(self._outcomes, results, seconds, receive)
         told = answer(results, self._writer.topic_id, single=parsed.single, outcomes=found)
         return _preferred(told, seconds)
 
     async def _wait(
-        self, outcomes: Outcomes, results: Sequence[Placed | Problem], seconds: float
+        self,
+        outcomes: Outcomes,
+        results: Sequence[Placed | Problem],
+        seconds: float,
+        receive: Receive,
     ) -> Mapping[Place, Outcome]:
         topic_id = self._writer.topic_id
         placed = [each for each in results if not isinstance(each, Problem)]
         places = [place for each in placed if (place := place_of(topic_id, each)) is not None]
-        return await outcomes.wait(places, seconds)
+        return await outcomes.wait(places, seconds, partial(_gone, receive))
 
-    async def receipt(self, headers: Mapping[bytes, bytes], text: str) -> Answer:
+    async def receipt(self, headers: Mapping[bytes, bytes], text: str, receive: Receive) -> Answer:
         """Answer with what became of the record that a receipt is of. A checkpoint.
 
         Args:
@@ -121,7 +124,7 @@ class RecordsEndpoint:
             return refusal(error.problem)
         assert self._outcomes is not None, "a place was found"
         seconds = wait_of(headers.get(b"prefer"))
-        found = await self._outcomes.wait([place], seconds)
+        found = await self._outcomes.wait([place], seconds, partial(_gone, receive))
         told = answer_of(place, found[place])
         return _preferred(told, seconds) if seconds else told
 
@@ -162,6 +165,12 @@ class RecordsEndpoint:
         too_many = writer.pending_records + records > self._most_pending
         if too_many or writer.pending_bytes > self._budget.most:
             raise refuse(503, "too many records wait for Kafka: try again", RETRY_SECONDS)
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client has gone. A checkpoint."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _preferred(told: Answer, seconds: int) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -25,6 +25,9 @@ NO_LEDGER = ("3F000", "42P01")
 """SQLSTATE of a schema or a table that is not there."""
 
 
+Gone = Callable[[], Awaitable[None]]
+
+
 class Outcomes:
     """The pollers of all shards.
 
@@ -36,13 +39,16 @@ class Outcomes:
     def __init__(self, poller_for: Callable[[int], Poller]) -> None:
         self._poller_for = poller_for
 
-    async def wait(self, places: Iterable[Place], seconds: float) -> dict[Place, Outcome]:
+    async def wait(
+        self, places: Iterable[Place], seconds: float, gone: Gone | None = None
+    ) -> dict[Place, Outcome]:
         """Return what became of records, as soon as it is known of all, or after a time.
 
         A checkpoint. Cancelled, nobody asks for them any more.
 
         Args:
             seconds: how long to wait at most; 0: what is known now.
+            gone: returns when nobody waits any more, which ends this too; it is cancelled otherwise.
         """
         by_poller: dict[Poller, set[Place]] = {}
         found: dict[Place, Outcome] = {}
@@ -56,15 +62,24 @@ class Outcomes:
             (poller, poller.put(share, once=not seconds)) for poller, share in by_poller.items()
         ]
         try:
-            with trio.move_on_after(seconds or QUERY_SECONDS):
-                for _, question in asked:
-                    await question.done.wait()
+            with trio.move_on_after(seconds or QUERY_SECONDS) as scope:
+                async with trio.open_nursery() as nursery:
+                    if gone is not None:
+                        nursery.start_soon(_cancel_when, gone, scope)
+                    for _, question in asked:
+                        await question.done.wait()
+                    nursery.cancel_scope.cancel()
         finally:
             for poller, question in asked:
                 poller.take_back(question)
         for _, question in asked:
             found |= question.found
         return found
+
+
+async def _cancel_when(gone: Gone, scope: trio.CancelScope) -> None:
+    await gone()
+    scope.cancel()
 
 
 class ShardOutcomes:

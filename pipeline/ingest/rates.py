@@ -13,13 +13,17 @@ MOST_TENANTS = 100_000
 """Beyond that the one that was seen longest ago is forgotten: it may send a burst once more."""
 
 
+CLOSED_SECONDS = 60.0
+"""In how many seconds a tenant of which nothing is taken may ask again."""
+
+
 class TenantRates:
     """The limit of each tenant.
 
     Args:
         clock: seconds that only grow.
-        rate_of: a tenant's rate in records per second; None: no limit. Asked for each record, so that a
-            limit can be changed while this runs.
+        rate_of: a tenant's rate in records per second; None: no limit; 0: none may be sent. Asked for
+            each record, so that a limit can be changed while this runs.
     """
 
     def __init__(
@@ -34,6 +38,8 @@ class TenantRates:
         rate = self._rate_of(tenant)
         if rate is None:
             return 0.0
+        if not rate:
+            return CLOSED_SECONDS
         now, step = self._clock(), 1 / rate
         at_rest = max(self._at_rest.pop(tenant, now), now)
         wait = at_rest + step - now - max(1.0, step)

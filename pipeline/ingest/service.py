@@ -3,6 +3,7 @@
 run
 ├── receipts     asks the ledgers for whoever waits, if receipts are configured
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
+├── limits       follows the control topic: the rates of tenants that operators wish
 ├── summary      a line per minute of what was accepted and refused
 ├── status       /, /metrics, /livez, /readyz of this process, if ingest.status is configured
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz
@@ -35,6 +36,7 @@ from pipeline.ingest.application import IngestApplication
 from pipeline.ingest.cors import Cors
 from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.health import IngestHealth
+from pipeline.ingest.limits import TenantLimits
 from pipeline.ingest.openapi import document
 from pipeline.ingest.outcomes import ShardOutcomes
 from pipeline.ingest.rates import TenantRates
@@ -100,15 +102,18 @@ async def run(
     metrics = Metrics()
     metrics.add_source(cpu_source(metrics))
     place = placement(config)
+    wishes, presences = Wishes(), Presences()
+    tenants = TenantLimits(wishes, ingest.rate_per_tenant)
     with signals.received() as received:
         async with _open_receipts(config, place.topic) as receipts:
-            writer = TopicWriter(config.kafka, place.topic, f"{config.pipeline.name}-ingest")
+            writer_name = f"{config.pipeline.name}-ingest"
+            writer = TopicWriter(config.kafka, place.topic, writer_name)
             metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
             health = IngestHealth(writer)
             endpoint = RecordsEndpoint(
                 ingest,
                 writer,
-                Preparation(place, check, _rates(ingest)),
+                Preparation(place, check, TenantRates(trio.current_time, tenants.rate_of)),
                 None if receipts is None else receipts.outcomes,
             )
             tokens, told = bool(ingest.tokens), ingest.receipts
@@ -128,8 +133,15 @@ async def run(
                         Identity.of(config, "ingest"), metrics, lambda: writer.pending_records,
                         health.ready,
                     )  # fmt: skip
-                    await _serve_status(config, ingest.status, model, metrics, health, process)
+                    await _serve_status(
+                        config, ingest.status, model, metrics, health, presences, process
+                    )
                 process.start_soon(Summary(metrics).run)
+                await process.start(
+                    ControlFollower(config.kafka, writer_name, wishes, presences).run
+                )
+                tenants.obey()
+                process.start_soon(tenants.run)
                 listeners = await _listen(ingest, tls)
                 # The application refuses what is larger, in its own words; the server is the second line.
                 limits = Limits(connections=CONNECTIONS, body_bytes=2 * ingest.max_body_bytes)
@@ -139,7 +151,9 @@ async def run(
                             partial(serve, application, listeners, limits, tls=tls)
                         )
                         unused = UNUSED if receipts is None else UNUSED_WITH_RECEIPTS
-                        reload = supervision.reloading(config, _live(endpoint, tls), unused)
+                        reload = supervision.reloading(
+                            config, _live(endpoint, tenants, tls), unused
+                        )
                         drain = partial(_drain, server, health, receipts)
                         drainable.enter_context(stop.draining_by(drain, reload))
                         reports.tell_of(IngestStanding(health, metrics))
@@ -188,6 +202,7 @@ async def _serve_status(
     model: IngestModel,
     metrics: Metrics,
     health: IngestHealth,
+    presences: Presences,
     process: trio.Nursery,
 ) -> None:
     """Serve this process's own metrics, probes and dashboard, apart from where records are taken.
@@ -195,9 +210,6 @@ async def _serve_status(
     Several processes may take records at one address, and a request there reaches any of them.
     """
     tokens = () if config.http is None else config.http.tokens
-    presences = Presences()
-    follower = ControlFollower(config.kafka, f"{config.pipeline.name}-ingest", Wishes(), presences)
-    process.start_soon(follower.run)
     await start_dashboard(
         process, HttpConfig(*status, tokens), metrics, health, model, presences,
         partial(announce, config, presences),
@@ -211,12 +223,7 @@ async def _drain(server: Server, health: IngestHealth, receipts: ShardOutcomes |
     server.drain(DRAIN_SECONDS)
 
 
-def _rates(ingest: IngestConfig) -> TenantRates | None:
-    rate = ingest.rate_per_tenant
-    return None if rate is None else TenantRates(trio.current_time, lambda _: rate)
-
-
-def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
+def _live(endpoint: RecordsEndpoint, limits: TenantLimits, tls: Tls | None) -> Mapping[str, Apply]:
     """Return what a reload can change, and how; the certificate's files are read again."""
 
     def change(config: Config) -> None:
@@ -226,7 +233,8 @@ def _live(endpoint: RecordsEndpoint, tls: Tls | None) -> Mapping[str, Apply]:
                 tls.reload()
         except TlsError as error:
             raise ConfigError(config.source, [Mistake("ingest.tls_cert", str(error))]) from error
-        endpoint.change(ingest, _rates(ingest))
+        endpoint.change(ingest)
+        limits.rate = ingest.rate_per_tenant
 
     return dict.fromkeys(LIVE, change)
 

@@ -268,7 +268,7 @@ class _Reading:
         if not self._warned:
             self._warned = True
             log.warning(
-                "this user may not read topic %s: if operators hold or pause anything, it is not "
+                "this user may not read topic %s: if operators hold, pause or limit anything, it is not "
                 "followed here. Grant it Read and Describe on the topic",
                 self._topic,
             )

@@ -149,6 +149,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                   (by("status", rate("pipeline_ingest_records_total")), "{{status}}")),
             panel("Records that Kafka has not acknowledged", "ingest_pending", "short",
                   (by("instance", now("pipeline_ingest_pending")), "{{instance}}")),
+            panel("From accepted to visible", "accepted_to_visible_seconds", "s",
+                  *quantiles("pipeline_accepted_to_visible_seconds")),
+            panel("Repeated idempotency keys per second", "repeated_keys", "short",
+                  (by(P, rate("pipeline_repeated_keys_total")), PARTITION)),
         ),
     ),
 )  # fmt: skip

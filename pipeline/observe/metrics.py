@@ -64,6 +64,14 @@ class Metrics:
         "This is what users feel. Where it grows and pipeline_apply_seconds does not, records wait"
         " in Kafka or behind a hot key.",
     )
+    accepted_to_visible_seconds = histogram(
+        "pipeline_accepted_to_visible_seconds",
+        (),
+        END_TO_END_BUCKETS,
+        "Time from a record's timestamp, which `pipeline ingest` sets when it takes the record, to its"
+        " commit in Postgres; of the topic of [ingest] alone.",
+        "This is what a client waits for after its 202. As for pipeline_end_to_end_seconds.",
+    )
     apply_seconds = histogram(
         "pipeline_apply_seconds",
         SHARD,
@@ -84,6 +92,14 @@ class Metrics:
         "Records read again and skipped, since the ledger has them as applied.",
         "Some after a restart or a rebalance are right. Without end: commits to Kafka fail; see the"
         " log.",
+    )
+    repeated_keys = counter(
+        "pipeline_repeated_keys_total",
+        PARTITION,
+        "Records that count as applied and had no effect, since a record with their idempotency key was"
+        " applied before (records.dedupe_for).",
+        "Some are right: clients send again what they got no answer to. Many: a client gives several"
+        " writes one key, or sends again too early.",
     )
     reapplied = counter(
         "pipeline_reapplied_total",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.config.mistakes import did_you_mean
 from pipeline.config.model import Config
 from pipeline.contracts.rule import Plain, Rule, RuleKind
-from pipeline.contracts.wish import Hold, Pause, Scope, Wish
+from pipeline.contracts.wish import Hold, Pause, RateLimit, Scope, Wish
 from pipeline.errors import UsageError
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.console import duration
@@ -16,7 +16,7 @@ from pipeline.operate.control import ENDED, Known, shown_first
 from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition
 
-OBEYED: frozenset[type[Wish]] = frozenset({Pause})
+OBEYED: frozenset[type[Wish]] = frozenset({Pause, RateLimit})
 """What the instances and the endpoint of this version obey."""
 
 
@@ -29,7 +29,7 @@ def refuse_unobeyed(kind: type[Wish], name: str) -> None:
     if kind not in OBEYED:
         raise UsageError(
             f"a {name} would change nothing: no process of this version obeys it yet. What is "
-            "obeyed now: pipeline pause, of a shard, a topic or a partition"
+            "obeyed now: pipeline pause, of a shard, a topic or a partition, and pipeline limit, of a tenant"
         )
 
 
@@ -56,11 +56,12 @@ def tenant_of(config: Config, text: str) -> Plain:
     Raises:
         UsageError: the configuration does not say what a tenant is.
     """
-    if config.records.tenant is None:
+    path = config.records.tenant or (config.ingest.tenant if config.ingest is not None else None)
+    if path is None:
         raise UsageError(
             "which records are a tenant's is not configured: set [records] tenant to the path of it"
         )
-    return _value(Path.parse(config.records.tenant), text, "tenant")
+    return _value(Path.parse(path), text, "tenant")
 
 
 def _key_of(config: Config, text: str) -> Plain:

@@ -31,7 +31,7 @@ def obeyed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     "words",
-    [("hold", "add", "--key", "12"), ("limit", "add", "--tenant", "app-7", "--rate", "100/s")],
+    [("hold", "add", "--key", "12"), ("hold", "add", "--tenant", "app-7")],
 )
 def test_what_nobody_obeys_is_refused(
     new_job: JobFactory, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

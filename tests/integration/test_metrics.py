@@ -47,7 +47,9 @@ PUBLIC = {
     "pipeline_retries_total": ("counter", SHARD | {"sqlstate"}),
 }
 
-ELSEWHERE = re.compile(r"pipeline_(ingest_.*|records_lost_total|log_changes_total)")
+ELSEWHERE = re.compile(
+    r"pipeline_(ingest_.*|accepted_to_visible_seconds|repeated_keys_total|records_lost_total|log_changes_total)"
+)
 """What the endpoint fills, and what only a log that changes does: test_ingest, test_recreated_topic."""
 
 OF_A_PARTITION = [

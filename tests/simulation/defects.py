@@ -20,11 +20,14 @@ from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.snapshot import Phase
+from pipeline.contracts.store import Claim
 from pipeline.contracts.wish import Pause
+from pipeline.postgres.ledger.keys import Selection
 from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
+from tests.simulation.keys import SimulatedKeys
 from tests.simulation.postgres import SimulatedDatabase
 
 Defect = Callable[[], AbstractContextManager[MakeDatabase]]
@@ -35,7 +38,7 @@ class WithoutFence(SimulatedDatabase):
     """Writes whatever the epoch is. (What is looked up and taken over is as it should be.)"""
 
     def commit_write(self, lease: Lease, records: Sequence[Record]) -> int:
-        self.apply(records)
+        self.apply_fresh(lease.claim, records)
         self.note_applied(lease.claim, records)
         return len(records)
 
@@ -66,8 +69,50 @@ class LedgerApart(SimulatedDatabase):
 
     def _data(self, lease: Lease, records: Sequence[Record]) -> int:
         self.check_fence(lease)
-        self.apply(records)
+        self.apply_fresh(lease.claim, records)
         return len(records)
+
+
+class KeysApart(SimulatedDatabase):
+    """The keys are claimed in one transaction, what they are claimed for is applied in the next."""
+
+    async def write(self, lease: Lease, records: Sequence[Record]) -> int:
+        selection = await self._guarded("keys", lease, partial(self._claim, lease, records))
+        return await self._guarded("write", lease, partial(self._rest, lease, records, selection))
+
+    def _claim(self, lease: Lease, records: Sequence[Record]) -> Selection:
+        self.check_fence(lease)
+        selection = self.server.keys.select(lease.claim, records)
+        self.server.keys.claim(lease.claim, selection)
+        return selection
+
+    def _rest(self, lease: Lease, records: Sequence[Record], selection: Selection) -> int:
+        self.check_fence(lease)
+        self.check_values(records)
+        if selection.fresh:
+            self.apply(selection.fresh)
+        fresh = {record.offset for record in selection.fresh}
+        self.server.repeated |= {(r.source, r.offset) for r in records if r.offset not in fresh}
+        self.note_applied(lease.claim, records)
+        return len(records)
+
+
+class KeysOfABatch(SimulatedDatabase):
+    """A key is looked for in its batch alone."""
+
+    def apply_fresh(self, claim: Claim, records: Sequence[Record]) -> None:
+        self.server.keys = SimulatedKeys()
+        super().apply_fresh(claim, records)
+
+
+@contextmanager
+def keys_in_another_transaction() -> Iterator[MakeDatabase]:
+    yield KeysApart
+
+
+@contextmanager
+def keys_of_a_batch_alone() -> Iterator[MakeDatabase]:
+    yield KeysOfABatch
 
 
 @contextmanager
@@ -202,6 +247,8 @@ DEFECTS: tuple[Defect, ...] = (
     ledger_in_another_transaction,
     commit_before_apply,
     fold_before_commit,
+    keys_in_another_transaction,
+    keys_of_a_batch_alone,
     channel_freed_early,
     retry_without_looking,
     pause_unseen_by_a_new_owner,

@@ -28,6 +28,7 @@ from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
+from tests.simulation.keys import HEADER
 from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer, State
 from tests.simulation.world import Gate, World, waiting_tasks
@@ -98,6 +99,9 @@ class History:
         self.instances: list[Instance] = []
         self.servers: dict[str, SimulatedServer] = {}
         self._keys = self.rng.randint(2, 12)
+        # Of its own, so that records with keys leave all else of a history as it is.
+        self._keyed = random.Random(f"idempotency keys {world.seed}")
+        self._most_keyed = self._keyed.choice([0.0, 0.0, 0.3, 0.9])
         self.healing = False
         self._nursery: trio.Nursery
         self._actions: list[Callable[[], None]] = [
@@ -194,14 +198,23 @@ class History:
         number = int(self._keys * self.rng.random() ** 2)  # the lower, the more frequent
         row = f"{source.partition}-{number}"
         document = {"id": row, "user": self.rng.randrange(4), "n": 1}
+        headers = self._headers(source, offset)
         if self.world.chance(poison):
             self.expected.poison.add((source, offset))
             if self.world.chance(0.3):
-                return Message(offset, b"{")
+                return Message(offset, b"{", headers=headers)
             document["n"] = "poison"
         else:
             self.expected.good.setdefault(source, {})[offset] = row
-        return Message(offset, orjson.dumps(document))
+        return Message(offset, orjson.dumps(document), headers=headers)
+
+    def _headers(self, source: TopicPartition, offset: int) -> list[tuple[str, bytes]]:
+        """Now and then an idempotency key, which records of other rows and partitions may have too."""
+        if self._keyed.random() >= self._most_keyed:
+            return []
+        key = f"k{self._keyed.randrange(40)}"
+        self.expected.keys[source, offset] = key
+        return [(HEADER, key.encode())]
 
     # Trouble
 

@@ -11,6 +11,7 @@ import trio
 from pipeline.contracts.wishes import Wishes
 from pipeline.records.record import TopicPartition
 from tests.simulation.kafka import Broker
+from tests.simulation.keys import KeyOf, check_keys
 from tests.simulation.postgres import SimulatedServer
 from tests.simulation.world import World
 
@@ -22,6 +23,8 @@ class Expected:
     good: dict[TopicPartition, dict[int, str]] = attrs.field(factory=dict)
     """The row that each record that can be applied adds 1 to, by offset."""
     poison: set[tuple[TopicPartition, int]] = attrs.field(factory=set)
+    keys: dict[tuple[TopicPartition, int], str] = attrs.field(factory=dict)
+    """The idempotency keys of the records that have one, by offset."""
 
 
 class CommitLaw:
@@ -42,6 +45,7 @@ class CommitLaw:
             self._world.violated(f"{source}: the committed offset went back: {former}, {offset}")
         self._update(self._server_of[source.partition])
         decided = self._applied | self._world.dead_letters
+        decided |= self._server_of[source.partition].repeated
         below = [m.offset for m in self._broker.logs[source] if former <= m.offset < offset]
         missing = [number for number in below if (source, number) not in decided]
         if missing:
@@ -102,7 +106,7 @@ def check_end(
     servers = {server.name: server for server in server_of.values()}
     for name, server in servers.items():
         mine = [s for s in broker.logs if server_of[s.partition] is server]
-        _check_applied(world, server, {s: expected.good.get(s, {}) for s in mine})
+        _check_applied(world, server, {s: expected.good.get(s, {}) for s in mine}, expected.keys)
         _check_order(world, server)
         if server.locks.held or server.running:
             world.violated(f"{name}: {server.locks.held} locks, {len(server.running)} running")
@@ -116,10 +120,21 @@ def check_end(
 
 
 def _check_applied(
-    world: World, server: SimulatedServer, good: Mapping[TopicPartition, Mapping[int, str]]
+    world: World,
+    server: SimulatedServer,
+    good: Mapping[TopicPartition, Mapping[int, str]],
+    keys: KeyOf,
 ) -> None:
-    """Every record that can be applied was, once, here; and the counters say the same."""
+    """Every record that can be applied was, once, here; and the counters say the same.
+
+    Of those that share an idempotency key, one was.
+    """
     times = Counter((source, offset) for source, _, offset in server.applied)
+    check_keys(world, server.name, times, good, keys)
+    good = {
+        source: {o: row for o, row in rows.items() if (source, o) not in keys or times[source, o]}
+        for source, rows in good.items()
+    }
     wanted = {(source, offset) for source, rows in good.items() for offset in rows}
     wrong: dict[tuple[TopicPartition, int], list[int]] = defaultdict(list)
     for source, offset in sorted(wanted | times.keys()):

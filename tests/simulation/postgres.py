@@ -28,6 +28,7 @@ from pipeline.postgres.store.database import Transactions
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape
+from tests.simulation.keys import SimulatedKeys
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.locks import RowLocks
 from tests.simulation.world import Gate, World
@@ -94,6 +95,7 @@ class Copy:
     ledger: SimulatedLedger
     counters: Counter[str]
     applied: list[tuple[TopicPartition, Hashable, int]]
+    keys: SimulatedKeys
 
 
 class SimulatedServer:
@@ -113,6 +115,9 @@ class SimulatedServer:
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
         """Source, ordering key and offset of every record applied, in the order of commits."""
+        self.keys = SimulatedKeys()
+        self.repeated: set[tuple[TopicPartition, int]] = set()
+        """Records that count as applied, since their key was applied for another."""
         self.on_fold: Callable[[TopicPartition, int], None] = lambda _source, _watermark: None
         self.on_loss: Callable[[SimulatedServer, int], None] = lambda _server, _remaining: None
         self.locks = RowLocks()
@@ -141,7 +146,7 @@ class SimulatedServer:
         """What a standby has of it at this moment."""
         return Copy(
             deepcopy(self.epochs), dict(self.leased_by), deepcopy(self.ledger),
-            Counter(self.counters), list(self.applied),
+            Counter(self.counters), list(self.applied), self.keys.copied(),
         )  # fmt: skip
 
     def fall_back(self, copy: Copy) -> None:
@@ -151,7 +156,7 @@ class SimulatedServer:
         self.die(State.DEAD)
         self.world.journal.note("%s: comes back without its last %d records", self.name, lost)
         self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
-        self.counters, self.applied = copy.counters, copy.applied
+        self.counters, self.applied, self.keys = copy.counters, copy.applied, copy.keys
         if lost:
             self.world.mark("commits lost")
 
@@ -296,11 +301,24 @@ class SimulatedDatabase:
         return await self._guarded("write", lease, partial(self.commit_write, lease, records))
 
     def commit_write(self, lease: Lease, records: Sequence[Record]) -> int:
-        """The fence, the data and the ledger's row, in one step."""
+        """The fence, the keys, the data and the ledger's row, in one step."""
         self.check_fence(lease)
-        self.apply(records)
+        self.apply_fresh(lease.claim, records)
         self.note_applied(lease.claim, records)
         return len(records)
+
+    def apply_fresh(self, claim: Claim, records: Sequence[Record]) -> None:
+        """The data of the records whose key is not another's, and their keys."""
+        self.check_values(records)
+        keys = self.server.keys
+        selection = keys.select(claim, records)
+        if selection.repeated:
+            self.server.world.mark("key repeated")
+            fresh = {record.offset for record in selection.fresh}
+            self.server.repeated |= {(r.source, r.offset) for r in records if r.offset not in fresh}
+        if selection.fresh:
+            self.apply(selection.fresh)
+        keys.claim(claim, selection)
 
     def check_fence(self, lease: Lease) -> None:
         if not self.is_valid(lease):
@@ -319,14 +337,17 @@ class SimulatedDatabase:
 
     def apply(self, records: Sequence[Record]) -> None:
         """The data: refused as a whole where one record does not fit."""
-        if any(type(record.document.get("n")) is not int for record in records):
-            raise asyncpg.DataError("invalid input syntax for type integer")
+        self.check_values(records)
         for record in records:
             self.server.counters[record.document.get("id")] += record.document.get("n")
             self.server.applied.append((record.source, record.ordering, record.offset))
         self.server.world.journal.note(
             "%s: applied %s %s", self.server.name, records[0].source, [r.offset for r in records]
         )
+
+    def check_values(self, records: Sequence[Record]) -> None:
+        if any(type(record.document.get("n")) is not int for record in records):
+            raise asyncpg.DataError("invalid input syntax for type integer")
 
     def note_applied(self, claim: Claim, records: Sequence[Record]) -> None:
         self.server.ledger.note(key_of(claim), map(offset_of, records))

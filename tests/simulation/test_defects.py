@@ -25,6 +25,8 @@ FINDS = {
     "ledger_in_another_transaction": f"{TWICE}|{DISORDER}",
     "commit_before_apply": TOO_EARLY,
     "fold_before_commit": SET_BACK,
+    "keys_in_another_transaction": r"key k\d+ was applied 0 times",
+    "keys_of_a_batch_alone": r"key k\d+ was applied \d+ times",
     "channel_freed_early": DISORDER,
     "retry_without_looking": f"{TWICE}|{DISORDER}",
     "pause_unseen_by_a_new_owner": PAUSED,

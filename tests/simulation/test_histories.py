@@ -43,6 +43,7 @@ RARE = (
     "paused",
     "taken over anew",
     "fold of a void lease",
+    "key repeated",
 )
 """Paths that must be taken in the first seeds: a law that no history tries holds for nothing."""
 

@@ -90,6 +90,8 @@ class Client:
 
     def __init__(self, app: IngestApplication) -> None:
         self.app = app
+        self.gone = trio.Event()
+        """Set when the client goes."""
 
     async def request(
         self,
@@ -104,6 +106,9 @@ class Client:
 
         async def receive() -> dict[str, Any]:
             await trio.lowlevel.checkpoint()
+            if not pieces:
+                await self.gone.wait()
+                return {"type": "http.disconnect"}
             piece = pieces.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 

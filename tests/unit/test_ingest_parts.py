@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.contracts.rule import Plain
+from pipeline.contracts.wish import RateLimit
+from pipeline.contracts.wishes import Wishes
 from pipeline.ingest import rates as rates_module
 from pipeline.ingest import receipts
 from pipeline.ingest.cors import Cors
 from pipeline.ingest.idempotency import record_key, request_key
+from pipeline.ingest.limits import TenantLimits, message_key
 from pipeline.ingest.openapi import document
 from pipeline.ingest.problems import RefusedError
-from pipeline.ingest.rates import TenantRates
+from pipeline.ingest.rates import CLOSED_SECONDS, TenantRates
 from pipeline.ingest.validation import Invalid, SchemaError, plain_value, schema_check
 from pipeline.records.path import Path
 from pipeline.web.tokens import Tokens
@@ -264,3 +268,37 @@ def test_a_schema_with_an_id_is_embedded_as_it_is() -> None:
     schema = {**SCHEMA, "$id": "https://a.example/record"}
     made = json.loads(document(schema, with_tokens=False))
     assert made["components"]["schemas"]["Record"]["allOf"] == [schema]
+
+
+def test_an_operators_limit_goes_before_the_rate_of_all_until_it_is_over() -> None:
+    now = 1000.0
+    wishes = Wishes(lambda: now)
+    limits = TenantLimits(wishes, 100.0)
+    limits.obey()
+    assert limits.rate_of(b"app-7") == 100.0
+    wishes.put(limit("l1", "app-7", 5.0, until=1_010_000))
+    wishes.put(limit("l2", 8, 0.0))
+    limits.obey()
+    assert [limits.rate_of(key) for key in (b"app-7", b"8", b"9")] == [5.0, 0.0, 100.0]
+    limits.rate = None
+    now = 1011.0
+    wishes.remove("l2")
+    limits.obey()
+    assert [limits.rate_of(key) for key in (b"app-7", b"8", b"9")] == [None] * 3
+
+
+def limit(limit_id: str, tenant: Plain, rate: float, until: int | None = None) -> RateLimit:
+    return RateLimit(id=limit_id, tenant=tenant, rate=rate, by="me", since=0, until=until, why="")
+
+
+@pytest.mark.parametrize("tenant", ["app-7", "ü", 7, 7.0, "7"])
+def test_a_limits_tenant_is_found_by_the_message_key_of_its_records(tenant: Plain) -> None:
+    assert message_key(tenant) == plain_value({"app": tenant}, Path.parse("app"))
+
+
+def test_a_rate_of_nothing_takes_nothing() -> None:
+    clock = Clock()
+    rates = TenantRates(clock, lambda _: 0.0)
+    assert rates.take(b"a") == CLOSED_SECONDS
+    clock.now += 1000
+    assert rates.take(b"a") == CLOSED_SECONDS

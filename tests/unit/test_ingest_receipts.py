@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import jsonschema_rs
@@ -111,6 +112,19 @@ async def test_a_post_that_waits_in_vain_is_answered_202_with_its_receipt(
         reply = await client.post(ONE, WAIT)
         assert trio.current_time() - began == pytest.approx(5)
     assert (reply.status, reply.json) == (202, {"receipt": receipt(0), "state": "waiting"})
+
+
+async def test_a_client_that_goes_is_waited_for_no_longer(autojump_clock: MockClock) -> None:
+    async with running(Ledger()) as (client, poller):
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.post, ONE, WAIT)
+            nursery.start_soon(partial(get, client, receipt(7), prefer="wait=5"))
+            await trio.sleep(1)
+            assert len(poller._questions) == 2
+            client.gone.set()
+        assert trio.current_time() - began == pytest.approx(1)
+        assert not poller._questions
 
 
 async def test_a_dead_letter_is_a_problem_of_its_own(autojump_clock: MockClock) -> None:

@@ -16,6 +16,7 @@ from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.awaited import listening
 from pipeline.postgres.handlers.transaction import Transaction
+from pipeline.postgres.ledger.keys import IdempotencyKeys, Known, Selection, find_others, note
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.records.record import Record
@@ -39,6 +40,7 @@ class HandlerApplier:
         handler: the function.
         shard: the database that its transactions run in.
         ledger: notes the offsets within each transaction.
+        keys: applies each idempotency key once; None: records' keys are not looked at.
         split: records → runs of neighbours, in order.
         apart: whether no two runs share a key, so that their statements may be sent in any order.
         called: called with a number of records, and how many seconds the handler spent on them.
@@ -54,12 +56,14 @@ class HandlerApplier:
         *,
         apart: bool,
         called: Callable[[int, float], None],
+        keys: IdempotencyKeys | None = None,
         details: bool = False,
     ) -> None:
         self.shape = None  # a handler may read anything
         self._handler = handler
         self._shard = shard
         self._ledger = ledger
+        self._keys = keys
         self._split = split
         self._apart = apart
         self._called = called
@@ -74,25 +78,60 @@ class HandlerApplier:
         Raises:
             HandlerFailed: the handler's own code raised; nothing was written.
         """
-        transaction, sample = Transaction(), Sample(len(records))
+        if self._keys is None:
+            await self._write(lease, records, records, None)
+            return len(records)
+        known: Known = {}
+        while True:
+            selection = self._keys.select(lease.claim, records, known)
+            if selection.keys:
+                # Before the handler is called: what it does beside the transaction is not taken back.
+                ask = partial(find_others, claim=lease.claim, selection=selection)
+                if others := await self._shard.run(ask):
+                    known = {**known, **others}
+                    continue
+            if not selection.fresh:
+                await self._ledger.mark(lease, records)
+            elif not await self._write(lease, records, selection.fresh, selection):
+                continue
+            self._keys.applied(lease.claim, selection)
+            return len(selection.fresh)
+
+    async def _write(
+        self,
+        lease: Lease,
+        records: Sequence[Record],
+        fresh: Sequence[Record],
+        selection: Selection | None,
+    ) -> bool:
+        """Call the handler for the fresh ones of records, and note them all, in one transaction.
+
+        Return False if a key that is selected was claimed for another record meanwhile.
+        """
+        transaction, sample = Transaction(), Sample(len(fresh))
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._call, transaction, records)
+            nursery.start_soon(self._call, transaction, fresh)
             try:
                 await transaction.wanted.wait()
                 failure = transaction.failed or await self._shard.transact(
                     partial(
                         self._transact,
-                        lease=lease, records=records, transaction=transaction, sample=sample,
+                        lease=lease, records=records, selection=selection,
+                        transaction=transaction, sample=sample,
                     ),
                     sample,
                 )  # fmt: skip
             except Exception as error:  # raised below, outside the group that a nursery makes
                 failure = error
                 nursery.cancel_scope.cancel()
+            if isinstance(failure, RepeatedKeys):
+                nursery.cancel_scope.cancel()
+        if isinstance(failure, RepeatedKeys):
+            return False
         if failure is not None:
             raise failure
-        return len(records)
+        return True
 
     async def probe(self) -> bool:
         """See `Transactions.probe`: a handler without records does nothing. A checkpoint."""
@@ -128,23 +167,31 @@ class HandlerApplier:
         connection: Connection,
         lease: Lease,
         records: Sequence[Record],
+        selection: Selection | None,
         transaction: Transaction,
         sample: Sample,
-    ) -> HandlerFailed | None:
+    ) -> HandlerFailed | RepeatedKeys | None:
         """Run the transaction of one batch: the ledger's note, then the handler's statements.
 
-        On asyncio. The handler's own failure is returned instead of raised: the transaction is rolled
-        back by then, and the connection is clean.
+        On asyncio. The handler's own failure, and that a key is another record's, are returned instead
+        of raised: the transaction is rolled back by then, and the connection is clean.
         """
         try:
             async with connection.transaction():
-                await self._ledger.note(connection, lease, records)
+                if selection is None or not selection.keys:
+                    await self._ledger.note(connection, lease, records)
+                elif not await note(connection, lease, records, selection):
+                    raise RepeatedKeys
                 await transaction.serve(connection)
-        except HandlerFailed as failure:
+        except (HandlerFailed, RepeatedKeys) as failure:
             sample.clean = False
             return failure
         sample.elsewhere = transaction.elsewhere
         return None
+
+
+class RepeatedKeys(Exception):
+    """A key is another record's: the transaction is rolled back."""
 
 
 def _log_traceback(failed: HandlerFailed, error: Exception, details: bool) -> None:

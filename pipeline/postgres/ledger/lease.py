@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from pipeline.contracts.store import Claim, Fenced
+from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger.multirange import multirange
 from pipeline.records.record import Record, offset_of
 
@@ -57,6 +58,11 @@ def key_of(claim: Claim) -> tuple[Any, ...]:
 def guard(lease: Lease, records: Sequence[Record]) -> tuple[Any, ...]:
     """The first `GUARD_PARAMETERS` parameters of a guarded statement."""
     return (*lease.parameters(), multirange(map(offset_of, records)))
+
+
+async def holds(connection: Connection, lease: Lease) -> bool:
+    """Whether a lease holds just now. On asyncio."""
+    return bool(await connection.fetchval(f"select exists ({FENCE})", *lease.parameters()))
 
 
 def fenced(lease: Lease) -> Fenced:

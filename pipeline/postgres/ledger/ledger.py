@@ -136,16 +136,21 @@ class PostgresLedger:
         shard: the shard.
         owner: how this instance is named in it.
         reasons: whether to keep the reasons of dead letters, which receipts tell.
+        keys: whether to make the table of idempotency keys: see `pipeline.postgres.ledger.keys`.
     """
 
-    def __init__(self, shard: Shard, owner: str, *, reasons: bool = False) -> None:
+    def __init__(
+        self, shard: Shard, owner: str, *, reasons: bool = False, keys: bool = False
+    ) -> None:
         self._shard = shard
         self._owner = owner
         self._reasons = reasons
+        self._keys = keys
 
     async def prepare(self) -> None:
         """See `Ledger.prepare`."""
-        extras = ["refused"] if self._reasons else []
+        wanted = {"refused": self._reasons, "idempotency_keys": self._keys}
+        extras = [name for name, needed in wanted.items() if needed]
         await self._shard.run(partial(migrate, extras=extras))
 
     async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:

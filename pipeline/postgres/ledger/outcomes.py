@@ -52,8 +52,13 @@ class Outcome:
 
 WAITING = Outcome(State.WAITING)
 
-_APPLIED = """\
-select asked.place, 'applied', '', 90 from asked
+_FORGOTTEN = (
+    "it was decided more than 30 days ago; whether it was applied or refused is not kept for longer"
+)
+
+_APPLIED = f"""\
+select asked.place, case when f.stream is null then 'applied' else 'unknown' end,
+    case when f.stream is null then '' else '{_FORGOTTEN}' end, 90 from asked
 join (
     select p.topic_id, p.partition, range_agg(r) as offsets
     from (select distinct topic_id, partition from asked) p
@@ -61,6 +66,9 @@ join (
         on a.stream = any($1) and (a.topic_id, a.partition) = (p.topic_id, p.partition),
     unnest(a.offsets) r group by 1, 2
 ) applied using (topic_id, partition)
+left join pipeline.refused f on f.stream = any($1)
+    and (f.topic_id, f.partition, f.record_offset) = (asked.topic_id, asked.partition, -1)
+    and asked.record_offset <= case when f.record_offset = -1 then f.reason::int8 end
 where applied.offsets @> asked.record_offset"""
 
 _REFUSED = """\

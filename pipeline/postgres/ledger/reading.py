@@ -25,7 +25,8 @@ _REMEMBER = """\
 insert into pipeline.applied (stream, topic_id, partition, offsets)
 values ($1, $2, $3, $4::text::int8multirange)"""
 _UNREFUSE = f"""\
-delete from pipeline.refused where {KEY} and not $4::text::int8multirange @> record_offset"""
+delete from pipeline.refused
+where {KEY} and record_offset >= 0 and not $4::text::int8multirange @> record_offset"""
 _STREAM = """\
 select o.partition, o.owner, (
     select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r

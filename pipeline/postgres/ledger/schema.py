@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pipeline.errors import UsageError
 from pipeline.postgres.connections.bridge import Connection
+from pipeline.postgres.ledger import keys
 
 VERSION = 2
 
@@ -69,11 +70,14 @@ create table if not exists pipeline.refused (
     refused_at    timestamptz not null default now(),
     primary key (stream, topic_id, partition, record_offset)
 );
+
+create index if not exists refused_by_age on pipeline.refused (stream, refused_at);
 """,
+    "idempotency_keys": keys.TABLE,
 }
 """Tables that only some configurations need, by name. None has a version: each is made where it is missing.
 
-``refused`` has the reason of each dead letter, for receipts.
+``refused`` has the reason of each dead letter, for receipts; ``idempotency_keys`` see `keys`.
 """
 
 PRIVILEGES: Mapping[str, str] = {
@@ -83,7 +87,10 @@ PRIVILEGES: Mapping[str, str] = {
 }
 """The ledger's tables, and the privileges that the pipeline uses on each."""
 
-EXTRA_PRIVILEGES: Mapping[str, str] = {"refused": "select,insert,update"}
+EXTRA_PRIVILEGES: Mapping[str, str] = {
+    "refused": "select,insert,update,delete",
+    "idempotency_keys": keys.PRIVILEGES,
+}
 """The same of `EXTRAS`."""
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from enum import Enum
 from functools import partial
-from typing import Any
 
 import asyncpg
 
 from pipeline.config.model import SinkConfig
 from pipeline.postgres.connections.bridge import Connection
-from pipeline.postgres.connections.errors import RowError, Verdict, judge
+from pipeline.postgres.connections.errors import RowError
 from pipeline.postgres.connections.limiter import Sample
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import KEY, Lease, fenced
+from pipeline.postgres.ledger.keys import IdempotencyKeys, Known, Selection, find_others, note
+from pipeline.postgres.ledger.lease import Lease, fenced
 from pipeline.postgres.ledger.ledger import Ledger
+from pipeline.postgres.sink.attempt import Attempt, Outcome, has_types
 from pipeline.postgres.sink.catalog import Table, read_table
-from pipeline.postgres.sink.columns import quote
-from pipeline.postgres.sink.packing import packed
 from pipeline.postgres.sink.sink import Sink, Write
 from pipeline.postgres.sink.statements import Statements
 from pipeline.postgres.sink.validate import mistakes_of
@@ -28,36 +25,33 @@ from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
 
-RACES = 3
-"""How often a statement is tried again if another program inserts the same key at the same moment."""
-
-_NOTED = (
-    f"select exists (select from pipeline.applied where {KEY} "
-    "and offsets @> $4::text::int8multirange)"
-)
-"""Whether a transaction noted its offsets: they are in one row, also after a fold."""
-
-
-class Outcome(Enum):
-    """What became of a statement that raised nothing."""
-
-    APPLIED = "applied"
-    FENCED = "fenced"
-    OTHER_TYPES = "other types"
-    """A column's type is not the one that the statement was made for: nothing was written."""
-
 
 class SinkApplier:
     """Applies records by the declared sink.
 
     The shape is that of the first table that was read; a table whose types have changed since is read
     by the same fields.
+
+    Args:
+        config: what the sink is.
+        table: its table as it is now.
+        shard: the database.
+        ledger: notes the offsets.
+        keys: applies each idempotency key once; None: records' keys are not looked at.
     """
 
-    def __init__(self, config: SinkConfig, table: Table, shard: Shard, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        config: SinkConfig,
+        table: Table,
+        shard: Shard,
+        ledger: Ledger,
+        keys: IdempotencyKeys | None = None,
+    ) -> None:
         self._config = config
         self._shard = shard
         self._ledger = ledger
+        self._keys = keys
         self._use(table)
         self.shape = self._sink.shape
 
@@ -71,32 +65,66 @@ class SinkApplier:
         Raises:
             RowError: a record can't become a row.
         """
+        if self._keys is None:
+            rows = await self._write(lease, records, None)
+            assert isinstance(rows, int), "no key is asked for"
+            return rows
+        known: Known = {}
+        while True:
+            selection = self._keys.select(lease.claim, records, known)
+            rows = await self._write(lease, records, selection)
+            if isinstance(rows, int):
+                self._keys.applied(lease.claim, selection)
+                return rows
+            known = {**known, **rows}
+
+    async def _write(
+        self, lease: Lease, records: Sequence[Record], selection: Selection | None
+    ) -> int | Known:
+        """Apply what is selected of records (None: all), and note them all.
+
+        Return how many rows were sent; or, if nothing was written, which keys are other records'.
+        """
         while True:
             sink, statements = self._sink, self._statements
             refused: RowError | None = None
             writes: list[Write] = []
+            fresh = records if selection is None else selection.fresh
             try:
-                writes = list(sink.writes(records))
+                writes = list(sink.writes(fresh)) if fresh else []
             except RowError as error:
                 refused = error
             if refused is not None:
-                if await self._shard.run(partial(_has_types, statements=statements)):
+                if await self._shard.run(partial(has_types, statements=statements)):
                     raise refused
                 await self._read_table(statements)
                 continue
-            if not writes:  # tombstones that the sink ignores: only their offsets
-                await self._ledger.mark(lease, records)
-                return 0
+            if not writes:  # tombstones that the sink ignores, or repeated records: only offsets
+                return await self._mark(lease, records, selection)
             rows = sum(write.rows for write in writes)
             sample = Sample(rows)
             guard = self._ledger.guard(lease, records)
-            attempt = _Attempt(sink, statements, guard, writes, sample)
+            attempt = Attempt(sink, statements, guard, writes, sample, lease, selection)
             outcome = await self._shard.transact(attempt.run, sample)
             if outcome is Outcome.APPLIED:
                 return rows
+            if outcome is Outcome.REPEATED:
+                return attempt.others
             if outcome is Outcome.FENCED:
                 raise fenced(lease)
             await self._read_table(statements)
+
+    async def _mark(
+        self, lease: Lease, records: Sequence[Record], selection: Selection | None
+    ) -> int | Known:
+        """Note records that write no row, and claim the keys of those that are selected."""
+        if selection is None or not selection.keys:
+            await self._ledger.mark(lease, records)
+            return 0
+        work = partial(note, lease=lease, records=records, selection=selection)
+        if await self._shard.run(work):
+            return 0
+        return await self._shard.run(partial(find_others, claim=lease.claim, selection=selection))
 
     async def probe(self) -> bool:
         """See `Transactions.probe`. A checkpoint.
@@ -104,7 +132,7 @@ class SinkApplier:
         Statements for types that the table has no more are made anew first: these could fail for ever.
         """
         statements = self._statements
-        if not await self._shard.run(partial(_has_types, statements=statements)):
+        if not await self._shard.run(partial(has_types, statements=statements)):
             await self._read_table(statements)
         await self._shard.run(self._probe)
         return True
@@ -114,11 +142,16 @@ class SinkApplier:
         transaction = connection.transaction()
         await transaction.start()
         try:
-            for statement in self._statements.plain.values():
+            for statement in self._probed():
                 prepared = await connection.prepare(statement)
                 await prepared.fetch(*[None] * len(prepared.get_parameters()))
         finally:
             await transaction.rollback()  # noqa: ASYNC102 (on asyncio; the lease bounds it)
+
+    def _probed(self) -> list[str]:
+        """The statements over null arrays; without a lease, those that claim keys write nothing."""
+        claiming = [] if self._keys is None else self._statements.claiming.values()
+        return [*self._statements.plain.values(), *claiming]
 
     async def _read_table(self, former: Statements) -> None:
         """Make the statements anew, unless another batch of this shard has done so meanwhile.
@@ -136,92 +169,3 @@ class SinkApplier:
             )
         log.info("table %s: the types of its columns have changed, its statements too", table.name)
         self._use(table)
-
-
-async def _has_types(connection: Connection, statements: Statements) -> bool:
-    return bool(await connection.fetchval(f"select {statements.same_types}"))
-
-
-class _Attempt:
-    """The statements of one batch, and the ledger's parameters; None: statements go unguarded."""
-
-    def __init__(
-        self,
-        sink: Sink,
-        statements: Statements,
-        guard: tuple[Any, ...] | None,
-        writes: Sequence[Write],
-        sample: Sample,
-    ) -> None:
-        self._sample = sample
-        self._statements = statements
-        self._guard = guard
-        self._writes = writes
-        self._key = sink.primary_key
-
-    async def run(self, connection: Connection) -> Outcome:
-        """Apply them in one transaction. On asyncio."""
-        race = 0
-        while True:  # noqa: ASYNC913 (on asyncio; each turn waits for Postgres)
-            try:
-                outcome = await self._apply(connection)
-            except asyncpg.UniqueViolationError as error:
-                self._sample.clean = False
-                race += 1
-                if race > RACES or not self._on_key(error):
-                    return await self._unless_types_changed(connection, error)
-            except asyncpg.PostgresError as error:
-                self._sample.clean = False
-                return await self._unless_types_changed(connection, error)
-            else:
-                self._sample.clean &= outcome is Outcome.APPLIED
-                return outcome
-
-    async def _apply(self, connection: Connection) -> Outcome:
-        first, *rest = self._writes
-        if not rest:
-            return await self._first(connection, first)
-        async with connection.transaction():
-            outcome = await self._first(connection, first)
-            if outcome is Outcome.APPLIED:
-                for write in rest:
-                    statement = self._statements.plain[write.kind]
-                    await connection.execute(statement, *packed(write.arrays))
-        return outcome
-
-    async def _first(self, connection: Connection, write: Write) -> Outcome:
-        of_kind = self._statements.plain if self._guard is None else self._statements.guarded
-        parameters = (*(self._guard or ()), *packed(write.arrays))
-        tag = await connection.execute(of_kind[write.kind], *parameters)
-        if tag.rpartition(" ")[2] != "0":
-            return Outcome.APPLIED
-        if self._guard is not None and await self._noted(connection):
-            return Outcome.APPLIED
-        if not await _has_types(connection, self._statements):
-            return Outcome.OTHER_TYPES
-        return Outcome.APPLIED if self._guard is None else Outcome.FENCED
-
-    async def _noted(self, connection: Connection) -> bool:
-        assert self._guard is not None, "there is a ledger to ask"
-        stream, topic_id, partition, *_, offsets = self._guard
-        return bool(await connection.fetchval(_NOTED, stream, topic_id, partition, offsets))
-
-    async def _unless_types_changed(
-        self, connection: Connection, error: asyncpg.PostgresError
-    ) -> Outcome:
-        """Postgres's verdict on a value is about the type that it was cast to.
-
-        Raises:
-            asyncpg.PostgresError: ``error``, if the types are as they were.
-        """
-        if judge(error) in (Verdict.RETRY, Verdict.IN_DOUBT) or connection.is_closed():
-            raise error
-        if await _has_types(connection, self._statements):
-            raise error
-        return Outcome.OTHER_TYPES
-
-    def _on_key(self, error: asyncpg.UniqueViolationError) -> bool:
-        """Whether two rows of one primary key met; the detail says so in every language."""
-        found = re.search(r"\((.*?)\)=\(", error.detail or "")
-        bare = found[1].replace('"', "") if found else ""
-        return bare == ", ".join(quote(column.name) for column in self._key).replace('"', "")

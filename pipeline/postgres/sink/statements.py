@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.postgres.ledger.keys import CLAIM_PARAMETERS, claiming
 from pipeline.postgres.ledger.lease import FENCE, GUARD_PARAMETERS, RECORD_APPLIED
 from pipeline.postgres.sink.columns import SinkColumn, quote
 from pipeline.postgres.sink.packing import unpacked
@@ -39,7 +40,8 @@ class Statements:
     """The sink's statements by the kind of `sink.Write`.
 
     ``guarded`` carry the ledger's fence and its row; ``plain`` do without, for at-least-once and for what
-    follows a guarded statement in one transaction.
+    follows a guarded statement in one transaction. ``claiming`` are guarded ones that claim idempotency
+    keys too, and write nothing if one is another record's.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -54,8 +56,11 @@ class Statements:
             f"with lease as ({FENCE}),\nfence as (select from lease where {self.same_types}),\n"
             f"ledger as ({RECORD_APPLIED} from fence)\n"
         )
+        with_keys = f"{claiming(self.same_types)},\nledger as ({RECORD_APPLIED} from fence)\n"
         self.plain = {kind: plain + _data(sink, kind, 1) for kind in kinds}
         self.guarded = {kind: guarded + _data(sink, kind, GUARD_PARAMETERS + 1) for kind in kinds}
+        first = GUARD_PARAMETERS + CLAIM_PARAMETERS + 1
+        self.claiming = {kind: with_keys + _data(sink, kind, first) for kind in kinds}
 
 
 def _data(sink: Sink, kind: str, first: int) -> str:

@@ -16,10 +16,12 @@ from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
 from pipeline.contracts.store import Claim, DeadLetters
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.tidying import Chore
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.shard_partition import ShardPartition
+from pipeline.postgres.store.tidier import Tidier
 from pipeline.records.record import TopicPartition
 from pipeline.runtime.backoff import Backoff
 
@@ -89,6 +91,13 @@ class ShardStore:
     async def _probe(self) -> None:
         if self._database is not None:
             await self._database.probe()
+
+    async def tidy(
+        self, chores: Sequence[Chore], streams: Sequence[str], lag: Callable[[], float | None]
+    ) -> None:
+        """Delete what the ledger keeps for a time only, until cancelled: see `Tidier`."""
+        ready = lambda: self._database is not None  # noqa: E731 (read where it is used)
+        await Tidier(self._shard, chores, streams, lag, ready).run()
 
     def resize_batches(self, largest: int) -> None:
         """Let batches hold another number of records from now on. Not a checkpoint."""

@@ -8,6 +8,7 @@ import trio
 
 from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.contracts.store import Claim, PartitionStore
+from pipeline.postgres.ledger.tidying import Chore
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
 
@@ -31,6 +32,14 @@ class StoreRouter:
         """Let batches hold another number of records from now on. Not a checkpoint."""
         for store in self._stores.values():
             store.resize_batches(largest)
+
+    async def tidy(
+        self, chores: Sequence[Chore], streams: Sequence[str], lag: Callable[[], float | None]
+    ) -> None:
+        """Delete what the ledgers keep for a time only, until cancelled: see `Tidier`."""
+        async with trio.open_nursery() as nursery:
+            for store in self._stores.values():
+                nursery.start_soon(store.tidy, chores, streams, lag)
 
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""

@@ -24,17 +24,19 @@ PLAIN = frozenset({str, int, float, bool})
 """The types of JSON that can order records."""
 
 
-def json_decoder(keys: Sequence[Path], shape: Shape | None = None) -> Decoder:
+def json_decoder(
+    keys: Sequence[Path], shape: Shape | None = None, *, reads: Sequence[Path] = ()
+) -> Decoder:
     """Make a decoder of JSON values, ordered by the values at ``keys``.
 
-    Without a shape, whole values are decoded.
+    Without a shape, whole values are decoded; with one, what is at ``reads`` is decoded too.
 
     The decoder raises nothing: a record that can't be decoded, or has no ordering key, carries the
     reason in `Record.disposition`. Such a record is filed under its message key, so that it keeps its
     place among records of that key.
     """
     if shape is not None:
-        shape = shape.including(path.steps[0] for path in keys if path.in_value)
+        shape = shape.including(path.steps[0] for path in (*keys, *reads) if path.in_value)
     parse: Parse = row_parser(shape) if shape is not None and shape.fields else orjson.loads
     if len(keys) > 1:
         return _PathsDecoder(parse, _several_orderings(keys), "ordering key")
