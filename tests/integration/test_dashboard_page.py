@@ -10,14 +10,14 @@ from playwright.sync_api import expect
 
 from pipeline.local.ports import free_port
 from tests.support import accounts
-from tests.support.browser import Watched, browser, watched
+from tests.support.browser import Watched, watched
 from tests.support.in_process import Commands
 from tests.support.instance import PATIENCE, Instance
 from tests.support.pipelines import Job, account_database
 from tests.support.proxy import Proxy
 from tests.support.servers import DatabaseFactory
 
-__all__ = ["browser", "watched"]
+__all__ = ["watched"]
 
 pytestmark = pytest.mark.real
 

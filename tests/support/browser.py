@@ -5,15 +5,18 @@ A test skips, with the reason, where Chromium is missing: ``deploy/setup --test-
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import attrs
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.support.instance import PATIENCE
 
@@ -57,26 +60,30 @@ class Watched:
         self.page.goto(url)
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, started when the first test asks."""
+@contextmanager
+def own_loop() -> Iterator[None]:
+    """Give playwright a loop of asyncio's own: trio_asyncio, once imported, makes all loops Trio's."""
+    watcher = getattr(asyncio, "ThreadedChildWatcher", None)
+    with (
+        patch.object(asyncio, "new_event_loop", asyncio.SelectorEventLoop),
+        patch.object(asyncio.events, "get_child_watcher", watcher, create=True),
+    ):
+        yield
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A new page in a browser of its own; both end with the test, and so does playwright's loop."""
     path = chromium()
     if path is None:
         pytest.skip("no Chromium here: install Debian's package chromium")
     root = os.geteuid() == 0
-    with sync_playwright() as playwright:
+    with own_loop(), sync_playwright() as playwright:
         # As root, Chromium's sandbox does not work; the only page here is our own.
         launched = playwright.chromium.launch(
             executable_path=path, chromium_sandbox=not root, args=["--disable-dev-shm-usage"]
         )
-        yield launched
+        page = launched.new_page(viewport={"width": 1280, "height": 900}, locale="en-GB")
+        page.set_default_timeout(PATIENCE * 1000)
+        yield Watched(page)
         launched.close()
-
-
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """A new page, which ends with the test."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    page.set_default_timeout(PATIENCE * 1000)
-    yield Watched(page)
-    page.close()
