@@ -18,7 +18,8 @@ from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.handlers.applier import HandlerApplier
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.handlers.split import runs, whole
-from pipeline.postgres.ledger.ledger import Ledger, NoLedger, PostgresLedger
+from pipeline.postgres.ledger.ledger import Ledger, PostgresLedger
+from pipeline.postgres.ledger.no_ledger import NoLedger
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.validate import mistakes_of

@@ -28,7 +28,8 @@ class Lane:
     """What a row of ``pipeline.lanes`` says. Frozen: closing a lane makes another object.
 
     Attributes:
-        number: unlike that of any other lane of the partition; a lane opened later has a larger one.
+        number: unlike that of any other lane that the partition ever had; a lane opened later has a
+            larger one.
         rule: whose records.
         reason: why it was opened.
         from_offset: the first offset that it may answer for.

@@ -210,7 +210,7 @@ async def test_a_thousand_waiters_cost_one_query_per_interval_on_a_real_ledger(
     counted: list[int] = []
 
     async def work(shard: Shard, ledger: PostgresLedger) -> None:
-        ((epoch,), _) = await ledger.take_over(CLAIM, 1)
+        (epoch,) = (await ledger.take_over(CLAIM, 1)).epochs
         lease = Lease(CLAIM, 0, epoch)
 
         async def count(places: Sequence[Place]) -> Mapping[Place, Outcome]:
@@ -249,7 +249,7 @@ async def test_the_ledger_tells_what_is_applied_refused_and_waiting(
     why = DeadLetterReason("no", "CheckViolationError", "23514")
 
     async def work(shard: Shard, ledger: PostgresLedger) -> None:
-        ((epoch,), _) = await ledger.take_over(CLAIM, 1)
+        (epoch,) = (await ledger.take_over(CLAIM, 1)).epochs
         lease = Lease(CLAIM, 0, epoch)
         await ledger.mark(lease, [record(0), record(2)])
         await ledger.mark(lease, [record(1)], why)

@@ -22,13 +22,14 @@ import asyncpg
 import attrs
 import trio
 
-from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
-from pipeline.postgres.ledger.lease import Lease, key_of
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.store import Claim, Fenced
+from pipeline.postgres.ledger.lease import Lease, TakenOver, key_of
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape
-from tests.simulation.ledger import SimulatedLedger
+from tests.simulation.ledger import SimulatedLanes, SimulatedLedger
 from tests.simulation.locks import RowLocks
 from tests.simulation.world import Gate, World
 
@@ -92,6 +93,7 @@ class Copy:
     epochs: dict[Hashable, dict[int, int]]
     leased_by: dict[Hashable, int]
     ledger: SimulatedLedger
+    lanes: SimulatedLanes
     counters: Counter[str]
     applied: list[tuple[TopicPartition, Hashable, int]]
 
@@ -109,6 +111,7 @@ class SimulatedServer:
         self.leased_by: dict[Hashable, int] = {}
         """Which server each partition was taken over on."""
         self.ledger = SimulatedLedger()
+        self.lanes = SimulatedLanes()
         self.counters: Counter[str] = Counter()
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
@@ -141,7 +144,7 @@ class SimulatedServer:
         """What a standby has of it at this moment."""
         return Copy(
             deepcopy(self.epochs), dict(self.leased_by), deepcopy(self.ledger),
-            Counter(self.counters), list(self.applied),
+            deepcopy(self.lanes), Counter(self.counters), list(self.applied),
         )  # fmt: skip
 
     def fall_back(self, copy: Copy) -> None:
@@ -151,7 +154,7 @@ class SimulatedServer:
         self.die(State.DEAD)
         self.world.journal.note("%s: comes back without its last %d records", self.name, lost)
         self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
-        self.counters, self.applied = copy.counters, copy.applied
+        self.lanes, self.counters, self.applied = copy.lanes, copy.counters, copy.applied
         if lost:
             self.world.mark("commits lost")
 
@@ -273,24 +276,30 @@ class SimulatedDatabase:
         """What the breaker's probe asks."""
         await self._call("probe", [], lambda: None)
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
         key = key_of(claim)
         known = self.server.epochs.get(key, {})
         rows = [(key, writer) for writer in range(max(writers, len(known)))]
-        commit = partial(self._take_over, key, writers)
-        return await self._call(f"take over {claim.source}", rows, commit, exclusive=True)
+        commit = partial(self._take_over, key, writers, under)
+        what = f"{claim.source}" if claim.lane is None else f"{claim.source} lane {claim.lane}"
+        return await self._call(f"take over {what}", rows, commit, exclusive=True)
 
-    def _take_over(self, key: tuple[Any, ...], writers: int) -> tuple[list[int], AppliedOffsets]:
+    def _take_over(self, key: tuple[Any, ...], writers: int, under: Lease | None) -> TakenOver:
+        if under is not None:
+            self.check_fence(under)
         epochs = self.server.epochs.setdefault(key, {})
         for writer in range(max(writers, len(epochs))):
             epochs[writer] = epochs.get(writer, 0) + 1
         self.server.leased_by[key] = self.server.identity
         epochs_now = sorted(epochs.values())
+        lane = key[0].partition("#")[2]
+        what = f"partition {key[-1]}" + (f" lane {lane}" if lane else "")
         self.server.world.journal.note(
-            "%s: partition %s taken over, epochs %s", self.server.name, key[-1], epochs_now
+            "%s: %s taken over, epochs %s", self.server.name, what, epochs_now
         )
         applied = attrs.evolve(self.server.ledger.known(key), owned_before=epochs[0] > 1)
-        return [epochs[writer] for writer in range(writers)], applied
+        found, last = self.server.lanes.known(key)
+        return TakenOver([epochs[writer] for writer in range(writers)], applied, found, last)
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         return await self._guarded("write", lease, partial(self.commit_write, lease, records))
@@ -374,6 +383,41 @@ class SimulatedDatabase:
             if watermark > 0:
                 self.server.on_fold(lease.claim.source, watermark)
             self.server.ledger.fold(key_of(lease.claim), watermark)
+
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        await self._guarded("open a lane of", lease, partial(self.commit_open, lease, lane))
+
+    def commit_open(self, lease: Lease, lane: Lane) -> None:
+        self.check_fence(lease)
+        self.server.lanes.open(key_of(lease.claim), lane)
+        self._note(lease, f"lane {lane.number} opened at {lane.from_offset} for {lane.rule}")
+
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        commit = partial(self.commit_close, lease, number, until)
+        await self._guarded("close a lane of", lease, commit)
+
+    def commit_close(self, lease: Lease, number: int, until: int) -> None:
+        self.check_fence(lease)
+        self.server.lanes.close(key_of(lease.claim), number, until)
+        self._note(lease, f"lane {number} closed at {until}")
+
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        return await self._guarded("forget lanes of", lease, partial(self.commit_forget, lease))
+
+    def commit_forget(self, lease: Lease) -> list[int]:
+        self.check_fence(lease)
+        server, key = self.server, key_of(lease.claim)
+        gone, left = server.lanes.forget(key, server.ledger.known(key).watermark or 0)
+        for number in gone:
+            own = key_of(attrs.evolve(lease.claim, lane=number))
+            server.ledger.forget(own)
+            server.epochs.pop(own, None)
+            server.leased_by.pop(own, None)
+            self._note(lease, f"lane {number} forgotten")
+        return left
+
+    def _note(self, lease: Lease, what: str) -> None:
+        self.server.world.journal.note("%s: %s %s", self.server.name, lease.claim.source, what)
 
     async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
         return await self._call("look at leases", [], partial(self._voided, leases))

@@ -19,7 +19,7 @@ Ranges = tuple[tuple[int, int], ...]
 _EPOCHS = f"select writer, epoch from pipeline.ownership where {KEY} order by writer"
 _RANGES = f"select range_agg(r)::text from pipeline.applied, unnest(offsets) r where {KEY}"
 _RAISE = f"""\
-update pipeline.ownership set epoch = epoch + 1, owner = $4, acquired_at = now() where {KEY}"""
+update pipeline.ownership set epoch = epoch + 1, owner = $4, taken_at = now() where {KEY}"""
 _FORGET = f"delete from pipeline.applied where {KEY}"
 _REMEMBER = """\
 insert into pipeline.applied (stream, topic_id, partition, offsets)

@@ -20,11 +20,12 @@ they are set aside and the others applied at once; then they are tried again, wi
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from typing import TypeVar
 
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.store import Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -35,10 +36,11 @@ from pipeline.postgres.connections.errors import (
     sqlstate_of,
 )
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
-from pipeline.postgres.store.parts import Held, around, halves, held_up, pieces
+from pipeline.postgres.store.lane_keeper import LaneKeeper
+from pipeline.postgres.store.parts import Held, Part, around, divided, halves, set_aside
 from pipeline.postgres.store.recovery import Recovery, described
 from pipeline.postgres.store.suspects import Suspects
 from pipeline.records.disposition import DeadLetterReason
@@ -46,17 +48,18 @@ from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
 
-Part: TypeAlias = tuple[Sequence[Record], int]
-"""Records to be applied in one transaction, and how often they were tried."""
+T = TypeVar("T")
+
+GIVEN_UP = DeadLetterReason("given up by an operator, who let it be skipped", "GivenUp", None, 0)
+"""Why a record is decided that was neither applied nor kept."""
 
 
 class ShardPartition:
-    """One partition's share of a shard, while it is ours: a lease for each writer.
+    """One partition's share of a shard, or one lane's, while it is ours: a lease for each writer.
 
     Args:
-        claim: the partition.
-        epochs: by writer, as the take-over gave them.
-        applied: what was applied then.
+        claim: the partition, or the lane.
+        taken: what the take-over gave. The last of a partition's writers keeps its lanes.
         shard: its slots and its breaker.
         database: its transactions.
         sizer: how large batches are.
@@ -67,8 +70,7 @@ class ShardPartition:
     def __init__(
         self,
         claim: Claim,
-        epochs: Sequence[int],
-        applied: AppliedOffsets,
+        taken: TakenOver,
         *,
         shard: Shard,
         database: Transactions,
@@ -76,10 +78,15 @@ class ShardPartition:
         recovery: Recovery,
         dead_letters: DeadLetters,
     ) -> None:
-        self.applied = applied
-        self.writers = len(epochs)
+        self.applied = taken.applied
+        self.lanes = taken.lanes
         self.shape = database.shape
-        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(taken.epochs)]
+        self._keeper = None if claim.lane is not None else LaneKeeper(
+            self._leases.pop(), taken.lanes, taken.last_lane,
+            shard=shard, database=database, recovery=recovery,
+        )  # fmt: skip
+        self.writers = len(self._leases)
         self._shard = shard
         self._database = database
         self._sizer = sizer
@@ -91,6 +98,17 @@ class ShardPartition:
     def waits_for(self) -> str:
         """See `PartitionStore.waits_for`."""
         return "the dead letter topic" if self._keeping else "a transaction in the database"
+
+    @property
+    def keeper(self) -> LaneKeeper:
+        """What opens and closes the partition's lanes; a lane has none of its own."""
+        assert self._keeper is not None, "a lane has no lanes"
+        return self._keeper
+
+    @property
+    def last_lane(self) -> int:
+        """See `PartitionStore.last_lane`."""
+        return 0 if self._keeper is None else self._keeper.last_lane
 
     @property
     def lease(self) -> Lease:
@@ -114,25 +132,54 @@ class ShardPartition:
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
+        await self._explained(self._decide_all(writer, records))
+
+    async def reject(self, writer: int, record: Record, reason: DeadLetterReason) -> None:
+        """See `PartitionStore.reject`."""
+        await self._explained(self._reject(writer, record, reason))
+
+    async def skip(self, writer: int, records: Sequence[Record]) -> None:
+        """See `PartitionStore.skip`."""
+        await self._explained(self._mark(writer, records, GIVEN_UP, "giving up"))
+
+    async def open_lane(self, lane: Lane) -> None:
+        """See `PartitionStore.open_lane`."""
+        await self._explained(self.keeper.open(lane))
+
+    async def close_lane(self, number: int, until: int) -> None:
+        """See `PartitionStore.close_lane`."""
+        await self._explained(self.keeper.close(number, until))
+
+    async def forget_lanes(self) -> Sequence[int]:
+        """See `PartitionStore.forget_lanes`."""
+        return await self._explained(self.keeper.forget())
+
+    async def take_over_lane(self, claim: Claim) -> TakenOver:
+        """Take over a lane of the partition; see `LaneKeeper.take_over`."""
+        return await self._explained(self.keeper.take_over(claim))
+
+    async def _explained(self, work: Awaitable[T]) -> T:
+        """Do it; if that is fenced because the database is another one now, say so."""
         try:
-            for record in records:
-                if record.disposition is not None:
-                    await self._reject(writer, record, record.disposition)
-            records = [record for record in records if record.disposition is None]
-            if records:
-                await self._apply(writer, records)
+            return await work
         except Fenced as error:
             fenced = error
-        else:
-            return
-        if await self._server_changed(writer):
+        if await self._server_changed():
             raise ServerChanged(str(fenced)) from fenced
         raise fenced
 
-    async def _server_changed(self, writer: int) -> bool:
-        """Whether the lease is void because the database is another one, as far as it tells."""
+    async def _decide_all(self, writer: int, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.disposition is not None:
+                await self._reject(writer, record, record.disposition)
+        records = [record for record in records if record.disposition is None]
+        if records:
+            await self._apply(writer, records)
+
+    async def _server_changed(self) -> bool:
+        """Whether the leases are void because the database is another one, as far as it tells."""
         try:
-            return bool(await self._database.voided([self._leases[writer]]))
+            return bool(await self._database.voided([self.lease]))
         except Exception as error:  # asked again when the partition is taken over
             log.info("whose fault a void lease is was not told: %s", explain(error))
             return False
@@ -152,11 +199,11 @@ class ShardPartition:
             part, attempts = todo.pop()
             outcome = await self._decide(writer, part, attempts, suspects)
             if isinstance(outcome, HandlerFailed):
-                todo = _set_aside([*todo, (part, attempts)], outcome.records, held)
+                todo = set_aside([*todo, (part, attempts)], outcome.records, held)
                 await self._recovery.put_off(outcome, waits)
                 waits += 1
             elif isinstance(outcome, Held):
-                todo = _set_aside([*todo, (part, attempts)], [outcome.record], held)
+                todo = set_aside([*todo, (part, attempts)], [outcome.record], held)
                 if outcome.suspected:
                     suspects.add(outcome)
                 elif not todo:
@@ -209,7 +256,7 @@ class ShardPartition:
                 tries = attempts + attempt
                 if not in_doubt and await self._may_divide(error, suspects, tries, attempt):
                     self._recovery.retried(error, f"applying {described(records)} in smaller parts")
-                    return _divided(records, error, tries)
+                    return divided(records, error, tries)
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
                 doing, proof = f"applying {described(guilty)}", suspects.proof
                 await self._recovery.failed(error, attempt, doing, proof)
@@ -257,32 +304,20 @@ class ShardPartition:
         finally:
             self._keeping -= 1
         self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
+        await self._mark(writer, [record], rejection, "marking as a dead letter")
+
+    async def _mark(
+        self, writer: int, records: Sequence[Record], why: DeadLetterReason, doing: str
+    ) -> None:
         attempt = 0
         while True:
             await self._shard.breaker.wait_closed()
             try:
                 # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._database.mark(self._leases[writer], [record], rejection)
+                await self._database.mark(self._leases[writer], records, why)
                 return
             except (Fenced, PipelineError):
                 raise
             except Exception as error:  # judged: what is not for retrying is raised
-                await self._recovery.failed(error, attempt, f"marking {record} as a dead letter")
+                await self._recovery.failed(error, attempt, f"{doing}: {described(records)}")
                 attempt += 1
-
-
-def _divided(
-    records: Sequence[Record], error: Exception, tries: int
-) -> Sequence[Sequence[Record]] | Held:
-    """Smaller parts, or a record to hold."""
-    suspected = judge(error) is Verdict.SUSPECT
-    if len(records) == 1:
-        return Held(records[0], error, tries, suspected)
-    return halves(records) if suspected else pieces(records)
-
-
-def _set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
-    """Hold a run, and what must not be applied before it; return what is left of the parts."""
-    held |= held_up([record for part, _ in reversed(todo) for record in part], run)
-    left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
-    return [(part, attempts) for part, attempts in left if part]

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
-from pipeline.contracts.store import Claim, DeadLetters
+from pipeline.contracts.store import Claim, DeadLetters, Fenced
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery
@@ -70,17 +71,28 @@ class ShardStore:
             try:
                 database = await self._connected()
                 async with self._shard.limiter.taking_over():
-                    epochs, applied = await database.take_over(claim, self._shard.limiter.slots)
+                    taken = await self._take_over(database, claim)
+            except Fenced:
+                raise
             except Exception as error:  # judged: what is not for retrying is raised
                 await self._recovery.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1
             else:
                 partition = ShardPartition(
-                    claim, epochs, applied, shard=self._shard, database=database,
+                    claim, taken, shard=self._shard, database=database,
                     sizer=self._sizer, recovery=self._recovery, dead_letters=self._dead_letters,
                 )  # fmt: skip
                 self._partitions[claim] = partition
                 return partition
+
+    async def _take_over(self, database: Transactions, claim: Claim) -> TakenOver:
+        if claim.lane is not None:
+            return await self._partitions[claim.main].take_over_lane(claim)
+        return await database.take_over(claim, self._shard.limiter.slots + 1)
+
+    def forget(self, claim: Claim) -> None:
+        """See `Store.forget`."""
+        self._partitions.pop(claim, None)
 
     def snapshot(self) -> ShardSnapshot:
         """The shard as it is now."""
@@ -107,8 +119,16 @@ class ShardStore:
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.fold`. What fails is left to the next call: folding only saves space."""
-        leases = [(self._partitions[claim].lease, watermark) for claim, watermark in watermarks]
-        if self._database is None or self._shard.breaker.state is not BreakerState.CLOSED:
+        leases = [
+            (self._partitions[claim].lease, watermark)
+            for claim, watermark in watermarks
+            if claim in self._partitions
+        ]
+        if (
+            not leases
+            or self._database is None
+            or self._shard.breaker.state is not BreakerState.CLOSED
+        ):
             return
         try:
             await self._database.fold(leases)
@@ -121,7 +141,7 @@ class ShardStore:
         Who asks names all partitions that are ours. If these are others than at the last call, what
         is usual on the shard changes too: another instance has come or gone.
         """
-        if self._owned != (owned := frozenset(claims)):
+        if self._owned != (owned := frozenset(claim for claim in claims if claim.lane is None)):
             self._owned = owned
             self._shard.limiter.relearn()
         leases = [self._partitions[claim].lease for claim in claims if claim in self._partitions]
