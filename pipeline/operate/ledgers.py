@@ -21,6 +21,7 @@ from pipeline.postgres.connections.bridge import (
     open_bridge,
 )
 from pipeline.postgres.connections.errors import entry_problem, refuses_entry
+from pipeline.postgres.ledger.lane_moves import LaneMove, move_lanes
 from pipeline.postgres.ledger.reading import LedgerEntry, Ranges, read_entry, reset_entry
 from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import TopicPartition
@@ -30,11 +31,18 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Reset:
-    """What the ledger is to hold of a partition, and the epochs that it had when it was read."""
+    """What the ledger is to hold of a partition, and the epochs that it had when it was read.
+
+    Attributes:
+        to: the offset at which an instance will begin.
+        lanes: what becomes of the partition's lanes.
+    """
 
     claim: Claim
     epochs: tuple[tuple[int, int], ...]
     applied: Ranges
+    to: int
+    lanes: LaneMove
 
 
 async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, LedgerEntry]:
@@ -111,3 +119,4 @@ async def _reset(connection: Connection, resets: Sequence[Reset]) -> None:
     async with connection.transaction():
         for reset in resets:
             await reset_entry(connection, reset.claim, reset.epochs, reset.applied, owner)
+            await move_lanes(connection, reset.claim, reset.lanes, reset.to, owner)

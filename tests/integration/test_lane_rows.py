@@ -14,9 +14,11 @@ from pipeline.contracts.lane import Lane, LaneReason
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.store import Claim, Fenced
 from pipeline.postgres.ledger import lanes
+from pipeline.postgres.ledger.lane_moves import LaneMove, move_lanes
 from pipeline.postgres.ledger.lease import MARK, SERVER, Lease
 from pipeline.postgres.ledger.ledger import fold, resolve, take_over, voided
 from pipeline.postgres.ledger.multirange import multirange
+from pipeline.postgres.ledger.reading import read_lanes
 from pipeline.postgres.ledger.schema import MIGRATIONS, migrate
 from pipeline.records.record import TopicPartition
 from tests.support.servers import DatabaseFactory
@@ -213,3 +215,44 @@ def test_a_version_that_knows_no_lanes_is_refused_while_there_are_some(
         assert not await mark(connection, first, [8])
 
     on(database, work)
+
+
+async def rewound(
+    connection: asyncpg.Connection, move: LaneMove, to: int
+) -> list[tuple[int | None, list[tuple[int, int]]]]:
+    """What two lanes are after a rewind, one open and one closed: where each ends, what it applied."""
+    await migrate(connection)
+    first, keeper = await own(connection)
+    for number in (1, 2):
+        await lanes.open_lane(connection, keeper, attrs.evolve(LANE, number=number))
+        writer = await own_lane(connection, keeper, number)
+        await mark(connection, writer, range(10, 15))
+        await mark(connection, writer, [22])
+    await lanes.close_lane(connection, keeper, 2, 30)
+    async with connection.transaction():
+        await move_lanes(connection, CLAIM, move, to, "rewind")
+    assert not await mark(connection, writer, [23]), "the former owner is fenced"
+    assert await mark(connection, first, [40]), "the partition's own rows are the caller's"
+    key = (CLAIM.stream, CLAIM.topic_id, CLAIM.source.partition)
+    found = (await read_lanes(connection, [CLAIM.stream, "other"]))[key]
+    return [(entry.lane.until_offset, list(entry.applied)) for entry in found]
+
+
+def test_a_rewind_takes_the_lanes_along(database: DatabaseFactory) -> None:
+    async def back(connection: asyncpg.Connection) -> None:
+        found = await rewound(connection, LaneMove.BACK, 12)
+        assert found == [(None, [(10, 12)]), (12, [(10, 12)])]
+
+    async def far_back(connection: asyncpg.Connection) -> None:
+        assert await rewound(connection, LaneMove.BACK, 5) == [(None, []), (10, [])]
+
+    async def skip(connection: asyncpg.Connection) -> None:
+        found = await rewound(connection, LaneMove.SKIP, 20)
+        assert found == [(None, [(0, 20), (22, 23)]), (30, [(0, 20), (22, 23)])]
+
+    async def stay(connection: asyncpg.Connection) -> None:
+        found = await rewound(connection, LaneMove.STAY, 20)
+        assert found == [(None, [(10, 15), (22, 23)]), (30, [(10, 15), (22, 23)])]
+
+    for work in (back, far_back, skip, stay):
+        on(database, work)
