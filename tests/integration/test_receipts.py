@@ -305,6 +305,16 @@ async def test_what_may_wait_in_a_lane_is_never_told_as_applied(database: Databa
         assert await told() == "applied waiting applied waiting applied", "5 is above the watermark"
         await ledger.fold([(first, 6)])
         assert await told() == "applied waiting applied waiting waiting"
+
+        async def rewind(connection: Connection) -> None:
+            entry = await read_entry(connection, CLAIM)
+            async with connection.transaction():
+                await reset_entry(connection, CLAIM, entry.epochs, ((0, 6),), "rewind")
+
+        await shard.run(rewind)
+        assert await told() == "applied waiting applied waiting waiting"
+        epochs = (await ledger.take_over(CLAIM, 2)).epochs
+        first, keeper = (Lease(CLAIM, writer, epoch) for writer, epoch in enumerate(epochs))
         await ledger.mark(own, [record(2)])
         await ledger.mark(own, [record(4)], DeadLetterReason("no", "CheckViolationError"))
         assert await told() == "applied applied applied refused waiting"

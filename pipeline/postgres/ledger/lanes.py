@@ -69,8 +69,10 @@ _CLOSED = f"select lane from pipeline.lanes where {KEY} and until_offset is not 
 async def read(connection: Connection, claim: Claim) -> tuple[tuple[Lane, ...], int]:
     """Read a partition's lanes, oldest first, and the largest number that was ever given."""
     key = key_of(claim)
-    rows = await connection.fetch(_LANES, *key)
-    return tuple(map(lane_of, rows)), await connection.fetchval(_LAST, *key)
+    found = tuple(map(lane_of, await connection.fetch(_LANES, *key)))
+    last = await connection.fetchval(_LAST, *key)
+    # Whoever moved a partition to another database has copied the lanes, but not that.
+    return found, max(last, found[-1].number if found else 0)
 
 
 async def demand(connection: Connection, lease: Lease) -> None:

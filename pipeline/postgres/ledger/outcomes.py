@@ -10,7 +10,8 @@ A record in the range of an open lane may be the lane's, and the lane's rule is 
 which a receipt does not tell. To the partition's own watermark it is done either way. So it counts as
 applied if the lane has it too, or if the row that its own transaction wrote is still there, which is so
 until it is folded; otherwise it is told as waiting, which may be too careful and is never wrong the other
-way. Once the lane is closed the watermark says the truth: what was the lane's is applied.
+way. (A row that begins at 0 is a rewind's, which knows no better than a fold.) Once the lane is closed
+the watermark says the truth: what was the lane's is applied.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ select asked.place, 'applied', '', 30 from asked
 join pipeline.applied a on a.stream = any($1)
     and (a.topic_id, a.partition) = (asked.topic_id, asked.partition)
     and a.offsets @> asked.record_offset
-    and (a.folded is null or asked.record_offset >= a.folded)"""
+    and case when a.folded is null then lower(a.offsets) > 0
+        else asked.record_offset >= a.folded end"""
 
 _MAY_BE_IN_A_LANE = f"""\
 select asked.place, 'waiting', '{MAY_BE_IN_A_LANE}', 50 from asked
