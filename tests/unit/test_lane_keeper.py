@@ -115,6 +115,8 @@ async def test_a_lane_has_one_writer_and_no_lanes(autojump_clock: MockClock, wor
     assert (lane.writers, lane.lanes, lane.last_lane) == (1, (), 0)
     await lane.apply(0, records(2))
     await world.store.fold([(CLAIM, 4), (OF_LANE, 2)])
+    await partition.close_lane(1, 4)
+    await world.store.fold([(OF_LANE, 4)])
     world.store.forget(OF_LANE)
     await world.store.fold([(CLAIM, 5), (OF_LANE, 3)])
     assert world.database.folded == [(CLAIM, 4), (OF_LANE, 2), (CLAIM, 5)]

@@ -89,6 +89,10 @@ class LaneKeeper:
         self._closed.intersection_update(left)
         return gone
 
+    def has_closed(self, number: int) -> bool:
+        """Whether a lane is closed, and not forgotten yet."""
+        return number in self._closed
+
     async def take_over(self, claim: Claim) -> TakenOver:
         """Take a lane of the partition over, once: what fails is raised, as `Transactions` raises it.
 

@@ -122,7 +122,7 @@ class ShardStore:
         leases = [
             (self._partitions[claim].lease, watermark)
             for claim, watermark in watermarks
-            if claim in self._partitions
+            if claim in self._partitions and not self._is_closed(claim)
         ]
         if (
             not leases
@@ -134,6 +134,11 @@ class ShardStore:
             await self._database.fold(leases)
         except Exception as error:  # whatever it is, nothing is lost by it
             log.warning("shard %s: the ledger was not folded: %s", self._shard.name, explain(error))
+
+    def _is_closed(self, claim: Claim) -> bool:
+        """Whether it is a closed lane's: a fold that met its forgetting would leave a row behind."""
+        owner = self._partitions.get(claim.main)
+        return claim.lane is not None and owner is not None and owner.keeper.has_closed(claim.lane)
 
     async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
         """See `Store.voided`.
