@@ -25,9 +25,12 @@ from pipeline.consumer.channels import Channels, KeyChannels
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.partition import PartitionTask
-from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.partition_context import LaneContext, PartitionContext
+from pipeline.consumer.rule_index import nobody
 from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
+from pipeline.contracts.kafka import LaneRecords
+from pipeline.contracts.rule import RuleKind
 from pipeline.contracts.store import DeadLetters
 from pipeline.contracts.wishes import Wishes
 from pipeline.dashboard.model import DashboardModel
@@ -35,6 +38,7 @@ from pipeline.dashboard.routes import dashboard_routes, is_loopback
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
+from pipeline.kafka.lane_reader import LaneReader
 from pipeline.kafka.rights import demand_rights
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
@@ -45,6 +49,7 @@ from pipeline.postgres.connections.bridge import open_bridge
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
+from pipeline.records.tenant import tenant_reader
 from pipeline.runtime import signals
 from pipeline.runtime.collector import collect_cycles
 from pipeline.stores import make_store, shard_name
@@ -64,6 +69,9 @@ LIVE = (
     "limits.max_buffered",
     "limits.max_buffered_total",
     "limits.max_buffered_bytes",
+    "limits.max_buffered_per_key",
+    "limits.max_buffered_per_tenant",
+    "limits.max_lanes",
     "limits.max_batch",
     "limits.max_batch_bytes",
     "limits.drain_deadline",
@@ -100,11 +108,13 @@ async def run(
             async with (
                 _open_dead_letters(config) as dead_letters,
                 _open_consumer(config) as consumer,
+                _open_lane_reader(config) as reader,
             ):
                 store = make_store(config, metrics, dead_letters, process)
                 health.shards = store.snapshots
                 wishes = Wishes()
-                context = partition_context(config, consumer, store, metrics, wishes)
+                lanes = None if reader is None else lane_context(config, reader)
+                context = partition_context(config, consumer, store, metrics, wishes, lanes)
                 supervisor = Supervisor(
                     consumer, store, context, metrics,
                     drain_deadline=config.limits.drain_deadline,
@@ -118,7 +128,7 @@ async def run(
                     spare_seconds=config.limits.drain_deadline + COMMIT_SECONDS,
                 )  # fmt: skip
                 reports.tell_of(standing)
-                live = _live(supervisor, context.budget, store, dead_letters, stop)
+                live = _live(supervisor, context, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
@@ -141,7 +151,7 @@ def stop_seconds(config: Config) -> float:
 
 def _live(
     supervisor: Supervisor,
-    budget: BufferBudget,
+    context: PartitionContext,
     store: StoreRouter,
     dead_letters: DeadLetters,
     stop: Stop,
@@ -149,10 +159,12 @@ def _live(
     """Return what a reload can change, and how."""
 
     def limits(config: Config) -> None:
-        given = config.limits
+        given, budget = config.limits, context.budget
         budget.buffered, budget.buffered_total = given.max_buffered, given.max_buffered_total
         budget.buffered_bytes = given.max_buffered_bytes
         budget.batch, budget.batch_bytes = given.max_batch, given.max_batch_bytes
+        if context.lanes is not None:
+            context.lanes.most, context.lanes.buffered = given.max_lanes, _per_rule(config)
         store.resize_batches(given.max_batch)
         supervisor.drain_seconds, stop.seconds = given.drain_deadline, stop_seconds(config)
         if isinstance(dead_letters, DeadLetterTopic):
@@ -198,6 +210,7 @@ def partition_context(
     store: StoreRouter,
     metrics: Metrics,
     wishes: Wishes,
+    lanes: LaneContext | None = None,
 ) -> PartitionContext:
     """What all partition tasks share, as configured."""
     several = len(config.records.keys) > 1
@@ -218,8 +231,31 @@ def partition_context(
         ),
         wishes=wishes,
         shard_of=partial(shard_name, config),
+        lanes=lanes,
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
+
+
+def lane_context(config: Config, records: LaneRecords) -> LaneContext:
+    """What lanes share, as configured. With several keys a record only a tenant's records get a lane."""
+    tenant = config.records.tenant
+    overflow: RuleKind | None = "key"
+    if len(config.records.keys) > 1:
+        overflow = None if tenant is None else "tenant"
+    return LaneContext(
+        records=records,
+        overflow=overflow,
+        tenant_of=nobody if tenant is None else tenant_reader(RecordPath.parse(tenant)),
+        most=config.limits.max_lanes,
+        buffered=_per_rule(config),
+        details=config.errors.details,
+    )
+
+
+def _per_rule(config: Config) -> int | None:
+    """How many records of whoever may get a lane a full partition may hold."""
+    limits, several = config.limits, len(config.records.keys) > 1
+    return limits.max_buffered_per_tenant if several else limits.max_buffered_per_key
 
 
 def _ledger_knows(task: PartitionTask) -> str:
@@ -256,6 +292,19 @@ async def _open_consumer(config: Config) -> AsyncIterator[KafkaClient]:
     finally:
         # The group must be left, so that its partitions move at once and not when the session times out.
         await _within(CLOSE_SECONDS, consumer.close)  # noqa: ASYNC102 (it shields)
+
+
+@asynccontextmanager
+async def _open_lane_reader(config: Config) -> AsyncIterator[LaneReader | None]:
+    """None without a ledger, which would know what lanes have: then there are none."""
+    if not config.pipeline.exactly_once:
+        yield None
+        return
+    reader = LaneReader(config.kafka, config.pipeline.name)
+    try:
+        yield reader
+    finally:
+        await _within(CLOSE_SECONDS, reader.close)  # noqa: ASYNC102 (it shields)
 
 
 async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

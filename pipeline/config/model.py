@@ -79,7 +79,7 @@ class KafkaConfig:
 class RecordsConfig:
     """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant.
 
-    Only `pipeline check` looks at the tenant: a record's partition is its producer's choice.
+    A tenant's records can be held; its partition is their producer's choice, which `pipeline check` looks at.
     """
 
     format: Literal["json"] = field(default="json", metadata=by(choice("json")))
@@ -159,6 +159,11 @@ class LimitsConfig:
     max_buffered: int = field(default=20_000, metadata=by(COUNT))
     max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
     max_buffered_bytes: int = field(default=64 * 1024**2, metadata=by(COUNT))
+    max_buffered_per_key: int | None = field(default=None, metadata=by(COUNT))
+    """None: a quarter of what a partition holds."""
+    max_buffered_per_tenant: int | None = field(default=None, metadata=by(COUNT))
+    """The same, where records have several ordering keys."""
+    max_lanes: int = field(default=64, metadata=by(COUNT))
     max_batch: int = field(default=5_000, metadata=by(COUNT))
     max_batch_bytes: int = field(default=4 * 1024**2, metadata=by(COUNT))
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))

@@ -16,7 +16,7 @@ from pipeline.operate.control import ENDED, Known, shown_first
 from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition
 
-OBEYED: frozenset[type[Wish]] = frozenset({Pause})
+OBEYED: frozenset[type[Wish]] = frozenset({Hold, Pause})
 """What the instances and the endpoint of this version obey."""
 
 
@@ -29,7 +29,7 @@ def refuse_unobeyed(kind: type[Wish], name: str) -> None:
     if kind not in OBEYED:
         raise UsageError(
             f"a {name} would change nothing: no process of this version obeys it yet. What is "
-            "obeyed now: pipeline pause, of a shard, a topic or a partition"
+            "obeyed now: pipeline pause and pipeline hold"
         )
 
 

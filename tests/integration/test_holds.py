@@ -29,15 +29,12 @@ def obeyed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(refusals, "OBEYED", frozenset({Hold, Pause, RateLimit}))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("hold", "add", "--key", "12"), ("limit", "add", "--tenant", "app-7", "--rate", "100/s")],
-)
 def test_what_nobody_obeys_is_refused(
-    new_job: JobFactory, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    new_job: JobFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = commands(new_job(1), capsys)
-    assert "would change nothing: no process of this version obeys it yet" in run.refused(*words)
+    told = run.refused("limit", "add", "--tenant", "app-7", "--rate", "100/s")
+    assert "would change nothing: no process of this version obeys it yet" in told
 
 
 def commands(job: Job, capsys: pytest.CaptureFixture[str], **sections: str) -> Commands:

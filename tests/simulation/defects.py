@@ -25,6 +25,7 @@ from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
+from tests.simulation.lane_defects import LANE_DEFECTS
 from tests.simulation.postgres import SimulatedDatabase
 
 Defect = Callable[[], AbstractContextManager[MakeDatabase]]
@@ -207,4 +208,5 @@ DEFECTS: tuple[Defect, ...] = (
     pause_unseen_by_a_new_owner,
     pause_unseen_in_the_queue,
     nobody_woken_after_a_pause,
+    *LANE_DEFECTS,
 )

@@ -96,6 +96,7 @@ class Copy:
     lanes: SimulatedLanes
     counters: Counter[str]
     applied: list[tuple[TopicPartition, Hashable, int]]
+    marked: set[tuple[TopicPartition, int]]
 
 
 class SimulatedServer:
@@ -116,6 +117,8 @@ class SimulatedServer:
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
         """Source, ordering key and offset of every record applied, in the order of commits."""
+        self.marked: set[tuple[TopicPartition, int]] = set()
+        """Source and offset of every record that was decided without being applied."""
         self.on_fold: Callable[[TopicPartition, int], None] = lambda _source, _watermark: None
         self.on_loss: Callable[[SimulatedServer, int], None] = lambda _server, _remaining: None
         self.locks = RowLocks()
@@ -144,7 +147,7 @@ class SimulatedServer:
         """What a standby has of it at this moment."""
         return Copy(
             deepcopy(self.epochs), dict(self.leased_by), deepcopy(self.ledger),
-            deepcopy(self.lanes), Counter(self.counters), list(self.applied),
+            deepcopy(self.lanes), Counter(self.counters), list(self.applied), set(self.marked),
         )  # fmt: skip
 
     def fall_back(self, copy: Copy) -> None:
@@ -155,6 +158,7 @@ class SimulatedServer:
         self.world.journal.note("%s: comes back without its last %d records", self.name, lost)
         self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
         self.lanes, self.counters, self.applied = copy.lanes, copy.counters, copy.applied
+        self.marked = copy.marked
         if lost:
             self.world.mark("commits lost")
 
@@ -299,6 +303,8 @@ class SimulatedDatabase:
         )
         applied = attrs.evolve(self.server.ledger.known(key), owned_before=epochs[0] > 1)
         found, last = self.server.lanes.known(key)
+        if found:
+            self.server.world.mark("taken over with lanes")
         return TakenOver([epochs[writer] for writer in range(writers)], applied, found, last)
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
@@ -352,6 +358,7 @@ class SimulatedDatabase:
 
     def _mark(self, lease: Lease, records: Sequence[Record]) -> None:
         self.check_fence(lease)
+        self.server.marked.update((record.source, record.offset) for record in records)
         self.note_applied(lease.claim, records)
 
     async def _guarded(self, name: str, lease: Lease, commit: Callable[[], T]) -> T:
@@ -380,7 +387,7 @@ class SimulatedDatabase:
             if not self.is_valid(lease):
                 self.server.world.mark("fold of a void lease")
                 continue
-            if watermark > 0:
+            if watermark > 0 and lease.claim.lane is None:
                 self.server.on_fold(lease.claim.source, watermark)
             self.server.ledger.fold(key_of(lease.claim), watermark)
 
@@ -390,6 +397,7 @@ class SimulatedDatabase:
     def commit_open(self, lease: Lease, lane: Lane) -> None:
         self.check_fence(lease)
         self.server.lanes.open(key_of(lease.claim), lane)
+        self.server.world.mark(f"lane opened: {lane.reason.value}")
         self._note(lease, f"lane {lane.number} opened at {lane.from_offset} for {lane.rule}")
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
@@ -399,6 +407,7 @@ class SimulatedDatabase:
     def commit_close(self, lease: Lease, number: int, until: int) -> None:
         self.check_fence(lease)
         self.server.lanes.close(key_of(lease.claim), number, until)
+        self.server.world.mark("lane closed")
         self._note(lease, f"lane {number} closed at {until}")
 
     async def forget_lanes(self, lease: Lease) -> list[int]:
@@ -413,6 +422,7 @@ class SimulatedDatabase:
             server.ledger.forget(own)
             server.epochs.pop(own, None)
             server.leased_by.pop(own, None)
+            self.server.world.mark("lane forgotten")
             self._note(lease, f"lane {number} forgotten")
         return left
 
