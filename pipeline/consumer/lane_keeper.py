@@ -141,7 +141,7 @@ class LaneKeeper:
             if not self._may_open():
                 return
             holds = [hold.id for hold in self._lanes.holds.stopping if hold.rule == rule]
-            if holds:
+            if holds and rule in self._lanes.kept_back.rules:
                 await self._open(rule, LaneReason.HOLD, holds[0])
 
     async def _open_for_overflow(self) -> None:
@@ -159,7 +159,7 @@ class LaneKeeper:
         """Whether another lane may be opened; told once if there are too many."""
         if self._lanes.closed:
             return False
-        lanes = len(self._lanes.table)
+        lanes = len(self._lanes.tasks)
         if lanes >= self._shared.most and not self._told_of_bound:
             log.warning(
                 "%s has %d lanes, and may not have more (limits.max_lanes): what needs another one holds "
@@ -258,12 +258,29 @@ class LaneKeeper:
         while True:
             await trio.sleep(TIDY_SECONDS)
             await self._fold()
-            if any(lane.until_offset is not None for lane in self._lanes.table):
+            if self._may_forget():
                 numbers = await self._store.forget_lanes()
                 self._lanes.table.forget(numbers)
                 self._lanes.arm()
                 for number in numbers:
                     self._context.store.forget(attrs.evolve(self._claim, lane=number))
+
+    def _may_forget(self) -> bool:
+        """Whether there are closed lanes, and none that a younger one must know of.
+
+        A younger lane of the other kind of rule, which has still to read below the end of a closed one, or
+        would have to after a restart, would answer for what that one has applied.
+        """
+        lanes = list(self._lanes.table)
+        closed = [(lane, lane.until_offset) for lane in lanes if lane.until_offset is not None]
+        return bool(closed) and not any(
+            lane.until_offset is None
+            and lane.number > older.number
+            and lane.rule.kind != older.rule.kind
+            and lane.from_offset < until
+            for lane in lanes
+            for older, until in closed
+        )
 
     async def _fold(self) -> None:
         """Fold lanes' ledgers up to where all that they answer for is applied."""

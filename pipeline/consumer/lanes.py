@@ -191,8 +191,7 @@ class Lanes:
 
     def lost(self, task: LaneTask, start: int, end: int) -> None:
         """See `Around.lost`."""
-        source = self._claim.source
-        records = min(end - start, task.waiting)
+        source, records = self._claim.source, task.count.lost(start, end)
         if records > 0:
             tell_lost(source, start, end, lane=task.lane.number)
             lost = self._context.metrics.records_lost

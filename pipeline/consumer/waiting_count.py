@@ -48,6 +48,14 @@ class WaitingCount:
         if self._from is not None:
             self._taken += sum(record.offset >= self._from for record in records)
 
+    def lost(self, start: int, end: int) -> int:
+        """Kafka has deleted what the lane had still to read; return how many records of it, at most."""
+        if self._from is None:
+            return end - start
+        above = max(0, min(end - max(start, self._from), self._passed - self._taken))
+        self._taken += above
+        return above + max(0, min(end, self._from) - start)
+
     def unread(self, read_to: int, position: int) -> int:
         """Return how many records it has still to take in, or a few more."""
         if self._from is None:

@@ -112,6 +112,13 @@ def lane_folds_what_it_has_read() -> Iterator[MakeDatabase]:
         yield SimulatedDatabase
 
 
+@contextmanager
+def lane_forgotten_while_a_younger_one_reads() -> Iterator[MakeDatabase]:
+    """A lane is forgotten, and a younger one reads again what it had applied."""
+    with patch.object(LaneKeeper, "_may_forget", lambda _: True):
+        yield SimulatedDatabase
+
+
 LANE_DEFECTS: tuple[Callable[[], AbstractContextManager[MakeDatabase]], ...] = (
     lane_opened_after_passing_over,
     lane_closed_too_early,
@@ -121,4 +128,5 @@ LANE_DEFECTS: tuple[Callable[[], AbstractContextManager[MakeDatabase]], ...] = (
     lane_answers_for_what_is_applied,
     lane_closed_while_another_is_ahead,
     lane_folds_what_it_has_read,
+    lane_forgotten_while_a_younger_one_reads,
 )

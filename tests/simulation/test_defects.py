@@ -38,6 +38,7 @@ FINDS = {
     "lane_answers_for_what_is_applied": TWICE,
     "lane_closed_while_another_is_ahead": NEVER,
     "lane_folds_what_it_has_read": NEVER,
+    "lane_forgotten_while_a_younger_one_reads": f"{TWICE}|{DISORDER}",
 }
 """What the broken law says, for each defect."""
 

@@ -43,6 +43,15 @@ def test_what_a_lane_has_applied_already_is_not_counted_when_it_is_passed_over_a
     assert count.unread(50, 60) == 1
 
 
+def test_what_is_lost_is_not_waited_for_any_more() -> None:
+    count = WaitingCount()
+    count.opened(10, records(10, 15))
+    count.begin(10, 40)
+    assert count.lost(10, 12) == 2, "one of them may be another's"
+    assert count.unread(12, 40) == 0
+    assert count.lost(12, 30) == 0
+
+
 def test_the_oldest_is_the_first_that_came_when_none_waited() -> None:
     count = WaitingCount()
     count.opened(0, [])
