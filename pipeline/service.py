@@ -39,6 +39,7 @@ from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.kafka.lane_reader import LaneReader
+from pipeline.kafka.retention import Retention
 from pipeline.kafka.rights import demand_rights
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import serve_http
@@ -113,7 +114,8 @@ async def run(
                 store = make_store(config, metrics, dead_letters, process)
                 health.shards = store.snapshots
                 wishes = Wishes()
-                lanes = None if reader is None else lane_context(config, reader)
+                retention = Retention(config.kafka, config.pipeline.name)
+                lanes = None if reader is None else lane_context(config, reader, retention)
                 context = partition_context(config, consumer, store, metrics, wishes, lanes)
                 supervisor = Supervisor(
                     consumer, store, context, metrics,
@@ -133,6 +135,7 @@ async def run(
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     await _observe(config, watch, metrics, health, membership)
                     membership.start_soon(topics.run)
+                    membership.start_soon(retention.run)
                     await membership.start(
                         ControlFollower(config.kafka, config.pipeline.name, wishes).run
                     )
@@ -236,7 +239,7 @@ def partition_context(
     )
 
 
-def lane_context(config: Config, records: LaneRecords) -> LaneContext:
+def lane_context(config: Config, records: LaneRecords, retention: Retention) -> LaneContext:
     """What lanes share, as configured. With several keys a record only a tenant's records get a lane."""
     tenant = config.records.tenant
     overflow: RuleKind | None = "key"
@@ -248,6 +251,7 @@ def lane_context(config: Config, records: LaneRecords) -> LaneContext:
         tenant_of=nobody if tenant is None else tenant_reader(RecordPath.parse(tenant)),
         most=config.limits.max_lanes,
         buffered=_per_rule(config),
+        retention=retention.seconds,
         details=config.errors.details,
     )
 

@@ -118,12 +118,16 @@ class LagWatch:
         records, oldest = self._metrics.lane_records, self._metrics.lane_time_lag_seconds
         records.clear()
         oldest.clear()
+        self._metrics.lane_retention_seconds.clear()
         for found in snapshots:
             for reason in {lane.reason for lane in found.lanes}:
                 lanes = [lane for lane in found.lanes if lane.reason is reason]
                 labels = (found.source.topic, str(found.source.partition), reason.value)
                 records.labels(*labels).set(sum(lane.waiting for lane in lanes))
                 oldest.labels(*labels).set(max(lane.time_lag for lane in lanes))
+                left = [lane.retention for lane in lanes if lane.retention is not None]
+                if left:
+                    self._metrics.lane_retention_seconds.labels(*labels).set(min(left))
 
 
 def waits_for(task: PartitionTask) -> str:

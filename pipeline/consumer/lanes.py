@@ -15,6 +15,8 @@ another rule that meets a record of the hold (a key's lane, whose tenant is held
 
 from __future__ import annotations
 
+import logging
+
 import trio
 
 from pipeline.consumer.channels import Matches
@@ -31,6 +33,11 @@ from pipeline.contracts.rule import Rule
 from pipeline.contracts.snapshot import LaneSnapshot
 from pipeline.contracts.store import Claim
 from pipeline.records.record import Record
+
+log = logging.getLogger(__name__)
+
+NEAR = 0.2
+"""It is told when less than this part of the topic's retention is left to what waits in a lane."""
 
 CLEAR_SECONDS = 0.1
 """How often it is looked whether a lane's turn has come."""
@@ -68,6 +75,7 @@ class Lanes:
         self._paused = False
         self._reading = trio.Lock()
         self._progress = trio.lowlevel.ParkingLot()
+        self._told_near: set[int] = set()
 
     # The main way. No checkpoints.
 
@@ -197,6 +205,21 @@ class Lanes:
             lost = self._context.metrics.records_lost
             lost.labels(source.topic, str(source.partition)).inc(records)
 
+    def _left(self, task: LaneTask, now: float) -> float | None:
+        """Seconds until Kafka may delete the lane's oldest record; told once when they run out."""
+        kept = self._lanes.retention(self._claim.source.topic)
+        if kept is None or not task.waiting:
+            return None
+        left = kept - task.time_lag(now)
+        if left < NEAR * kept and task.lane.number not in self._told_near:
+            self._told_near.add(task.lane.number)
+            log.warning(
+                "%s: what waits in lane %d (%s) is %.0f s old, and Kafka keeps records for %.0f s: after "
+                "that they are lost", self._claim.source, task.lane.number, task.lane.reason.value,
+                task.time_lag(now), kept,
+            )  # fmt: skip
+        return left
+
     # Its end
 
     @property
@@ -221,6 +244,8 @@ class Lanes:
 
     def snapshots(self) -> tuple[LaneSnapshot, ...]:
         """Every lane that is open, as it is now. Not a checkpoint."""
+        if not self.tasks:
+            return ()
         now = self._lanes.clock()
         return tuple(
             LaneSnapshot(
@@ -232,6 +257,7 @@ class Lanes:
                 time_lag=task.time_lag(now),
                 opened_at=task.lane.opened_at,
                 hold=task.hold,
+                retention=self._left(task, now),
             )
             for number, task in self.tasks.items()
         )

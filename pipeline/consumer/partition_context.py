@@ -35,6 +35,7 @@ class LaneContext:
         buffered: records of one key, or of one tenant, that a full partition may hold; None: a quarter of
             what it holds.
         clock: seconds since the epoch.
+        retention: for how many seconds a topic's records are kept; None where that is not known.
         details: whether the log may name keys and tenants.
     """
 
@@ -44,6 +45,7 @@ class LaneContext:
     most: int = 64
     buffered: int | None = None
     clock: Callable[[], float] = time.time
+    retention: Callable[[str], float | None] = lambda _: None
     details: bool = False
 
 

@@ -46,6 +46,7 @@ class LaneSnapshot:
         time_lag: seconds since the oldest of them was produced, as far as is known; 0 if none waits.
         opened_at: seconds since the epoch.
         hold: the operator's hold that it obeys; None if it may work.
+        retention: seconds until Kafka may delete the oldest of them; None if none waits, or it is not known.
     """
 
     number: int
@@ -56,6 +57,7 @@ class LaneSnapshot:
     time_lag: float = 0.0
     opened_at: float = 0.0
     hold: Hold | None = None
+    retention: float | None = None
 
 
 @attrs.frozen

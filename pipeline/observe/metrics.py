@@ -173,6 +173,14 @@ class Metrics:
         "How stale the rows of a hot or held key are. Alert if it comes near the topic's retention: what"
         " waits in a lane waits in Kafka.",
     )
+    lane_retention_seconds = gauge(
+        "pipeline_lane_retention_seconds",
+        LANES,
+        "Time until the topic's retention.ms lets Kafka delete the oldest record that waits in a lane. No"
+        " series: none waits, or the retention is not known (DescribeConfigs).",
+        "Alert below a day: what is deleted there is lost. Mend what holds the lane up, release or drop the"
+        " hold, or raise retention.ms.",
+    )
     in_flight_batches = gauge(
         "pipeline_in_flight_batches",
         SHARD,

@@ -7,6 +7,7 @@ from functools import partial
 
 import attrs
 import orjson
+import pytest
 import trio
 
 from pipeline.consumer.lag import LagWatch
@@ -253,6 +254,28 @@ async def test_what_waits_in_lanes_is_shown() -> None:
         text = stage.metrics.render().decode()
         labels = 'partition="0",reason="hold",topic="events"'
         assert f"pipeline_lane_records{{{labels}}} 2.0" in text
+
+
+@scene
+async def test_a_lane_that_comes_near_the_retention_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_stage() as stage:
+        instance = stage.start()
+        task = await stage.task_of(instance)
+        instance.learn(hold())
+        produce(stage, ["hot"])
+        await lane_opened(task)
+        assert task.lanes is not None
+        task.lanes._lanes.retention = lambda _: 100.0
+        (lane,) = task.lanes.snapshots()
+        assert lane.retention is not None
+        assert lane.retention > 90
+        assert "Kafka keeps records for 100 s" not in caplog.text
+        await trio.sleep(85)
+        for _ in range(2):
+            (lane,) = task.lanes.snapshots()
+        assert caplog.text.count("Kafka keeps records for 100 s") == 1
 
 
 @scene
