@@ -51,8 +51,8 @@ RETAINED = 0.95
 KILL_IDLE = SESSION_SECONDS + 1.0
 
 MOVED = """\
-select partition, max(extract(epoch from acquired_at))::float8 as at
-from pipeline.ownership group by 1 having max(extract(epoch from acquired_at)) > $1"""
+select partition, max(extract(epoch from taken_at))::float8 as at
+from pipeline.ownership group by 1 having max(extract(epoch from taken_at)) > $1"""
 COMMITTED = """\
 select partition, at, count(*) as records
 from (select partition, extract(epoch from pg_xact_commit_timestamp(xmin))::float8 as at

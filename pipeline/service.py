@@ -28,10 +28,13 @@ from pipeline.consumer.channels import Channels, KeyChannels
 from pipeline.consumer.lag import LagWatch, longest_lag
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
 from pipeline.consumer.partition import PartitionTask
-from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.partition_context import LaneContext, PartitionContext
+from pipeline.consumer.rule_index import nobody
 from pipeline.consumer.topic_watch import TopicWatch
 from pipeline.contracts import commit_metadata as metadata
+from pipeline.contracts.kafka import LaneRecords
 from pipeline.contracts.presence import Presences
+from pipeline.contracts.rule import RuleKind
 from pipeline.contracts.store import DeadLetters
 from pipeline.contracts.wishes import Wishes
 from pipeline.dashboard.identity import Identity
@@ -41,6 +44,8 @@ from pipeline.kafka.announcer import announce
 from pipeline.kafka.client import KafkaClient
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
+from pipeline.kafka.lane_reader import LaneReader
+from pipeline.kafka.retention import Retention
 from pipeline.kafka.rights import demand_rights
 from pipeline.observe.cpu import cpu_source
 from pipeline.observe.health import ProgressWatch
@@ -53,6 +58,7 @@ from pipeline.postgres.connections.errors import sqlstate_of
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
+from pipeline.records.tenant import tenant_reader
 from pipeline.runtime import signals
 from pipeline.runtime.collector import collect_cycles
 from pipeline.stores import chores_of, make_store, shard_name
@@ -72,6 +78,9 @@ LIVE = (
     "limits.max_buffered",
     "limits.max_buffered_total",
     "limits.max_buffered_bytes",
+    "limits.max_buffered_per_key",
+    "limits.max_buffered_per_tenant",
+    "limits.max_lanes",
     "limits.max_batch",
     "limits.max_batch_bytes",
     "limits.drain_deadline",
@@ -110,11 +119,14 @@ async def run(
                 _open_dead_letters(config, metrics, process) as dead_letters,
                 _open_tracing() as tracing,
                 _open_consumer(config) as consumer,
+                _open_lane_reader(config) as reader,
             ):
                 store = make_store(config, metrics, dead_letters, process, tracing)
                 health.shards = store.snapshots
                 wishes, presences = Wishes(), Presences()
-                context = partition_context(config, consumer, store, metrics, wishes)
+                retention = Retention(config.kafka, config.pipeline.name)
+                lanes = None if reader is None else lane_context(config, reader, retention)
+                context = partition_context(config, consumer, store, metrics, wishes, lanes)
                 supervisor = Supervisor(
                     consumer, store, context, metrics,
                     drain_deadline=config.limits.drain_deadline,
@@ -128,7 +140,7 @@ async def run(
                     spare_seconds=config.limits.drain_deadline + COMMIT_SECONDS,
                 )  # fmt: skip
                 reports.tell_of(standing)
-                live = _live(supervisor, context.budget, store, dead_letters, stop)
+                live = _live(supervisor, context, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     _observe(watch, metrics, membership)
@@ -141,6 +153,7 @@ async def run(
                     streams = [f"{config.kafka.group_id}/{topic}" for topic in config.kafka.topics]
                     lag = lambda: longest_lag(watch.snapshots())  # noqa: E731 (as it is then)
                     membership.start_soon(store.tidy, chores_of(config), streams, lag)
+                    membership.start_soon(retention.run)
                     await membership.start(
                         ControlFollower(config.kafka, config.pipeline.name, wishes, presences).run
                     )
@@ -159,7 +172,7 @@ def stop_seconds(config: Config) -> float:
 
 def _live(
     supervisor: Supervisor,
-    budget: BufferBudget,
+    context: PartitionContext,
     store: StoreRouter,
     dead_letters: DeadLetters,
     stop: Stop,
@@ -167,10 +180,12 @@ def _live(
     """Return what a reload can change, and how."""
 
     def limits(config: Config) -> None:
-        given = config.limits
+        given, budget = config.limits, context.budget
         budget.buffered, budget.buffered_total = given.max_buffered, given.max_buffered_total
         budget.buffered_bytes = given.max_buffered_bytes
         budget.batch, budget.batch_bytes = given.max_batch, given.max_batch_bytes
+        if context.lanes is not None:
+            context.lanes.most, context.lanes.buffered = given.max_lanes, _per_rule(config)
         store.resize_batches(given.max_batch)
         supervisor.drain_seconds, stop.seconds = given.drain_deadline, stop_seconds(config)
         if isinstance(dead_letters, DeadLetterTopic):
@@ -220,6 +235,7 @@ def partition_context(
     store: StoreRouter,
     metrics: Metrics,
     wishes: Wishes,
+    lanes: LaneContext | None = None,
 ) -> PartitionContext:
     """What all partition tasks share, as configured."""
     several = len(config.records.keys) > 1
@@ -243,8 +259,32 @@ def partition_context(
         wishes=wishes,
         shard_of=partial(shard_name, config),
         ingest_topic=None if config.ingest is None else placement(config).topic,
+        lanes=lanes,
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
+
+
+def lane_context(config: Config, records: LaneRecords, retention: Retention) -> LaneContext:
+    """What lanes share, as configured. With several keys a record only a tenant's records get a lane."""
+    tenant = config.records.tenant
+    overflow: RuleKind | None = "key"
+    if len(config.records.keys) > 1:
+        overflow = None if tenant is None else "tenant"
+    return LaneContext(
+        records=records,
+        overflow=overflow,
+        tenant_of=nobody if tenant is None else tenant_reader(RecordPath.parse(tenant)),
+        most=config.limits.max_lanes,
+        buffered=_per_rule(config),
+        retention=retention.seconds,
+        details=config.errors.details,
+    )
+
+
+def _per_rule(config: Config) -> int | None:
+    """How many records of whoever may get a lane a full partition may hold."""
+    limits, several = config.limits, len(config.records.keys) > 1
+    return limits.max_buffered_per_tenant if several else limits.max_buffered_per_key
 
 
 def _ledger_knows(task: PartitionTask) -> str:
@@ -296,6 +336,19 @@ async def _open_tracing() -> AsyncIterator[Tracing | None]:
         if tracing is not None:
             close = partial(trio.to_thread.run_sync, tracing.close, abandon_on_cancel=True)
             await _within(CLOSE_SECONDS, close)  # noqa: ASYNC102 (it shields)
+
+
+@asynccontextmanager
+async def _open_lane_reader(config: Config) -> AsyncIterator[LaneReader | None]:
+    """None without a ledger, which would know what lanes have: then there are none."""
+    if not config.pipeline.exactly_once:
+        yield None
+        return
+    reader = LaneReader(config.kafka, config.pipeline.name)
+    try:
+        yield reader
+    finally:
+        await _within(CLOSE_SECONDS, reader.close)  # noqa: ASYNC102 (it shields)
 
 
 async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

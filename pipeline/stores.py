@@ -22,7 +22,8 @@ from pipeline.postgres.handlers.applier import HandlerApplier
 from pipeline.postgres.handlers.load import load_handler
 from pipeline.postgres.handlers.split import runs, whole
 from pipeline.postgres.ledger.keys import IdempotencyKeys
-from pipeline.postgres.ledger.ledger import Ledger, NoLedger, PostgresLedger
+from pipeline.postgres.ledger.ledger import Ledger, PostgresLedger
+from pipeline.postgres.ledger.no_ledger import NoLedger
 from pipeline.postgres.ledger.tidying import Chore, keys_chore, reasons_chore
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table

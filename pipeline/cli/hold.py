@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.operate import control
 from pipeline.operate.cluster import Cluster, open_cluster
 from pipeline.operate.console import confirmed
-from pipeline.operate.refusals import refuse_hold, refuse_unobeyed, rule_of
+from pipeline.operate.refusals import refuse_hold, rule_of
 from pipeline.operate.wish_views import hold_lines
 
 SUMMARIES = {
@@ -107,7 +107,6 @@ def _run(config: Config, *, args: argparse.Namespace) -> int:
 
 
 def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:
-    refuse_unobeyed(Hold, "hold")
     rule = rule_of(config, args.key, args.tenant)
     notes = refuse_hold(config, cluster, known, rule, args.seconds)
     given = story(args)

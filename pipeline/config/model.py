@@ -82,8 +82,8 @@ class KafkaConfig:
 class RecordsConfig:
     """``[records]``: how a record's value is decoded, and the paths of its keys and its tenant.
 
-    A record's partition is its producer's choice: of the tenant `pipeline check` looks whether it fits,
-    and idempotency keys are its own. ``dedupe_for``: seconds for which a key is applied once.
+    A tenant's records can be held, and idempotency keys are its own; its partition is their producer's
+    choice, which `pipeline check` looks at. ``dedupe_for``: seconds for which a key is applied once.
     """
 
     format: Literal["json"] = field(default="json", metadata=by(choice("json")))
@@ -165,6 +165,11 @@ class LimitsConfig:
     max_buffered: int = field(default=20_000, metadata=by(COUNT))
     max_buffered_total: int = field(default=40_000, metadata=by(COUNT))
     max_buffered_bytes: int = field(default=64 * 1024**2, metadata=by(COUNT))
+    max_buffered_per_key: int | None = field(default=None, metadata=by(COUNT))
+    """None: a quarter of what a partition holds."""
+    max_buffered_per_tenant: int | None = field(default=None, metadata=by(COUNT))
+    """The same, where records have several ordering keys."""
+    max_lanes: int = field(default=64, metadata=by(COUNT))
     max_batch: int = field(default=5_000, metadata=by(COUNT))
     max_batch_bytes: int = field(default=4 * 1024**2, metadata=by(COUNT))
     drain_deadline: float = field(default=10.0, metadata=by(DURATION))

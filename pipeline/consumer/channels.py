@@ -26,12 +26,16 @@ in each of its channels; that is `MultiKeyChannels`, in ``multikey.py``, which c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
-from pipeline.records.record import Record
+from pipeline.records.record import Record, offset_of
+
+Matches: TypeAlias = Callable[[Record], bool]
+"""Whether a record is one of those that are meant."""
 
 
 @attrs.define(eq=False)
@@ -76,6 +80,15 @@ class Channels(Protocol):
 
     def done(self, batch: Batch) -> None:
         """Free the keys of a batch whose records are all applied (or will never be)."""
+
+    def waiting_records(self) -> Iterator[Record]:
+        """Every record that waits, those of one key in offset order."""
+
+    def withdraw(self, matches: Matches) -> list[Record]:
+        """Take out what waits and matches, in offset order; what is in flight stays.
+
+        With several keys a record, whatever shares a key with one that matches must match too.
+        """
 
     def clear(self) -> int:
         """Drop what waits, and say how many records that was; what is in flight stays."""
@@ -144,6 +157,27 @@ class KeyChannels:
         self.in_flight -= len(batch.records)
         assert self.in_flight >= 0, "a batch is done once"
         assert len(ready) <= len(channels), "a key is ready or in flight, never both"
+
+    def waiting_records(self) -> Iterator[Record]:
+        return chain.from_iterable(filter(None, self._channels.values()))
+
+    def withdraw(self, matches: Matches) -> list[Record]:
+        channels, idle = self._channels, set(self._ready)
+        withdrawn: list[Record] = []
+        for key, channel in list(channels.items()):
+            found = [record for record in channel or () if matches(record)]
+            if channel is None or not found:
+                continue
+            withdrawn += found
+            if len(found) < len(channel):
+                channels[key] = [record for record in channel if not matches(record)]
+            elif key in idle:
+                del channels[key]
+            else:
+                channels[key] = None
+        self._ready = deque(key for key in self._ready if key in channels)
+        self.waiting -= len(withdrawn)
+        return sorted(withdrawn, key=offset_of)
 
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0

@@ -82,19 +82,21 @@ class LagWatch:
             log_end=bounds.end,
             message_lag=self._waiting.message_lag(task),
             time_lag=self._waiting.time_lag(task, now),
-            buffered=task.writers.buffered,
-            in_flight=task.channels.in_flight,
+            buffered=task.buffered,
+            in_flight=task.in_flight,
             keys=task.channels.active_keys,
             paused=task.writers.paused,
             answers=self._answers(task.source),
             pause=task.pause,
             waits_for=waits_for(task),
+            lanes=task.lanes.snapshots() if task.lanes else (),
         )
 
     def set_gauges(self) -> None:
         """Set every gauge of every partition, as far as it is known; runs before a scrape."""
         snapshots = self.snapshots()
         self._set_paused(snapshots)
+        self._set_lanes(snapshots)
         for found in snapshots:
             labels = (found.source.topic, str(found.source.partition))
             if found.message_lag is not None:
@@ -113,6 +115,22 @@ class LagWatch:
         stopped = Counter(str(found.pause.what) for found in snapshots if found.pause is not None)
         for what, partitions in stopped.items():
             self._metrics.paused.labels(what).set(partitions)
+
+    def _set_lanes(self, snapshots: Collection[PartitionSnapshot]) -> None:
+        """What waits in lanes; a partition without any has no series."""
+        records, oldest = self._metrics.lane_records, self._metrics.lane_time_lag_seconds
+        records.clear()
+        oldest.clear()
+        self._metrics.lane_retention_seconds.clear()
+        for found in snapshots:
+            for reason in {lane.reason for lane in found.lanes}:
+                lanes = [lane for lane in found.lanes if lane.reason is reason]
+                labels = (found.source.topic, str(found.source.partition), reason.value)
+                records.labels(*labels).set(sum(lane.waiting for lane in lanes))
+                oldest.labels(*labels).set(max(lane.time_lag for lane in lanes))
+                left = [lane.retention for lane in lanes if lane.retention is not None]
+                if left:
+                    self._metrics.lane_retention_seconds.labels(*labels).set(min(left))
 
 
 def longest_lag(snapshots: Collection[PartitionSnapshot]) -> float | None:

@@ -16,12 +16,12 @@ follows the chains of its keys as far as its limit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import attrs
 
-from pipeline.consumer.channels import Batch
-from pipeline.records.record import Record
+from pipeline.consumer.channels import Batch, Matches
+from pipeline.records.record import Record, offset_of
 
 
 @attrs.define(eq=False)
@@ -116,6 +116,30 @@ class MultiKeyChannels:
         assert batch in self._batches, "a batch is taken before it is done, and done once"
         self._batches.remove(batch)
         self.in_flight -= len(batch.held)
+
+    def waiting_records(self) -> Iterator[Record]:
+        return (place.record for place in self._waiting_places())
+
+    def _waiting_places(self) -> Iterator[_Place]:
+        """Each place that is not taken: those that are ready, and whoever follows."""
+        todo = list(self._ready)
+        for batch in self._batches:
+            todo += [after for place in batch.held for after in place.followers if after.waits_for]
+        seen: set[_Place] = set()
+        while todo:
+            place = todo.pop()
+            if place not in seen:
+                seen.add(place)
+                todo += place.followers
+                yield place
+
+    def withdraw(self, matches: Matches) -> list[Record]:
+        waiting = sorted(self.waiting_records(), key=offset_of)
+        withdrawn = [record for record in waiting if matches(record)]
+        if withdrawn:
+            self.clear()
+            self.put([record for record in waiting if not matches(record)])
+        return withdrawn
 
     def clear(self) -> int:
         dropped, self.waiting = self.waiting, 0

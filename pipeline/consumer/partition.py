@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import trio
 
 from pipeline.consumer.channels import Channels
+from pipeline.consumer.lane_keeper import LaneKeeper
+from pipeline.consumer.lanes import Lanes
 from pipeline.consumer.offset_tracker import CameBack, OffsetTracker
 from pipeline.consumer.partition_context import PartitionContext
 from pipeline.consumer.starting_offset import (
@@ -77,6 +79,8 @@ class PartitionTask:
             source, context.consumer, context.make_channels(), context.budget, context.metrics,
             through_endpoint=source.topic == context.ingest_topic,
         )  # fmt: skip
+        self.lanes: Lanes | None = None
+        """What waits in lanes; None before the partition is taken over, and where there are none."""
         self._context = context
         self._after = after
         self.acknowledged = 0
@@ -92,6 +96,16 @@ class PartitionTask:
     def channels(self) -> Channels:
         """The records that wait, or are in flight, by key."""
         return self.writers.channels
+
+    @property
+    def buffered(self) -> int:
+        """Records held here, in lanes too."""
+        return self.writers.buffered + (self.lanes.buffered if self.lanes else 0)
+
+    @property
+    def in_flight(self) -> int:
+        """How many of them are in transactions."""
+        return self.channels.in_flight + (self.lanes.in_flight if self.lanes else 0)
 
     def _enter(self, phase: Phase) -> None:
         self.phase, self.since = phase, trio.current_time()
@@ -139,7 +153,7 @@ class PartitionTask:
             position = await context.positions.get(source)
             try:
                 start = starting_offset(
-                    source, store.applied, position, claim.topic_id, self._after
+                    source, store.applied, position, claim.topic_id, self._after, store.lanes
                 )
             except LogEndsBelow:
                 if trio.current_time() >= deadline:
@@ -158,16 +172,29 @@ class PartitionTask:
         self._enter(Phase.RUNNING)
         decode = self._context.decoder(store.shape)
         try:
-            await self.writers.run(store, decode, offsets, self.acknowledged)
+            async with trio.open_nursery() as nursery:
+                if (keeper := self._keeper(store)) is not None:
+                    nursery.start_soon(keeper.run)
+                await self.writers.run(store, decode, offsets, self.acknowledged)
         except* ServerChanged:
             self.fenced = self.server_changed = True
         except* CameBack as group:
-            self.log_changed = LogChange(str(group.exceptions[0]))
+            self.log_changed = LogChange(str(_first(group)))
         except* Fenced as group:
             self.fenced = True
-            why = str(group.exceptions[0])
+            why = str(_first(group))
             facts = event("fenced", source=self.source, offset=offsets.watermark, reason=why)
             log.warning("%s: another instance has taken over: %s", self.source, why, extra=facts)
+
+    def _keeper(self, store: PartitionStore) -> LaneKeeper | None:
+        """The lanes as of the take-over: what they answer for is passed over from the first record on."""
+        context = self._context
+        if context.lanes is None or self.claim is None:
+            return None
+        self.lanes = Lanes(context, context.lanes, self.writers, self.claim)
+        keeper = LaneKeeper(self.lanes, self.writers, context, context.lanes, self.claim, store)
+        self.lanes.pause(self.pause is not None)
+        return keeper
 
     def feed(self, batches: Sequence[RawBatch]) -> None:
         """Hand over what was fetched, in offset order. Dropped unless the task runs. No checkpoint.
@@ -236,6 +263,8 @@ class PartitionTask:
         """Start no batch while there is a pause; go on if there is none. Not a checkpoint."""
         self.pause = pause
         self.writers.stand_still(pause is not None)
+        if self.lanes is not None:
+            self.lanes.pause(pause is not None)
 
     async def drain(self, deadline: float) -> None:
         """Finish what is in flight, drop what waits, and end; cut off at ``deadline``.
@@ -244,11 +273,13 @@ class PartitionTask:
         """
         if self.phase is Phase.RUNNING:
             self._enter(Phase.DRAINING)
-            self.left = self.writers.close()
+            self.left = self.writers.close() + (self.lanes.close() if self.lanes else 0)
         if self.phase is Phase.DRAINING:
             with trio.move_on_at(deadline):
                 await self.writers.idle()
-            self.cut_off = self.channels.in_flight
+                if self.lanes is not None:
+                    await self.lanes.idle()
+            self.cut_off = self.in_flight
         self._scope.cancel()
         await self.ended.wait()
 
@@ -279,3 +310,11 @@ class PartitionTask:
                 "owner reads again"
             )
         return f"{what}; watermark {self.offsets.watermark}, {self.left} records had waited"
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    """An error of a group that may hold groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from uuid import UUID
 
@@ -10,13 +11,42 @@ import attrs
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.request_batching import RequestBatcher
-from pipeline.contracts.kafka import Consumer, Position
+from pipeline.consumer.rule_index import nobody
+from pipeline.contracts.kafka import Consumer, LaneRecords, Position
+from pipeline.contracts.rule import RuleKind
 from pipeline.contracts.store import Store
 from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
 from pipeline.records.record import TopicPartition
 from pipeline.records.rows import Shape
+from pipeline.records.tenant import TenantOf
+
+
+@attrs.define
+class LaneContext:
+    """What the lanes of all partitions share. What is counted may be set while they run.
+
+    Attributes:
+        records: what reads a partition once more.
+        overflow: whose records get a lane when there are too many of them; None: nobody's.
+        tenant_of: a record's tenant.
+        most: lanes that a partition may have.
+        buffered: records of one key, or of one tenant, that a full partition may hold; None: a quarter of
+            what it holds.
+        clock: seconds since the epoch.
+        retention: for how many seconds a topic's records are kept; None where that is not known.
+        details: whether the log may name keys and tenants.
+    """
+
+    records: LaneRecords
+    overflow: RuleKind | None = "key"
+    tenant_of: TenantOf = nobody
+    most: int = 64
+    buffered: int | None = None
+    clock: Callable[[], float] = time.time
+    retention: Callable[[str], float | None] = lambda _: None
+    details: bool = False
 
 
 @attrs.frozen
@@ -36,6 +66,8 @@ class PartitionContext:
     """The name of the shard that a partition writes to."""
     ingest_topic: str | None = None
     """The topic whose records come through the HTTP endpoint."""
+    lanes: LaneContext | None = None
+    """None: there are no lanes, since no ledger knows of them."""
     unfold: Callable[[str, int], set[int]] | None = None
     """Committed metadata and its offset → offsets applied above it; None if the store knows them."""
     positions: RequestBatcher[TopicPartition, Position] = attrs.field(init=False)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from uuid import UUID
 
 import attrs
 
 from pipeline.contracts.commit_metadata import is_of_another_topic, is_ours
 from pipeline.contracts.kafka import Position
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.log_events import event
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
+from pipeline.records.ranges import outside
 from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ def starting_offset(
     position: Position,
     topic_id: UUID,
     after: LogChange | None = None,
+    lanes: Sequence[Lane] = (),
     log: logging.Logger = log,
 ) -> Start:
     """Reconcile what Kafka and the ledger know; the start, why, and differences are logged.
@@ -75,6 +79,7 @@ def starting_offset(
     Args:
         topic_id: the topic's id.
         after: what happened to the log, if this instance had the partition until now.
+        lanes: the partition's. What they may answer for is not lost here: a lane tells of its own.
         log: whoever only wants to know gives a logger of its own: nothing else happens.
 
     Raises:
@@ -123,11 +128,14 @@ def starting_offset(
             f"{source}: the group has no offset there, and kafka.auto_offset_reset is none: set it to "
             "earliest or latest, or set an offset by: pipeline rewind"
         )
-    found = _within_the_log(source, start, applied, position, log)
+    found = _within_the_log(source, start, applied, position)
+    lost = outside(start, found, [(lane.from_offset, lane.until_offset) for lane in lanes])
+    for begin, end in lost:
+        tell_lost(source, begin, end, log)
     why = _reason(found, applied, position)
     facts = event("started", source=source, offset=found, reason=why)
     log.info("%s starts at offset %d: %s", source, found, why, extra=facts)
-    return Start(found, skipped, acknowledged, lost=max(0, found - start))
+    return Start(found, skipped, acknowledged, lost=sum(end - begin for begin, end in lost))
 
 
 def _reason(offset: int, applied: AppliedOffsets, position: Position) -> str:
@@ -159,11 +167,18 @@ def _tell_set_back(
         )  # fmt: skip
 
 
-def tell_lost(source: TopicPartition, start: int, end: int, log: logging.Logger = log) -> None:
-    """Log that Kafka deleted records, half-open, before they were applied."""
+def tell_lost(
+    source: TopicPartition,
+    start: int,
+    end: int,
+    log: logging.Logger = log,
+    lane: int | None = None,
+) -> None:
+    """Log that Kafka deleted records, half-open, before they were applied: of a lane, if one is given."""
+    whose = "records" if lane is None else f"records of lane {lane}"
     log.error(
-        "%s: the records from offset %d up to %d were deleted by Kafka's retention before "
-        "they were applied", source, start, end,
+        "%s: the %s from offset %d up to %d were deleted by Kafka's retention before "
+        "they were applied", source, whose, start, end,
         extra=event("records-lost", source=source, offset=start, until=end),
     )  # fmt: skip
 
@@ -173,7 +188,6 @@ def _within_the_log(
     start: int,
     applied: AppliedOffsets,
     position: Position,
-    log: logging.Logger,
 ) -> int:
     known = max([start, *(end for _, end in applied.above)])
     if known > position.end:
@@ -185,7 +199,4 @@ def _within_the_log(
             f"--partition {source.partition} --to "
             f"{position.end}"
         )
-    if start < position.start:
-        tell_lost(source, start, position.start, log)
-        return position.start
-    return start
+    return max(start, position.start)

@@ -19,7 +19,7 @@ queueing, taking, or has been woken from its hunger and has not looked yet; or e
 So nothing that can be taken waits for an event that may never come.
 
 **Who must wake whom.** A batch becomes possible in three ways only: records come in (`feed`), keys
-come free (`_finish`), and a partition that stood still goes on (`stand_still`). All call
+come free (`_finish`), and a partition that stood still, or decoded nothing, goes on. All call
 `_wake_a_writer`. Taking a batch makes less possible, but ends a
 writer's duty to take, so the writer that has taken calls it too before it writes.
 
@@ -43,6 +43,9 @@ What is in flight finishes. Kafka's client is paused meanwhile, so the partition
 common buffer than it had. A writer looks whether it stands still after the last checkpoint before it
 takes: no batch begins after `stand_still` has returned.
 
+**Decoding nothing.** While a lane opens or closes (`lanes`), nothing is decoded: then what is fetched
+can't start a batch, and what waits in channels can. At its end a writer is woken.
+
 **How large a batch is** follows from three numbers, the smallest counts: what the store says
 (`PartitionStore.batch_limit`, by what transactions have cost), ``max_batch``, and ``max_batch_bytes``
 over the measured size of this partition's records; the last two are `BufferBudget.at_once`.
@@ -54,39 +57,32 @@ Postgres cheap). Cost: a waking is a parking lot's unpark, a microsecond, twice 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import trio
 
-from pipeline.consumer.backlog import Backlog
-from pipeline.consumer.buffer_budget import BufferBudget, Share
-from pipeline.consumer.channels import Batch, Channels
+from pipeline.consumer.buffer_budget import BufferBudget
+from pipeline.consumer.channels import Batch, Channels, Matches
+from pipeline.consumer.intake import Intake, Tap
 from pipeline.consumer.offset_tracker import OffsetTracker
-from pipeline.contracts.kafka import Consumer
-from pipeline.contracts.log_events import event
-from pipeline.contracts.store import PartitionStore
+from pipeline.consumer.writing import Writing
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
-from pipeline.records.record import RawBatch, RawRecord, Record, TopicPartition
-
-log = logging.getLogger(__name__)
+from pipeline.records.record import RawBatch, TopicPartition
 
 DECODE_AT_ONCE = 500
 """Records decoded before other tasks run: 1 to 2 ms."""
 
-RESUMED_AT = 0.5
-"""How full a partition that was paused may be when it is resumed."""
-
 
 class Writers:
-    """The records of one partition, from when they were fetched until they are applied.
+    """The records of one way through a partition, from when they were fetched until they are applied.
 
     Args:
         source: the partition.
-        consumer: what pauses and resumes the partition.
+        tap: what pauses and resumes the fetching.
         channels: where decoded records wait, by key.
         budget: how much may be held, and how large a batch may be.
         metrics: the counters of records.
@@ -96,47 +92,51 @@ class Writers:
     def __init__(
         self,
         source: TopicPartition,
-        consumer: Consumer,
+        tap: Tap,
         channels: Channels,
         budget: BufferBudget,
         metrics: Metrics,
         *,
         through_endpoint: bool = False,
     ) -> None:
-        self.offsets = OffsetTracker(None)
         self.channels = channels
-        self.paused = False
-        """Whether the partition is paused in Kafka's client: it holds enough, or stands still."""
+        self.intake = Intake(source, tap, channels, budget, metrics)
         self.standing_still = False
         """Whether no batch may start, because an operator wishes so."""
-        self._source = source
-        self._consumer = consumer
         self._budget = budget
-        self._share = Share(budget)
-        self._backlog = Backlog()
-        self._store: PartitionStore
-        self._decode: Decoder
+        self._store: Writing
         self._open = False
-        self._acknowledged = 0
-        self._reapplied = 0
-        self._in_flight = 0  # batches
+        self._in_flight: list[Batch] = []
         self._idle = trio.Event()
         self._gathering = False
         self._hungry = trio.lowlevel.ParkingLot()
         self._grown = trio.lowlevel.ParkingLot()  # the gatherer, while it is parked
         labels = (source.topic, str(source.partition))
         self._records_applied = metrics.records_applied.labels(*labels)
-        self._duplicates = metrics.duplicates_skipped.labels(*labels)
-        self._reapplied_total = metrics.reapplied.labels(*labels)
         self._ages = [metrics.end_to_end_seconds]
         if through_endpoint:
             self._ages.append(metrics.accepted_to_visible_seconds)
+
+    @property
+    def offsets(self) -> OffsetTracker:
+        """Which offsets are applied."""
+        return self.intake.offsets
+
+    @property
+    def buffered(self) -> int:
+        """Records held here: not yet decoded, waiting in channels, or in flight."""
+        return self.intake.buffered
+
+    @property
+    def paused(self) -> bool:
+        """Whether the fetching is paused: enough is held, or it stands still."""
+        return self.intake.paused
 
     # Its life
 
     async def run(
         self,
-        store: PartitionStore,
+        store: Writing,
         decode: Decoder,
         offsets: OffsetTracker,
         acknowledged: int = 0,
@@ -153,8 +153,8 @@ class Writers:
             Fenced: the partition has another owner (within an exception group).
             PipelineError: retrying can't help (likewise).
         """
-        self._store, self._decode, self.offsets = store, decode, offsets
-        self._acknowledged = acknowledged
+        self._store = store
+        self.intake.open(decode, offsets, acknowledged)
         self._open = True
         if self.standing_still:
             self._balance()
@@ -165,7 +165,7 @@ class Writers:
     def close(self) -> int:
         """Start no batch any more; return how many waiting records were dropped. No checkpoint."""
         self._open = False
-        dropped = self._backlog.clear() + self.channels.clear()
+        dropped = self.intake.clear() + self.channels.clear()
         self._tell_if_idle()
         return dropped
 
@@ -185,7 +185,7 @@ class Writers:
     def release(self) -> None:
         """The task has ended: give its part of the common buffer back. No checkpoint."""
         self._open = False
-        self._share.hold(0, 0)
+        self.intake.release()
         self._idle.set()
 
     # Records in
@@ -198,63 +198,36 @@ class Writers:
         """
         if not self._open:
             return
-        self._backlog.add(batches)
-        if self.offsets.oldest_timestamp is None:
-            self._file(self._backlog.take(1))  # its timestamp is the partition's time lag
+        self.intake.add(batches)
+        if self.offsets.oldest_timestamp is None and self.intake.undecoded:
+            self._file(1)  # its timestamp is the partition's time lag
         self._wake_a_writer()
         self._balance()
 
-    @property
-    def buffered(self) -> int:
-        """Records held here: not yet decoded, waiting in channels, or in flight."""
-        return self._backlog.records + self.channels.waiting + self.channels.in_flight
+    def _file(self, limit: int) -> None:
+        """Decode so many records into their channels; after `close`, none."""
+        if self._open:
+            self.intake.file(limit)
+            self._balance()
 
     def _balance(self) -> None:
-        """Pause the partition when it is full, resume it when half of that is gone.
+        self.intake.balance(still=self.standing_still)
 
-        One that stands still is paused at once.
-        """
-        decoded = self.channels.waiting + self.channels.in_flight
-        size = self._backlog.bytes + decoded * self._backlog.record_bytes
-        self._share.hold(self.buffered, size)
-        fullness = self._share.fullness
-        if self.paused and fullness <= RESUMED_AT and not self.standing_still:
-            self.paused = False
-            self._consumer.resume(self._source)
-        elif not self.paused and (fullness >= 1.0 or self.standing_still):
-            self.paused = True
-            self._consumer.pause(self._source)
+    @contextmanager
+    def decoding_nothing(self) -> Iterator[None]:
+        """Decode nothing while the block runs: what waits goes on, and what is in flight finishes."""
+        try:
+            with self.intake.stopped():
+                yield
+        finally:
+            if self._open:
+                self._wake_a_writer()
+                self._balance()
 
-    def _file(self, raws: Sequence[RawRecord]) -> None:
-        """Decode records, drop those that are applied already, put the others into their channels."""
-        if not self._open:
-            return  # woken before the drain began: start nothing new
-        decoded = self._decode(self._source, raws)
-        fresh = self.offsets.admit(decoded)
-        if len(fresh) < len(decoded):
-            self._duplicates.inc(len(decoded) - len(fresh))
-        if self._acknowledged and fresh:
-            self._count_reapplied(fresh)
-        self.channels.put(fresh)
-        self._balance()
-
-    def _count_reapplied(self, fresh: Sequence[Record]) -> None:
-        """Count, and tell of at the end, what the database had acknowledged and lost."""
-        again = sum(record.offset < self._acknowledged for record in fresh)
-        self._reapplied += again
-        if again:
-            self._reapplied_total.inc(again)
-        position = self.offsets.position
-        if position is not None and position >= self._acknowledged:
-            if self._reapplied:
-                log.error(
-                    "%s: the database came back with fewer commits than it had acknowledged: %d "
-                    "records below offset %d are applied again",
-                    self._source, self._reapplied, self._acknowledged,
-                    extra=event("reapplied", source=self._source, records=self._reapplied,
-                                offset=self._acknowledged),
-                )  # fmt: skip
-            self._acknowledged = 0
+    def have(self, matches: Matches) -> bool:
+        """Whether a decoded record that matches waits, or is in flight. Not a checkpoint."""
+        flying = chain.from_iterable(batch.records for batch in self._in_flight)
+        return any(map(matches, chain(flying, self.channels.waiting_records())))
 
     @property
     def waits_for(self) -> str:
@@ -309,17 +282,17 @@ class Writers:
         Records of keys that are in flight don't count: behind them may be others that could run.
         """
         while (
-            self._backlog.records and self.channels.ready < self._limit and not self.standing_still
+            self.intake.undecoded and self.channels.ready < self._limit and not self.standing_still
         ):
-            self._file(self._backlog.take(self._at_once(DECODE_AT_ONCE)))
+            self._file(self._at_once(DECODE_AT_ONCE))
             await trio.lowlevel.checkpoint()
 
     async def _apply(self, number: int, batch: Batch) -> None:
-        self._in_flight += 1
+        self._in_flight.append(batch)
         try:
             await self._store.apply(number, batch.records)
         finally:
-            self._in_flight -= 1
+            self._in_flight.remove(batch)
         self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:
@@ -351,7 +324,7 @@ class Writers:
         """How many records a batch would start from at most: some may be of keys in flight."""
         if self.standing_still:
             return 0
-        return self.channels.ready + self._backlog.records
+        return self.channels.ready + self.intake.undecoded
 
     @property
     def _full(self) -> bool:
@@ -364,4 +337,4 @@ class Writers:
 
     def _at_once(self, records: int) -> int:
         """Clamp a number of records so that they also fit into ``max_batch_bytes``."""
-        return self._budget.at_once(records, self._backlog.record_bytes)
+        return self._budget.at_once(records, self.intake.record_bytes)

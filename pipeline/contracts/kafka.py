@@ -93,6 +93,43 @@ class Position:
     reset: int | None = None
 
 
+@attrs.frozen
+class Fetched:
+    """What a read of a partition found.
+
+    Attributes:
+        batches: in offset order; empty if nothing is there, or nothing that is for a consumer.
+        next_offset: where to read on. What lies between the last record and it is none: transactions'
+            markers, aborted records, what compaction took; or what retention took, below
+            ``log_start``.
+        log_start: the log's first offset, as far as is known; it never falls.
+    """
+
+    batches: Sequence[RawBatch]
+    next_offset: int
+    log_start: int
+
+
+class LaneRecords(Protocol):
+    """Reads partitions a second time, beside the group's consumer, which does not notice."""
+
+    async def read(
+        self, source: TopicPartition, topic_id: UUID, offset: int, max_bytes: int
+    ) -> Fetched:
+        """What a partition has from ``offset`` on, about ``max_bytes`` of it but one batch at least.
+
+        Waits up to a second if nothing is there, and without end for a broker that is away. Below
+        the log's start it returns no records, and goes on there. Of another topic with the same name
+        it reads nothing.
+
+        A checkpoint; cancelled, it returns at once or within a second. May be called for several
+        partitions at once; for one partition, one call after the other.
+
+        Raises:
+            PipelineError: this user may not read the topic.
+        """
+
+
 class Consumer(Protocol):
     """What the partition tasks and their supervisor ask of Kafka."""
 

@@ -10,7 +10,9 @@ from enum import Enum, IntEnum
 
 import attrs
 
-from pipeline.contracts.wish import Pause
+from pipeline.contracts.lane import LaneReason
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.wish import Hold, Pause
 from pipeline.records.record import TopicPartition
 
 DEAD_LETTERS = "the dead letter topic"
@@ -35,6 +37,33 @@ class BreakerState(IntEnum):
 
 
 @attrs.frozen
+class LaneSnapshot:
+    """One lane that is open, at one moment.
+
+    Attributes:
+        number: unlike that of any other lane of the partition.
+        rule: whose records wait in it.
+        reason: why it was opened.
+        state: what it does, for people: working, held, dropping, waits for earlier records.
+        waiting: how many records wait; a few more, if a former owner had passed over some of them.
+        time_lag: seconds since the oldest of them was produced, as far as is known; 0 if none waits.
+        opened_at: seconds since the epoch.
+        hold: the operator's hold that it obeys; None if it may work.
+        retention: seconds until Kafka may delete the oldest of them; None if none waits, or it is not known.
+    """
+
+    number: int
+    rule: Rule
+    reason: LaneReason
+    state: str = "working"
+    waiting: int = 0
+    time_lag: float = 0.0
+    opened_at: float = 0.0
+    hold: Hold | None = None
+    retention: float | None = None
+
+
+@attrs.frozen
 class PartitionSnapshot:
     """One assigned partition, at one moment.
 
@@ -49,13 +78,14 @@ class PartitionSnapshot:
         message_lag: records from the watermark to the log's end, as offsets count them; None while
             either is unknown.
         time_lag: seconds since the oldest of them was produced, 0 if none waits; None while unknown.
-        buffered: records held here: not yet decoded, waiting for their keys, or in flight.
+        buffered: records held here: not yet decoded, waiting for their keys, or in flight, in lanes too.
         in_flight: how many of them are in transactions.
         keys: how many keys they have, as far as they are decoded.
         paused: whether fetching is paused because enough is buffered, or an operator paused all of it.
         answers: whether the partition's shard, and what its handler calls, are there as far as known.
         pause: the operator's pause that it obeys; None if it may work.
         waits_for: what the partition waits for, for people.
+        lanes: what waits in lanes, and counts neither in the lags nor in the watermark.
     """
 
     source: TopicPartition
@@ -74,6 +104,7 @@ class PartitionSnapshot:
     answers: bool = True
     pause: Pause | None = None
     waits_for: str = "records from Kafka"
+    lanes: tuple[LaneSnapshot, ...] = ()
 
 
 @attrs.frozen

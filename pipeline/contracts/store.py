@@ -13,6 +13,7 @@ from uuid import UUID
 
 import attrs
 
+from pipeline.contracts.lane import Lane
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
@@ -38,16 +39,24 @@ class Claim:
         source: topic and partition.
         topic_id: the topic's UUID: a topic made anew starts at offset 0 again, and what was applied
             of the old one says nothing about it.
+        lane: a lane's number, if the claim is on one lane of the partition; None: on all else.
     """
 
     group: str
     source: TopicPartition
     topic_id: UUID
+    lane: int | None = None
 
     @property
     def stream(self) -> str:
-        """Group and topic, as the ledger names them."""
-        return f"{self.group}/{self.source.topic}"
+        """Group and topic, as the ledger names them; of a lane its number too, as in ``g/t#7``."""
+        name = f"{self.group}/{self.source.topic}"
+        return name if self.lane is None else f"{name}#{self.lane}"
+
+    @property
+    def main(self) -> Claim:
+        """The claim on the partition itself."""
+        return self if self.lane is None else attrs.evolve(self, lane=None)
 
 
 @attrs.frozen
@@ -101,6 +110,16 @@ class PartitionStore(Protocol):
     applied: AppliedOffsets
     writers: int
     """How many batches may be in flight at once."""
+    lanes: Sequence[Lane]
+    """The partition's lanes as of the take-over, open and closed, oldest first; none for a lane."""
+
+    @property
+    def last_lane(self) -> int:
+        """The largest number that a lane of the partition ever had, 0 if none: the next is larger.
+
+        A number never returns, not even that of a lane which is forgotten: a former owner's statement
+        that still is on its way would pass for the new lane's.
+        """
 
     @property
     def waits_for(self) -> str:
@@ -132,6 +151,37 @@ class PartitionStore(Protocol):
             PipelineError: retrying can't help.
         """
 
+    async def reject(self, writer: int, record: Record, reason: DeadLetterReason) -> None:
+        """Keep a record as a dead letter, and note that it is decided.
+
+        Raises:
+            As `apply`.
+        """
+
+    async def skip(self, writer: int, records: Sequence[Record]) -> None:
+        """Note that records are decided, which are neither applied nor kept: given up by an operator.
+
+        Raises:
+            As `apply`.
+        """
+
+    # Of a partition itself, not of a lane. Each is a checkpoint, retried without end, and raises what
+    # `apply` raises. Cancelled, it may be done or not: only who gives the partition up may cancel it,
+    # since whoever goes on must know.
+
+    async def open_lane(self, lane: Lane) -> None:
+        """Write a lane's row; returns when it is committed. Its number is above `last_lane`."""
+
+    async def close_lane(self, number: int, until: int) -> None:
+        """Let a lane end before the offset ``until``; returns when that is committed."""
+
+    async def forget_lanes(self) -> Sequence[int]:
+        """Delete the closed lanes that no owner will need any more, with all that is noted of them.
+
+        Those are the ones that the partition has folded past. Returns their numbers; after that, call
+        `Store.forget` for each.
+        """
+
 
 class Store(Protocol):
     """What the consumer writes to."""
@@ -139,11 +189,22 @@ class Store(Protocol):
     async def open(self, claim: Claim) -> PartitionStore:
         """Become the owner of a partition: fence the former one, and learn what is applied.
 
-        Waits for the former owner's running transactions, and for a shard that is away.
+        Waits for the former owner's running transactions, and for a shard that is away. A lane is
+        opened after its partition, under the partition's fence; it has one writer.
+
+        Raises:
+            Fenced: of a lane only: the partition has another owner.
+            PipelineError: retrying can't help.
         """
 
+    def forget(self, claim: Claim) -> None:
+        """Keep nothing of a claim in memory any more: it is given up. Not a checkpoint."""
+
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
-        """Everything below each watermark is applied and committed to Kafka: fold what says so."""
+        """Everything below each watermark is applied and committed to Kafka: fold what says so.
+
+        A lane's watermark is folded as a partition's, and is in no way committed to Kafka.
+        """
 
     async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
         """Which of these partitions' databases are not the ones that they were taken over in.

@@ -154,12 +154,14 @@ class Poller:
             log.info("shard %s answers again: receipts are told", self._name, extra=facts)
             self._trouble = ""
         for place, outcome in outcomes.items():
+            if outcome.state is State.WAITING:
+                continue  # told to who asks once; who waits waits on
             for question in self._questions.pop(place, ()):
                 question.settle(place, outcome)
         for question in once:
             for place in tuple(question.left):
                 self._forget(place, question)
-                question.settle(place, WAITING)
+                question.settle(place, outcomes.get(place, WAITING))
 
     def _failed(self, error: Exception) -> None:
         why = f"shard {self._name} can't be asked: {self._explain(error)}"

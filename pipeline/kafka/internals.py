@@ -70,7 +70,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     "kafka.consumer.fetcher:Fetcher": {
         "PartitionRecords": "the class of the records of one fetched partition; replaced",
         "_create_fetch_requests": "fetch requests, which are completed by topics' ids",
-        "_handle_fetch_response": "answers, which are completed by topics' names",
+        "_handle_fetch_response": "answers, completed by topics' names; where the logs begin",
         "_session_handlers": "sessions with brokers, begun anew where a topic is another one",
         "_fetch_futures": "fetches under way: a poll during a join waits for one of them",
         "_net": "the I/O loop; wrapped by `TracebackFreeLoop`",
@@ -99,6 +99,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
     },
     "kafka.consumer.subscription_state:SubscriptionState": {
         "_default_offset_reset_strategy": "resetting positions; put out of use",
+        "assignment": "where a partition is read on, without a wait: for lanes",
         "is_paused": "whether the partition in line is paused",
     },
     "kafka.coordinator.consumer:ConsumerCoordinator": {

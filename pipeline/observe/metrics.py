@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PARTITION = ("topic", "partition")
 SHARD = ("shard",)
+LANES = (*PARTITION, "reason")
 
 END_TO_END_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -200,6 +201,30 @@ class Metrics:
         " is paused; about 0 while it moves.",
         "From 60 on /livez is 503, and the log has every task: nobody outside is to blame. Restart this"
         " instance, and keep its log.",
+    )
+    lane_records = gauge(
+        "pipeline_lane_records",
+        LANES,
+        "Records that wait in lanes, by why those were opened: overflow, hold. They do not count in"
+        " pipeline_message_lag. No series: there are no lanes.",
+        "overflow: a key (or tenant) is slower than its records come; all others go on. The table"
+        " pipeline.lanes says whose records, pg_stat_activity what their rows wait for. hold: `pipeline hold"
+        " list`.",
+    )
+    lane_time_lag_seconds = gauge(
+        "pipeline_lane_time_lag_seconds",
+        LANES,
+        "Age of the oldest record that waits in a lane; 0 when none waits.",
+        "How stale the rows of a hot or held key are. Alert if it comes near the topic's retention: what"
+        " waits in a lane waits in Kafka.",
+    )
+    lane_retention_seconds = gauge(
+        "pipeline_lane_retention_seconds",
+        LANES,
+        "Time until the topic's retention.ms lets Kafka delete the oldest record that waits in a lane. No"
+        " series: none waits, or the retention is not known (DescribeConfigs).",
+        "Alert below a day: what is deleted there is lost. Mend what holds the lane up, release or drop the"
+        " hold, or raise retention.ms.",
     )
     in_flight_batches = gauge(
         "pipeline_in_flight_batches",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 import attrs
 
@@ -21,7 +23,15 @@ from pipeline.postgres.connections.bridge import (
     open_bridge,
 )
 from pipeline.postgres.connections.errors import entry_problem, refuses_entry
-from pipeline.postgres.ledger.reading import LedgerEntry, Ranges, read_entry, reset_entry
+from pipeline.postgres.ledger import reading
+from pipeline.postgres.ledger.lane_moves import LaneMove, move_lanes
+from pipeline.postgres.ledger.reading import (
+    LaneEntry,
+    LedgerEntry,
+    Ranges,
+    read_entry,
+    reset_entry,
+)
 from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.record import TopicPartition
 
@@ -30,11 +40,18 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Reset:
-    """What the ledger is to hold of a partition, and the epochs that it had when it was read."""
+    """What the ledger is to hold of a partition, and the epochs that it had when it was read.
+
+    Attributes:
+        to: the offset at which an instance will begin.
+        lanes: what becomes of the partition's lanes.
+    """
 
     claim: Claim
     epochs: tuple[tuple[int, int], ...]
     applied: Ranges
+    to: int
+    lanes: LaneMove
 
 
 async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, LedgerEntry]:
@@ -49,6 +66,27 @@ async def read(config: Config, claims: Iterable[Claim]) -> dict[TopicPartition, 
     async with open_bridge():
         for shard, share in _by_shard(config, claims, lambda claim: claim).items():
             found.update(await _on(config, shard, partial(_read, claims=share)))
+    return found
+
+
+async def read_lanes(
+    config: Config, streams: Sequence[str]
+) -> dict[tuple[str, UUID, int], tuple[LaneEntry, ...]]:
+    """Return the lanes of some streams: by stream, topic id and partition, oldest first.
+
+    A checkpoint. Cancelled, it closes its connections.
+
+    Raises:
+        PipelineError: a shard does not answer.
+    """
+    found: dict[tuple[str, UUID, int], tuple[LaneEntry, ...]] = {}
+    async with open_bridge():
+        for shard in config.shards:
+            held = await _on(config, shard, partial(reading.read_lanes, streams=streams))
+            for key, entries in held.items():
+                with suppress(LookupError):  # no shard covers it any more
+                    if config.shard_for(key[2]) == shard:
+                        found[key] = entries
     return found
 
 
@@ -111,3 +149,4 @@ async def _reset(connection: Connection, resets: Sequence[Reset]) -> None:
     async with connection.transaction():
         for reset in resets:
             await reset_entry(connection, reset.claim, reset.epochs, reset.applied, owner)
+            await move_lanes(connection, reset.claim, reset.lanes, reset.to, owner)

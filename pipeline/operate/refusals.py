@@ -8,30 +8,13 @@ from collections.abc import Iterator, Sequence
 from pipeline.config.mistakes import did_you_mean
 from pipeline.config.model import Config
 from pipeline.contracts.rule import Plain, Rule, RuleKind
-from pipeline.contracts.wish import Hold, Pause, RateLimit, Scope, Wish
+from pipeline.contracts.wish import Hold, Pause, Scope
 from pipeline.errors import UsageError
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.console import duration
 from pipeline.operate.control import ENDED, Known, shown_first
 from pipeline.records.path import Path
 from pipeline.records.record import TopicPartition
-
-OBEYED: frozenset[type[Wish]] = frozenset({Pause, RateLimit})
-"""What the instances and the endpoint of this version obey."""
-
-
-def refuse_unobeyed(kind: type[Wish], name: str) -> None:
-    """Refuse what could be written, but would change nothing; ``name`` is for people.
-
-    Raises:
-        UsageError: no process of this version obeys it.
-    """
-    if kind not in OBEYED:
-        raise UsageError(
-            f"a {name} would change nothing: no process of this version obeys it yet. What is "
-            "obeyed now: pipeline pause, of a shard, a topic or a partition, and pipeline limit, of a tenant"
-        )
-
 
 # What is meant
 

@@ -11,6 +11,7 @@ from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.store import Claim
 from pipeline.operate.cluster import Committed
 from pipeline.operate.ledgers import Reset
+from pipeline.postgres.ledger.lane_moves import LaneMove
 from pipeline.postgres.ledger.reading import LedgerEntry, Ranges
 from pipeline.records.record import TopicPartition
 
@@ -29,6 +30,7 @@ class PartitionMove:
         applied: what stays known as applied from ``to`` on. Going back forgets all of it, since that
             is what going back is for. Skipping keeps it, or it would be applied a second time.
         epochs: the ledger's, when it was read.
+        lanes: how many lanes are open. They go along: see `lane_move`.
     """
 
     source: TopicPartition
@@ -39,6 +41,14 @@ class PartitionMove:
     skipped: int
     applied: Ranges
     epochs: tuple[tuple[int, int], ...]
+    lanes: int = 0
+
+    @property
+    def lane_move(self) -> LaneMove:
+        """What becomes of the lanes. Where nothing moves, what waits in them is not skipped."""
+        if self.to == self.begin:
+            return LaneMove.STAY
+        return LaneMove.BACK if self.to < self.begin else LaneMove.SKIP
 
 
 @attrs.frozen
@@ -87,9 +97,10 @@ def _move(
     kept = tuple((max(first, to), last) for first, last in above if last > to)
     if to < begin:
         again = begin - to + sum(last - first for first, last in above)
-        return PartitionMove(source, shard, begin, to, again, 0, (), entry.epochs)
+        return PartitionMove(source, shard, begin, to, again, 0, (), entry.epochs, entry.lanes)
     passed = sum(min(last, to) - first for first, last in above if first < to)
-    return PartitionMove(source, shard, begin, to, 0, to - begin - passed, kept, entry.epochs)
+    skipped = to - begin - passed
+    return PartitionMove(source, shard, begin, to, 0, skipped, kept, entry.epochs, entry.lanes)
 
 
 def commits_of(config: Config, moves: Sequence[PartitionMove]) -> dict[TopicPartition, Committed]:
@@ -106,7 +117,14 @@ def resets_of(
 ) -> list[Reset]:
     """Return what each ledger is to hold: all below the new offset, and what stays known above."""
     return [
-        Reset(claims[move.source], move.epochs, _joined(move.to, move.applied)) for move in moves
+        Reset(
+            claims[move.source],
+            move.epochs,
+            _joined(move.to, move.applied),
+            move.to,
+            move.lane_move,
+        )
+        for move in moves
     ]
 
 

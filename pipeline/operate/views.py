@@ -13,6 +13,7 @@ from pipeline.operate.console import cut, cut_middle, duration, table, width
 from pipeline.operate.deadletters import DeadLetter, Found, moment_of
 from pipeline.operate.lag import PartitionLag, totals
 from pipeline.operate.rewind_plan import PartitionMove
+from pipeline.postgres.ledger.lane_moves import LaneMove
 from pipeline.postgres.sink.merges import MERGES
 
 # Lag
@@ -62,6 +63,22 @@ def rewind_lines(config: Config, moves: Sequence[PartitionMove]) -> Iterator[str
         yield from _consequences(config)
     if skipped:
         yield "skipped records are never applied, unless you rewind again"
+    yield from _of_lanes(moves)
+
+
+def _of_lanes(moves: Sequence[PartitionMove]) -> Iterator[str]:
+    """What becomes of records that wait in lanes: the table counts none of them."""
+    for move in moves:
+        if move.lanes:
+            lanes = "1 lane" if move.lanes == 1 else f"{move.lanes} lanes"
+            yield f"{move.source}: {lanes}: {_LANES[move.lane_move].format(to=move.to)}"
+
+
+_LANES = {
+    LaneMove.STAY: "what waits there goes on waiting",
+    LaneMove.BACK: "what waits there goes on waiting; what they applied from {to} on is applied again",
+    LaneMove.SKIP: "what waits there below {to} is skipped for good too",
+}
 
 
 def _consequences(config: Config) -> Iterator[str]:
@@ -96,6 +113,7 @@ def rewind_json(config: Config, moves: Sequence[PartitionMove], *, done: bool) -
                 "applied_again": move.again,
                 "skipped": move.skipped,
                 "shard": move.shard,
+                **({"lanes": move.lane_move.value} if move.lanes else {}),
             }
             for move in moves
         ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 
@@ -21,3 +21,17 @@ def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
     starts = [first, *(after for _, after in gaps)]
     ends = [*(before + 1 for before, _ in gaps), last + 1]
     return list(zip(starts, ends, strict=True))
+
+
+def outside(
+    start: int, end: int, covers: Iterable[tuple[int, int | None]]
+) -> Sequence[tuple[int, int]]:
+    """Return what of a range, half-open, none of ``covers`` has; those may overlap, or have no end."""
+    left = []
+    for begin, until in sorted(covers, key=lambda cover: cover[0]):
+        if begin > start and start < end:
+            left.append((start, min(begin, end)))
+        start = max(start, end if until is None else until)
+    if start < end:
+        left.append((start, end))
+    return left

@@ -6,7 +6,7 @@ What the simulation proves holds of Postgres only as far as both keep the same c
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -170,17 +170,18 @@ async def test_a_database_says_what_it_reads_of_a_value(open_subject: Open) -> N
 
 
 async def own(database: Transactions, writers: int = 2, claim: Claim = CLAIM) -> list[Lease]:
-    epochs, _ = await database.take_over(claim, writers)
+    epochs = (await database.take_over(claim, writers)).epochs
     return [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
 
 
 async def applied(database: Transactions, claim: Claim = CLAIM) -> AppliedOffsets:
-    return (await database.take_over(claim, 1))[1]
+    return (await database.take_over(claim, 1)).applied
 
 
 async def test_the_first_owner_finds_nothing(open_subject: Open) -> None:
     async with open_subject() as subject:
-        epochs, known = await subject.transactions.take_over(CLAIM, 3)
+        taken = await subject.transactions.take_over(CLAIM, 3)
+        epochs, known = taken.epochs, taken.applied
         assert epochs == [1, 1, 1]
         assert known == AppliedOffsets()
 
@@ -369,7 +370,7 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
     dsn = database()
     psql(dsn, TABLE)
     waiting = "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock'"
-    epochs: list[list[int]] = []
+    epochs: list[Sequence[int]] = []
     async with real(dsn, tmp_path) as subject:
         config = load(tmp_path / "pipeline.toml")
         shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
@@ -377,13 +378,13 @@ async def test_two_who_take_over_for_the_first_time_at_once_get_different_epochs
 
         async def first(connection: Connection) -> None:
             async with connection.transaction():
-                found, _ = await take_over(connection, CLAIM, "first", 2)
+                found = (await take_over(connection, CLAIM, "first", 2)).epochs
                 epochs.append(found)
                 taken.set()
                 await trio_asyncio.trio_as_aio(go_on.wait)()
 
         async def second() -> None:
-            epochs.append((await subject.transactions.take_over(CLAIM, 2))[0])
+            epochs.append((await subject.transactions.take_over(CLAIM, 2)).epochs)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(shard.run, first)

@@ -30,7 +30,7 @@ def test_the_rows_of_a_partition_become_one(database: DatabaseFactory) -> None:
         connection = await asyncpg.connect(database())
         try:
             await migrate(connection)
-            (epoch,), _ = await take_over(connection, claim, "owner", 1)
+            (epoch,) = (await take_over(connection, claim, "owner", 1)).epochs
             lease = Lease(claim, 0, epoch)
             for offsets in (range(10), range(10, 15), range(20, 22)):
                 guard = (*lease.parameters(), multirange(offsets))
@@ -53,7 +53,7 @@ def test_a_publication_for_all_tables_lets_the_ledger_fold(database: DatabaseFac
         try:
             await migrate(connection)
             await connection.execute("create publication everything for all tables")
-            (epoch,), _ = await take_over(connection, claim, "owner", 1)
+            (epoch,) = (await take_over(connection, claim, "owner", 1)).epochs
             lease = Lease(claim, 0, epoch)
             for offsets in (range(5), range(5, 9)):
                 guard = (*lease.parameters(), multirange(offsets))
@@ -102,7 +102,8 @@ def test_a_ledger_of_version_1_with_data_is_upgraded_in_place(database: Database
             assert await connection.fetchval(old_fence, *written) == 1
             await migrate(connection)
             beside = bool(await connection.fetchval(old_fence, *old.parameters(), multirange([5])))
-            (epoch,), applied = await take_over(connection, claim, "new", 1)
+            taken = await take_over(connection, claim, "new", 1)
+            (epoch,), applied = taken.epochs, taken.applied
             assert epoch == 8
             fenced = not await connection.fetchval(old_fence, *old.parameters(), multirange([6]))
             return beside, fenced, applied.watermark

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.contracts.wish import Hold, Pause, RateLimit
 from pipeline.kafka.control_topic import control_topic_of
-from pipeline.operate import refusals
 from tests.support.in_process import Commands
 from tests.support.pipelines import Job, JobFactory
 from tests.support.servers import TopicFactory
@@ -20,24 +18,6 @@ DSN = "postgresql://nobody@127.0.0.1:1/none"
 """Nothing listens there, and nothing may ask."""
 
 VALUE_KEY = 'key = "id"\ntenant = "app"'
-
-
-@pytest.fixture(autouse=True)
-def obeyed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written and refused is the same whether or not this version obeys it."""
-    if request.node.originalname != "test_what_nobody_obeys_is_refused":
-        monkeypatch.setattr(refusals, "OBEYED", frozenset({Hold, Pause, RateLimit}))
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("hold", "add", "--key", "12"), ("hold", "add", "--tenant", "app-7")],
-)
-def test_what_nobody_obeys_is_refused(
-    new_job: JobFactory, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
-) -> None:
-    run = commands(new_job(1), capsys)
-    assert "would change nothing: no process of this version obeys it yet" in run.refused(*words)
 
 
 def commands(job: Job, capsys: pytest.CaptureFixture[str], **sections: str) -> Commands:

@@ -111,11 +111,11 @@ class Subject:
     shard: Shard
 
     async def own(self, claim: Claim = CLAIM) -> Lease:
-        epochs, _ = await self.transactions.take_over(claim, 1)
-        return Lease(claim, 0, epochs[0])
+        taken = await self.transactions.take_over(claim, 1)
+        return Lease(claim, 0, taken.epochs[0])
 
     async def applied(self, claim: Claim = CLAIM) -> list[int]:
-        _, known = await self.transactions.take_over(claim, 1)
+        known = (await self.transactions.take_over(claim, 1)).applied
         return sorted({*range(known.watermark or 0), *known.offsets_from(0)})
 
     @property

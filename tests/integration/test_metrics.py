@@ -48,9 +48,10 @@ PUBLIC = {
 }
 
 ELSEWHERE = re.compile(
-    r"pipeline_(ingest_.*|accepted_to_visible_seconds|repeated_keys_total|records_lost_total|log_changes_total)"
+    r"pipeline_(ingest_.*|lane_.*|accepted_to_visible_seconds|repeated_keys_total|records_lost_total"
+    r"|log_changes_total)"
 )
-"""What the endpoint fills, and what only a log that changes does: test_ingest, test_recreated_topic."""
+"""What the endpoint fills, what only a log that changes does, and lanes: each has tests of its own."""
 
 OF_A_PARTITION = [
     name for name, (kind, labels) in PUBLIC.items() if kind == "gauge" and labels == PARTITION

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from pipeline.config.model import ShardConfig
+from pipeline.contracts.lane import Lane, LaneReason
+from pipeline.contracts.rule import Rule
 from pipeline.contracts.store import Claim
 from pipeline.ingest.outcomes import Outcomes
 from pipeline.ingest.poller import Poller
@@ -166,7 +169,7 @@ def test_a_ledger_that_may_not_be_read_is_a_mistake_of_the_configuration(
         instance = Instance(desk.endpoint.config, tmp_path / "refused.log", "ingest")
         assert instance.wait() == 2, instance.output
         assert "ingest.receipts: the ledger of shard db0 may not be read" in instance.output
-        assert "select on pipeline.applied, pipeline.refused" in instance.output
+        assert "select on pipeline.applied, pipeline.lanes, pipeline.refused" in instance.output
     finally:
         psql(account_dsn, f"drop owned by {ROLE}; drop role {ROLE}")
 
@@ -210,7 +213,7 @@ async def test_a_thousand_waiters_cost_one_query_per_interval_on_a_real_ledger(
     counted: list[int] = []
 
     async def work(shard: Shard, ledger: PostgresLedger) -> None:
-        ((epoch,), _) = await ledger.take_over(CLAIM, 1)
+        (epoch,) = (await ledger.take_over(CLAIM, 1)).epochs
         lease = Lease(CLAIM, 0, epoch)
 
         async def count(places: Sequence[Place]) -> Mapping[Place, Outcome]:
@@ -249,7 +252,7 @@ async def test_the_ledger_tells_what_is_applied_refused_and_waiting(
     why = DeadLetterReason("no", "CheckViolationError", "23514")
 
     async def work(shard: Shard, ledger: PostgresLedger) -> None:
-        ((epoch,), _) = await ledger.take_over(CLAIM, 1)
+        (epoch,) = (await ledger.take_over(CLAIM, 1)).epochs
         lease = Lease(CLAIM, 0, epoch)
         await ledger.mark(lease, [record(0), record(2)])
         await ledger.mark(lease, [record(1)], why)
@@ -275,5 +278,49 @@ async def test_the_ledger_tells_what_is_applied_refused_and_waiting(
 
         await shard.run(rewind)
         assert await states() == {0: applied}
+
+    await with_ledger(database(), work)
+
+
+async def test_what_may_wait_in_a_lane_is_never_told_as_applied(database: DatabaseFactory) -> None:
+    """To the watermark it is done either way."""
+    lane = Lane(1, Rule("key", "k"), LaneReason.OVERFLOW, 2, left_out=((3, 4),))
+    claim = attrs.evolve(CLAIM, lane=1)
+
+    async def work(shard: Shard, ledger: PostgresLedger) -> None:
+        epochs = (await ledger.take_over(CLAIM, 2)).epochs
+        first, keeper = (Lease(CLAIM, writer, epoch) for writer, epoch in enumerate(epochs))
+        await ledger.open_lane(keeper, lane)
+        (epoch,) = (await ledger.take_over(claim, 1, keeper)).epochs
+        own = Lease(claim, 0, epoch)
+
+        async def told() -> str:
+            places = asked(1, 2, 3, 4, 5)
+            found = await shard.run(partial(ask, streams=[CLAIM.stream], places=places))
+            return " ".join(found[place].state.value if place in found else "-" for place in places)
+
+        await ledger.mark(first, [record(offset) for offset in (1, 3, 5)])
+        assert await told() == "applied waiting applied waiting applied"
+        await ledger.fold([(first, 5)])
+        assert await told() == "applied waiting applied waiting applied", "5 is above the watermark"
+        await ledger.fold([(first, 6)])
+        assert await told() == "applied waiting applied waiting waiting"
+
+        async def rewind(connection: Connection) -> None:
+            entry = await read_entry(connection, CLAIM)
+            async with connection.transaction():
+                await reset_entry(connection, CLAIM, entry.epochs, ((0, 6),), "rewind")
+
+        await shard.run(rewind)
+        assert await told() == "applied waiting applied waiting waiting"
+        epochs = (await ledger.take_over(CLAIM, 2)).epochs
+        first, keeper = (Lease(CLAIM, writer, epoch) for writer, epoch in enumerate(epochs))
+        await ledger.mark(own, [record(2)])
+        await ledger.mark(own, [record(4)], DeadLetterReason("no", "CheckViolationError"))
+        assert await told() == "applied applied applied refused waiting"
+        await ledger.close_lane(keeper, 1, 6)
+        assert await told() == "applied applied applied refused applied"
+        assert await ledger.forget_lanes(keeper) == []
+        assert await told() == "applied applied applied refused applied"
 
     await with_ledger(database(), work)

@@ -28,6 +28,7 @@ from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
 from tests.simulation.keys import SimulatedKeys
+from tests.simulation.lane_defects import LANE_DEFECTS
 from tests.simulation.postgres import SimulatedDatabase
 
 Defect = Callable[[], AbstractContextManager[MakeDatabase]]
@@ -254,4 +255,5 @@ DEFECTS: tuple[Defect, ...] = (
     pause_unseen_by_a_new_owner,
     pause_unseen_in_the_queue,
     nobody_woken_after_a_pause,
+    *LANE_DEFECTS,
 )

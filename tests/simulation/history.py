@@ -21,7 +21,8 @@ import trio.testing
 from pipeline.consumer.assignment import LEASE_SECONDS
 from pipeline.consumer.channels import KeyChannels
 from pipeline.consumer.multi_key_channels import MultiKeyChannels
-from pipeline.contracts.wish import Pause, Scope
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.wish import Scope
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path
@@ -29,16 +30,15 @@ from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.keys import HEADER
-from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end
+from tests.simulation.laws import CommitLaw, Expected, FoldLaw, check_end, open_lanes
+from tests.simulation.operators import Operators
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer, State
 from tests.simulation.world import Gate, World, waiting_tasks
 
 PARTITIONS = 4
 SHARDS = ("db0", "db1")
 SESSION_SECONDS = 6.0
-LIVE_SECONDS = 5.0
-"""How long a wish takes at most to reach every instance."""
-
+TENANTS = 3
 FINISH_SECONDS = 300.0
 """Virtual time in which a healed history must be finished."""
 
@@ -116,8 +116,24 @@ class History:
             self._loses_commits,
             self._pauses,
             self._pauses,
+            self._holds,
+            self._holds,
         ]
-        self._paused: list[Pause] = []
+        self.operators = Operators(
+            world, self.instances,
+            [
+                *(Scope(shard=name) for name in SHARDS),
+                Scope(topic="events"),
+                *(Scope(topic="events", partition=s.partition) for s in self.sources),
+            ],
+            self._rules(),
+        )  # fmt: skip
+
+    def _rules(self) -> list[Rule]:
+        """Whom operators may mean: tenants; and, where records have one key, the hottest ones of one."""
+        tenants = [Rule("tenant", f"t{number}") for number in range(TENANTS)]
+        hottest = [Rule("key", f"{source.partition}-0") for source in self.sources]
+        return tenants if self.several_keys else [*tenants[:2], *hottest]
 
     def _setup(self, make_database: MakeDatabase) -> Setup:
         rng = self.rng
@@ -133,6 +149,9 @@ class History:
             max_poll_records=rng.choice([5, 20, 50]),
             drain_deadline=rng.choice([0.2, 1.0, 3.0]),
             handler=rng.choice([False, False, True]),
+            overflow="tenant" if self.several_keys else "key",
+            max_lanes=rng.choice([1, 4, 64]),
+            max_buffered_per_key=rng.choice([None, 1, 4]),
             make_database=make_database,
             metrics=Metrics(),
         )
@@ -161,7 +180,7 @@ class History:
                 self.world.violated(f"no progress\n{waiting_tasks()}")
                 nursery.cancel_scope.cancel()
         if not self.world.violations:  # what is cut short does not reach the end's state
-            check_end(self.world, self.broker, server_of, self.expected)
+            check_end(self.world, self.broker, server_of, self.expected, self.operators.dropped)
         return trio.current_time()
 
     def _prepare(self) -> None:
@@ -197,7 +216,13 @@ class History:
     def _message(self, source: TopicPartition, offset: int, poison: float) -> Message:
         number = int(self._keys * self.rng.random() ** 2)  # the lower, the more frequent
         row = f"{source.partition}-{number}"
-        document = {"id": row, "user": self.rng.randrange(4), "n": 1}
+        tenant = f"t{number % TENANTS}"  # which determines both keys
+        document = {
+            "id": row,
+            "user": f"{tenant}-{self.rng.randrange(2)}",
+            "tenant": tenant,
+            "n": 1,
+        }
         headers = self._headers(source, offset)
         if self.world.chance(poison):
             self.expected.poison.add((source, offset))
@@ -229,8 +254,7 @@ class History:
         number = len(self.instances) + 1
         instance = Instance(number, self.world, self.broker, self.servers, self.setup)
         self.instances.append(instance)
-        for pause in self._paused:  # the control topic is read before anything else
-            instance.learn(pause)
+        self.operators.tell(instance)
         self.world.journal.note("instance %d starts", number)
         self._nursery.start_soon(instance.run, name=f"instance {number}")
 
@@ -329,38 +353,12 @@ class History:
         server.revive()
 
     def _pauses(self) -> None:
-        rng = self.rng
-        scope = rng.choice(
-            [
-                Scope(shard=rng.choice(SHARDS)),
-                Scope(topic="events"),
-                Scope(topic="events", partition=rng.randrange(PARTITIONS)),
-            ]
-        )
-        self._nursery.start_soon(self._pause, scope, rng.uniform(0.1, 15.0), self.world.chance(0.5))
+        if not self.healing:
+            self._nursery.start_soon(self.operators.pause)
 
-    async def _pause(self, what: Scope, seconds: float, by_itself: bool) -> None:
-        """Until its time is over, or until it is removed; each instance hears of it in time."""
-        if self.healing:
-            return
-        number, now = self.world.marks["paused"], trio.current_time()
-        until = int((now + seconds) * 1000) if by_itself else None
-        pause = Pause(id=f"p{number}", by="operator", since=int(now * 1000), until=until, what=what)
-        self.world.mark("paused")
-        self.world.journal.note("%s is paused for %.1f s", what, seconds)
-        self._paused.append(pause)
-        await self._heard(lambda instance: instance.learn(pause))
-        await trio.sleep(seconds)
-        self._paused.remove(pause)
-        if not by_itself:
-            self.world.journal.note("%s goes on", what)
-            await self._heard(lambda instance: instance.wishes.remove(pause.id))
-
-    async def _heard(self, act: Callable[[Instance], None]) -> None:
-        """All instances hear of something, each when the control topic reaches it."""
-        for instance in self.rng.sample(self.instances, len(self.instances)):
-            await trio.sleep(self.rng.uniform(0.0, LIVE_SECONDS / 3))
-            act(instance)
+    def _holds(self) -> None:
+        if not self.healing:
+            self._nursery.start_soon(self.operators.hold)
 
     # The end
 
@@ -385,11 +383,16 @@ class History:
             keep = self.instances[-1]
         if self.world.marks["commits lost"]:
             await trio.sleep(2 * LEASE_SECONDS)  # idle partitions notice then
-        while not self.world.violations and any(  # noqa: ASYNC110 (of commits and failures both)
-            self.broker.committed.get(s, (self.broker.starts[s], ""))[0] != self.broker.end(s)
-            for s in self.sources
-        ):
+        while not self.world.violations and self._unfinished():  # noqa: ASYNC110 (of much)
             await trio.sleep(0.5)
         await self.leave(keep)
         for instance in self.instances:
             await instance.ended.wait()
+
+    def _unfinished(self) -> bool:
+        """Whether something is not committed, or waits in a lane."""
+        behind = any(
+            self.broker.committed.get(s, (self.broker.starts[s], ""))[0] != self.broker.end(s)
+            for s in self.sources
+        )
+        return behind or any(map(open_lanes, self.servers.values()))

@@ -12,11 +12,12 @@ from pipeline.config.model import ShardConfig
 from pipeline.consumer.assignment import Supervisor
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
-from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.commit_metadata import ledger
+from pipeline.contracts.rule import RuleKind
 from pipeline.contracts.store import Claim, PartitionStore
-from pipeline.contracts.wish import Pause
+from pipeline.contracts.wish import AnyWish
 from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
@@ -27,11 +28,14 @@ from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.formats.json import Decoder
+from pipeline.records.path import Path
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
+from pipeline.records.tenant import tenant_reader
 from pipeline.runtime.backoff import Backoff
 from tests.simulation.kafka import Broker, SimulatedConsumer
-from tests.simulation.laws import PauseLaw
+from tests.simulation.lane_records import SimulatedLaneRecords
+from tests.simulation.laws import HoldLaw, PauseLaw
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
 
@@ -55,6 +59,9 @@ class Setup:
     """Whether batches are sized as a handler's are."""
     make_database: Callable[[SimulatedServer, Gate], SimulatedDatabase]
     metrics: Metrics
+    overflow: RuleKind = "key"
+    max_lanes: int = 64
+    max_buffered_per_key: int | None = None
 
 
 class SimulatedShard(Shard):
@@ -113,14 +120,16 @@ class MarkedSupervisor(Supervisor):
 class WatchedRouter(StoreRouter):
     """The real one, whose partitions tell the law of each batch that begins."""
 
-    law: PauseLaw
+    laws: tuple[PauseLaw, HoldLaw]
 
     async def open(self, claim: Claim) -> PartitionStore:
         partition = await super().open(claim)
         apply = partition.apply
 
         async def watched(writer: int, records: Sequence[Record]) -> None:
-            self.law.begins(claim.source)
+            pauses, holds = self.laws
+            pauses.begins(claim.source)
+            holds.begins(records)
             await apply(writer, records)
 
         partition.apply = watched  # type: ignore[method-assign]  # the object is this claim's own
@@ -162,7 +171,10 @@ class Instance:
             return names[partition % len(names)]
 
         store = WatchedRouter(stores, shard_of)
-        self.law = store.law = PauseLaw(world, self.wishes, shard_of)
+        tenant_of = tenant_reader(Path.parse("tenant"))
+        self.law = PauseLaw(world, self.wishes, shard_of)
+        self.hold_law = HoldLaw(world, self.wishes, tenant_of)
+        store.laws = (self.law, self.hold_law)
         settings = PartitionContext(
             consumer=self.consumer,
             store=store,
@@ -179,7 +191,12 @@ class Instance:
             ),
             wishes=self.wishes,
             shard_of=shard_of,
-        )
+            lanes=LaneContext(
+                SimulatedLaneRecords(broker, self.awake, self.consumer.connected),
+                setup.overflow, tenant_of, setup.max_lanes, setup.max_buffered_per_key,
+                trio.current_time,
+            ),
+        )  # fmt: skip
         self.supervisor = MarkedSupervisor(
             self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline,
             describe=lambda task: ledger(task.claim.topic_id) if task.claim else "",
@@ -203,10 +220,11 @@ class Instance:
     def alive(self) -> bool:
         return not (self.ended.is_set() or self.crashed or self.leaving)
 
-    def learn(self, pause: Pause) -> None:
-        """Hear of a pause, as by the control topic."""
-        self.law.known[pause.id] = trio.current_time()
-        self.wishes.put(pause)
+    def learn(self, wish: AnyWish) -> None:
+        """Hear of a pause or a hold, as by the control topic."""
+        for law in (self.law, self.hold_law):
+            law.known[wish.id] = trio.current_time()
+        self.wishes.put(wish)
 
     async def run(self) -> None:
         """Run until `Supervisor.stop` or `crash`; a failure is a broken law."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
 import attrs
+import orjson
 import trio
 
+from pipeline.consumer.holds import STOPPING
+from pipeline.consumer.rule_index import matcher
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.rule import Rule
 from pipeline.contracts.wishes import Wishes
-from pipeline.records.record import TopicPartition
-from tests.simulation.kafka import Broker
+from pipeline.records.record import Record, TopicPartition
+from pipeline.records.tenant import TenantOf
+from tests.simulation.kafka import TOPIC_ID, Broker, Message
 from tests.simulation.keys import KeyOf, check_keys
 from tests.simulation.postgres import SimulatedServer
 from tests.simulation.world import World
@@ -37,6 +43,7 @@ class CommitLaw:
         self._seen: dict[TopicPartition, int] = {}
         self._applied: set[tuple[TopicPartition, int]] = set()
         self._read: Counter[str] = Counter()
+        self._lost_lanes: dict[TopicPartition, list[Lane]] = defaultdict(list)
 
     def check(self, source: TopicPartition, offset: int) -> None:
         """Called for every offset that the broker takes."""
@@ -46,8 +53,13 @@ class CommitLaw:
         self._update(self._server_of[source.partition])
         decided = self._applied | self._world.dead_letters
         decided |= self._server_of[source.partition].repeated
-        below = [m.offset for m in self._broker.logs[source] if former <= m.offset < offset]
-        missing = [number for number in below if (source, number) not in decided]
+        below = [m for m in self._broker.logs[source] if former <= m.offset < offset]
+        lanes = [*self._lost_lanes[source], *lanes_of(self._server_of[source.partition], source)]
+        missing = [
+            m.offset
+            for m in below
+            if (source, m.offset) not in decided and not any(answers(lane, m) for lane in lanes)
+        ]
         if missing:
             self._world.violated(f"{source}: {offset} was committed, but not applied: {missing}")
         self._seen[source] = offset
@@ -60,11 +72,61 @@ class CommitLaw:
         """
         self._update(server)
         self._read[server.name] = remaining
+        for source in self._broker.logs:
+            self._lost_lanes[source] += lanes_of(server, source)
 
     def _update(self, server: SimulatedServer) -> None:
         fresh = server.applied[self._read[server.name] :]
         self._read[server.name] += len(fresh)
         self._applied.update((source, offset) for source, _, offset in fresh)
+        self._applied |= server.marked
+
+
+def lanes_of(server: SimulatedServer, source: TopicPartition) -> list[Lane]:
+    """The lanes of a partition that a server has rows of."""
+    return server.lanes.known((f"group/{source.topic}", TOPIC_ID, source.partition))[0]
+
+
+def open_lanes(server: SimulatedServer) -> int:
+    """How many lanes of a server are open."""
+    found = [
+        lane for number in range(64) for lane in lanes_of(server, TopicPartition("events", number))
+    ]
+    return sum(lane.until_offset is None for lane in found)
+
+
+def answers(lane: Lane, message: Message) -> bool:
+    """Whether a lane answers for a record, as its row says."""
+    return lane.covers(message.offset) and is_meant(lane.rule, message)
+
+
+def is_meant(rule: Rule, message: Message) -> bool:
+    """Whether a record is a rule's, read from the record itself."""
+    try:
+        document = orjson.loads(message.value or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return bool(document.get("id" if rule.kind == "key" else "tenant") == rule.value)
+
+
+class HoldLaw:
+    """No batch with a record of a hold begins once the instance knows of it."""
+
+    def __init__(self, world: World, wishes: Wishes, tenant_of: TenantOf) -> None:
+        self._world = world
+        self._wishes = wishes
+        self._tenant_of = tenant_of
+        self.known: dict[str, float] = {}
+        """When the instance learnt of each hold as it is now."""
+
+    def begins(self, records: Sequence[Record]) -> None:
+        """Called for every batch that begins, of the main way and of lanes."""
+        holds = [hold for hold in self._wishes.holds() if hold.state in STOPPING]
+        for hold in holds:
+            matches = matcher(hold.rule, self._tenant_of)
+            found = [str(record) for record in records if matches(record)]
+            if found and trio.current_time() > self.known[hold.id]:
+                self._world.violated(f"{found} begin, but {hold.rule} is held")
 
 
 class PauseLaw:
@@ -100,23 +162,54 @@ class FoldLaw:
 
 
 def check_end(
-    world: World, broker: Broker, server_of: Mapping[int, SimulatedServer], expected: Expected
+    world: World,
+    broker: Broker,
+    server_of: Mapping[int, SimulatedServer],
+    expected: Expected,
+    dropped: Collection[Rule],
 ) -> None:
     """The state when everything has ended, against what was produced."""
     servers = {server.name: server for server in server_of.values()}
+    given_up = _given_up(world, broker, servers.values(), expected, dropped)
     for name, server in servers.items():
-        mine = [s for s in broker.logs if server_of[s.partition] is server]
-        _check_applied(world, server, {s: expected.good.get(s, {}) for s in mine}, expected.keys)
+        good = {
+            source: {
+                offset: row
+                for offset, row in expected.good.get(source, {}).items()
+                if (source, offset) not in given_up
+            }
+            for source in broker.logs
+            if server_of[source.partition] is server
+        }
+        _check_applied(world, server, good, expected.keys)
         _check_order(world, server)
         if server.locks.held or server.running:
             world.violated(f"{name}: {server.locks.held} locks, {len(server.running)} running")
-    if world.dead_letters != expected.poison:
-        wrong = sorted(world.dead_letters ^ expected.poison)
-        world.violated(f"dead letters are not the poison records: {wrong}")
+        if open_lanes(server):
+            world.violated(f"{name}: {open_lanes(server)} lanes are still open")
+    if expected.poison - world.dead_letters - given_up:
+        wrong = sorted(expected.poison - world.dead_letters - given_up)
+        world.violated(f"poison records are no dead letters: {wrong}")
     for source in broker.logs:
         committed = broker.committed.get(source, (broker.starts[source], ""))[0]
         if committed != broker.end(source):
             world.violated(f"{source}: committed {committed} of {broker.end(source)}")
+
+
+def _given_up(
+    world: World,
+    broker: Broker,
+    servers: Iterable[SimulatedServer],
+    expected: Expected,
+    dropped: Collection[Rule],
+) -> set[tuple[TopicPartition, int]]:
+    """Records that are decided and not applied, as an operator wished; no others may be."""
+    marked = set().union(*(server.marked for server in servers))
+    messages = {(s, m.offset): m for s, log in broker.logs.items() for m in log}
+    for place in sorted((marked | world.dead_letters) - expected.poison):
+        if not any(is_meant(rule, messages[place]) for rule in dropped):
+            world.violated(f"{place} was given up, and nobody wished so")
+    return marked
 
 
 def _check_applied(

@@ -1,4 +1,4 @@
-"""``pipeline.applied`` of a simulated server: rows of applied ranges, folded as Postgres folds them."""
+"""The ledger of a simulated server: ``pipeline.applied``, folded as Postgres folds it, and the lanes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 
 import attrs
 
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.records.ranges import ranges_of
 
@@ -35,6 +36,10 @@ class SimulatedLedger:
         row = _folded(self._rows.get(key, []))
         return AppliedOffsets.from_ranges(row.ranges, row.folded)
 
+    def forget(self, key: Hashable) -> None:
+        """Delete the rows of a lane that is forgotten."""
+        self._rows.pop(key, None)
+
     def has(self, key: Hashable, offsets: Iterable[int]) -> bool:
         """Whether all of these are applied."""
         ranges = _folded(self._rows.get(key, [])).ranges
@@ -47,6 +52,39 @@ class SimulatedLedger:
             rows = [*rows, Applied([(0, watermark)], watermark)]
         if rows:
             self._rows[key] = [_folded(rows)]
+
+
+class SimulatedLanes:
+    """The rows of lanes by partition. Whoever changes them does it as one step."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, dict[int, Lane]] = {}
+        self._last: dict[Hashable, int] = {}
+
+    def known(self, key: Hashable) -> tuple[list[Lane], int]:
+        """What a new owner learns: the lanes, oldest first, and the largest number ever given."""
+        rows = self._rows.get(key, {})
+        return [rows[number] for number in sorted(rows)], self._last.get(key, 0)
+
+    def open(self, key: Hashable, lane: Lane) -> None:
+        """Add a lane, unless it is there."""
+        self._rows.setdefault(key, {}).setdefault(lane.number, lane)
+        self._last[key] = max(lane.number, self._last.get(key, 0))
+
+    def close(self, key: Hashable, number: int, until: int) -> None:
+        """End a lane; no harm if it was forgotten already."""
+        rows = self._rows.get(key, {})
+        if number in rows:
+            rows[number] = attrs.evolve(rows[number], until_offset=until)
+
+    def forget(self, key: Hashable, folded: int) -> tuple[list[int], list[int]]:
+        """Delete the lanes that end at or below ``folded``: their numbers, and the closed ones left."""
+        rows = self._rows.get(key, {})
+        closed = {n: lane.until_offset for n, lane in rows.items() if lane.until_offset is not None}
+        gone = [number for number, until in closed.items() if until <= folded]
+        for number in gone:
+            del rows[number]
+        return gone, [number for number in closed if number not in gone]
 
 
 def _folded(rows: Iterable[Applied]) -> Applied:

@@ -22,14 +22,15 @@ import asyncpg
 import attrs
 import trio
 
-from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
-from pipeline.postgres.ledger.lease import Lease, key_of
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.store import Claim, Fenced
+from pipeline.postgres.ledger.lease import Lease, TakenOver, key_of
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition, offset_of
 from pipeline.records.rows import Shape
 from tests.simulation.keys import SimulatedKeys
-from tests.simulation.ledger import SimulatedLedger
+from tests.simulation.ledger import SimulatedLanes, SimulatedLedger
 from tests.simulation.locks import RowLocks
 from tests.simulation.world import Gate, World
 
@@ -93,9 +94,11 @@ class Copy:
     epochs: dict[Hashable, dict[int, int]]
     leased_by: dict[Hashable, int]
     ledger: SimulatedLedger
+    lanes: SimulatedLanes
     counters: Counter[str]
     applied: list[tuple[TopicPartition, Hashable, int]]
     keys: SimulatedKeys
+    marked: set[tuple[TopicPartition, int]]
 
 
 class SimulatedServer:
@@ -111,6 +114,7 @@ class SimulatedServer:
         self.leased_by: dict[Hashable, int] = {}
         """Which server each partition was taken over on."""
         self.ledger = SimulatedLedger()
+        self.lanes = SimulatedLanes()
         self.counters: Counter[str] = Counter()
         """The sink's table, ``id → n`` with ``merge = "add"``."""
         self.applied: list[tuple[TopicPartition, Hashable, int]] = []
@@ -118,6 +122,8 @@ class SimulatedServer:
         self.keys = SimulatedKeys()
         self.repeated: set[tuple[TopicPartition, int]] = set()
         """Records that count as applied, since their key was applied for another."""
+        self.marked: set[tuple[TopicPartition, int]] = set()
+        """Source and offset of every record that was decided without being applied."""
         self.on_fold: Callable[[TopicPartition, int], None] = lambda _source, _watermark: None
         self.on_loss: Callable[[SimulatedServer, int], None] = lambda _server, _remaining: None
         self.locks = RowLocks()
@@ -146,7 +152,8 @@ class SimulatedServer:
         """What a standby has of it at this moment."""
         return Copy(
             deepcopy(self.epochs), dict(self.leased_by), deepcopy(self.ledger),
-            Counter(self.counters), list(self.applied), self.keys.copied(),
+            deepcopy(self.lanes), Counter(self.counters), list(self.applied), self.keys.copied(),
+            set(self.marked),
         )  # fmt: skip
 
     def fall_back(self, copy: Copy) -> None:
@@ -156,7 +163,8 @@ class SimulatedServer:
         self.die(State.DEAD)
         self.world.journal.note("%s: comes back without its last %d records", self.name, lost)
         self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
-        self.counters, self.applied, self.keys = copy.counters, copy.applied, copy.keys
+        self.lanes, self.counters, self.applied = copy.lanes, copy.counters, copy.applied
+        self.keys, self.marked = copy.keys, copy.marked
         if lost:
             self.world.mark("commits lost")
 
@@ -278,24 +286,32 @@ class SimulatedDatabase:
         """What the breaker's probe asks."""
         await self._call("probe", [], lambda: None)
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
         key = key_of(claim)
         known = self.server.epochs.get(key, {})
         rows = [(key, writer) for writer in range(max(writers, len(known)))]
-        commit = partial(self._take_over, key, writers)
-        return await self._call(f"take over {claim.source}", rows, commit, exclusive=True)
+        commit = partial(self._take_over, key, writers, under)
+        what = f"{claim.source}" if claim.lane is None else f"{claim.source} lane {claim.lane}"
+        return await self._call(f"take over {what}", rows, commit, exclusive=True)
 
-    def _take_over(self, key: tuple[Any, ...], writers: int) -> tuple[list[int], AppliedOffsets]:
+    def _take_over(self, key: tuple[Any, ...], writers: int, under: Lease | None) -> TakenOver:
+        if under is not None:
+            self.check_fence(under)
         epochs = self.server.epochs.setdefault(key, {})
         for writer in range(max(writers, len(epochs))):
             epochs[writer] = epochs.get(writer, 0) + 1
         self.server.leased_by[key] = self.server.identity
         epochs_now = sorted(epochs.values())
+        lane = key[0].partition("#")[2]
+        what = f"partition {key[-1]}" + (f" lane {lane}" if lane else "")
         self.server.world.journal.note(
-            "%s: partition %s taken over, epochs %s", self.server.name, key[-1], epochs_now
+            "%s: %s taken over, epochs %s", self.server.name, what, epochs_now
         )
         applied = attrs.evolve(self.server.ledger.known(key), owned_before=epochs[0] > 1)
-        return [epochs[writer] for writer in range(writers)], applied
+        found, last = self.server.lanes.known(key)
+        if found:
+            self.server.world.mark("taken over with lanes")
+        return TakenOver([epochs[writer] for writer in range(writers)], applied, found, last)
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         return await self._guarded("write", lease, partial(self.commit_write, lease, records))
@@ -364,6 +380,7 @@ class SimulatedDatabase:
 
     def _mark(self, lease: Lease, records: Sequence[Record]) -> None:
         self.check_fence(lease)
+        self.server.marked.update((record.source, record.offset) for record in records)
         self.note_applied(lease.claim, records)
 
     async def _guarded(self, name: str, lease: Lease, commit: Callable[[], T]) -> T:
@@ -392,9 +409,47 @@ class SimulatedDatabase:
             if not self.is_valid(lease):
                 self.server.world.mark("fold of a void lease")
                 continue
-            if watermark > 0:
+            if watermark > 0 and lease.claim.lane is None:
                 self.server.on_fold(lease.claim.source, watermark)
             self.server.ledger.fold(key_of(lease.claim), watermark)
+
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        await self._guarded("open a lane of", lease, partial(self.commit_open, lease, lane))
+
+    def commit_open(self, lease: Lease, lane: Lane) -> None:
+        self.check_fence(lease)
+        self.server.lanes.open(key_of(lease.claim), lane)
+        self.server.world.mark(f"lane opened: {lane.reason.value}")
+        self._note(lease, f"lane {lane.number} opened at {lane.from_offset} for {lane.rule}")
+
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        commit = partial(self.commit_close, lease, number, until)
+        await self._guarded("close a lane of", lease, commit)
+
+    def commit_close(self, lease: Lease, number: int, until: int) -> None:
+        self.check_fence(lease)
+        self.server.lanes.close(key_of(lease.claim), number, until)
+        self.server.world.mark("lane closed")
+        self._note(lease, f"lane {number} closed at {until}")
+
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        return await self._guarded("forget lanes of", lease, partial(self.commit_forget, lease))
+
+    def commit_forget(self, lease: Lease) -> list[int]:
+        self.check_fence(lease)
+        server, key = self.server, key_of(lease.claim)
+        gone, left = server.lanes.forget(key, server.ledger.known(key).watermark or 0)
+        for number in gone:
+            own = key_of(attrs.evolve(lease.claim, lane=number))
+            server.ledger.forget(own)
+            server.epochs.pop(own, None)
+            server.leased_by.pop(own, None)
+            self.server.world.mark("lane forgotten")
+            self._note(lease, f"lane {number} forgotten")
+        return left
+
+    def _note(self, lease: Lease, what: str) -> None:
+        self.server.world.journal.note("%s: %s %s", self.server.name, lease.claim.source, what)
 
     async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
         return await self._call("look at leases", [], partial(self._voided, leases))

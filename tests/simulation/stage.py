@@ -67,18 +67,19 @@ class SteppedServer(SimulatedServer):
         return sum(request.name.startswith("write") for request in self.running)
 
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "max_batch": BATCH,
     "max_buffered": 1000,
     "max_buffered_bytes": 10**6,
     "max_batch_bytes": 10**6,
+    "make_database": SimulatedDatabase,
 }
 
 
 class Stage:
     """What a scene has at hand."""
 
-    def __init__(self, nursery: trio.Nursery, **limits: int) -> None:
+    def __init__(self, nursery: trio.Nursery, **limits: Any) -> None:
         self.world = World(0, random.Random(0))
         self.broker = Broker(self.world, [SOURCE])
         self.server = SteppedServer("db0", self.world, nursery)
@@ -94,7 +95,6 @@ class Stage:
             max_poll_records=POLL_AT_ONCE,
             drain_deadline=DRAIN_SECONDS,
             handler=False,
-            make_database=SimulatedDatabase,
             metrics=self.metrics,
         )
 
@@ -153,7 +153,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(**limits: int) -> AsyncIterator[Stage]:
+async def open_stage(**limits: Any) -> AsyncIterator[Stage]:
     """A stage, perhaps with other limits than `LIMITS`.
 
     At its end everything on it is cancelled, and no law may be broken.

@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+import attrs
 import trio
 from asyncpg.exceptions import PostgresError
 
 from pipeline.config.model import ShardConfig
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
@@ -60,12 +62,53 @@ class FakeDatabase:
         self.probe_error: Exception | None = None
         self.fold_error: Exception | None = None
         self.another_server = False
+        self.lanes: dict[int, Lane] = {}
+        self.last_lane = 0
+        self.foldable = False
+        self.lane_errors: list[Exception] = []
+        """Each is raised once, after what was asked for is done."""
+        self.keeper_epoch = 1
+        self.reasons: list[str] = []
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
         self.calls.append("take_over")
         if self.take_over_errors:
             raise self.take_over_errors.pop(0)
-        return [self.epoch] * writers, AppliedOffsets(5)
+        if under is not None:
+            self._demand(under)
+            return TakenOver([self.epoch] * writers)
+        epochs = [self.epoch] * (writers - 1) + [self.keeper_epoch]
+        return TakenOver(epochs, AppliedOffsets(5), list(self.lanes.values()), self.last_lane)
+
+    def _demand(self, lease: Lease) -> None:
+        if lease.epoch != self.keeper_epoch:
+            raise Fenced("lost the epoch")
+
+    def _answer(self) -> None:
+        if self.lane_errors:
+            raise self.lane_errors.pop(0)
+
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        self.calls.append(f"open {lane.number}")
+        self._demand(lease)
+        self.lanes.setdefault(lane.number, lane)
+        self.last_lane = max(self.last_lane, lane.number)
+        self._answer()
+
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        self.calls.append(f"close {number} {until}")
+        self._demand(lease)
+        self.lanes[number] = attrs.evolve(self.lanes[number], until_offset=until)
+        self._answer()
+
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        self.calls.append("forget")
+        self._demand(lease)
+        closed = [n for n, lane in self.lanes.items() if lane.until_offset is not None]
+        for number in closed if self.foldable else []:
+            del self.lanes[number]
+        self._answer()
+        return [] if self.foldable else closed
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
         self.calls.append("write")
@@ -89,9 +132,13 @@ class FakeDatabase:
         if self.mark_errors:
             raise self.mark_errors.pop(0)
         self.marked += [record.offset for record in records]
+        self.reasons += [why.error] if why else []
 
     async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
         self.calls.append("resolve")
+        if not records:  # the keeper's
+            self.keeper_epoch += 1
+            return self.keeper_epoch, False
         self.epoch += 1
         return self.epoch, {record.offset for record in records} <= self.committed
 

@@ -112,6 +112,30 @@ class Laws(RuleBasedStateMachine):
         batch = self.batches.pop(data.draw(st.integers(0, len(self.batches) - 1)))
         self.channels.done(batch)
 
+    @rule(numbers=st.sets(st.integers(0, KEYS - 1), max_size=2))
+    def withdraw(self, numbers: set[int]) -> None:
+        """All that waits and shares a key with one that is meant, as a tenant's records do."""
+        meant = {key for n in numbers for key in (n, *((place, n) for place in range(3)))}
+        while (
+            more := {
+                key
+                for record in self.waiting.values()
+                if not meant.isdisjoint(keys_of(record))
+                for key in keys_of(record)
+            }
+            - meant
+        ):
+            meant |= more
+        wanted = [o for o, r in sorted(self.waiting.items()) if not meant.isdisjoint(keys_of(r))]
+        found = self.channels.withdraw(lambda record: not meant.isdisjoint(keys_of(record)))
+        assert [record.offset for record in found] == wanted
+        for offset in wanted:
+            del self.waiting[offset]
+
+    @invariant()
+    def what_waits_is_shown(self) -> None:
+        assert {r.offset for r in self.channels.waiting_records()} == set(self.waiting)
+
     @rule()
     def clear(self) -> None:
         assert self.channels.clear() == len(self.waiting)

@@ -370,3 +370,21 @@ def test_each_waiter_is_told_what_became_of_its_own_records(
         assert not poller._questions
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_who_waits_waits_on_while_a_record_may_be_in_a_lane(
+    autojump_clock: MockClock,
+) -> None:
+    """What is asked once is told with the reason."""
+    ledger, replies = Ledger({0: Outcome(State.WAITING, "perhaps")}), list[Reply]()
+
+    async def post(client: Client) -> None:
+        replies.append(await client.post(ONE, WAIT))
+
+    async with running(ledger) as (client, _), trio.open_nursery() as nursery:
+        nursery.start_soon(post, client)
+        await trio.sleep(2)
+        assert (await get(client, receipt(0))).json["why"] == "perhaps"
+        assert not replies
+        ledger.known[0] = APPLIED
+    assert replies[0].status == 200

@@ -33,6 +33,8 @@ class Partition:
         self.offsets = OffsetTracker(0)
         self.channels = KeyChannels()
         self.writers = SimpleNamespace(buffered=0, paused=False)
+        self.buffered = self.in_flight = 0
+        self.lanes = None
         self.position = Position(None, "", 0, ENDS - 1)
 
     @property

@@ -35,7 +35,8 @@ from pipeline.operate.rewind_plan import (
     resets_of,
 )
 from pipeline.operate.rewind_targets import parse_target
-from pipeline.operate.views import pretty, rewind_lines
+from pipeline.operate.views import pretty, rewind_json, rewind_lines
+from pipeline.postgres.ledger.lane_moves import LaneMove
 from pipeline.postgres.ledger.reading import LedgerEntry
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.ranges import ranges_of
@@ -150,6 +151,26 @@ def test_the_summary_names_what_follows(tmp_path: Path) -> None:
     text = "\n".join(rewind_lines(config(tmp_path), [ahead]))
     assert "skipped records are never applied" in text
     assert "count again" not in text
+    assert "lane" not in text
+
+
+@pytest.mark.parametrize(
+    ("to", "move", "told"),
+    [
+        (40, LaneMove.BACK, "2 lanes: what waits there goes on waiting; what they applied from 40"),
+        (50, LaneMove.STAY, "2 lanes: what waits there goes on waiting"),
+        (60, LaneMove.SKIP, "2 lanes: what waits there below 60 is skipped for good too"),
+    ],
+)
+def test_the_lanes_of_a_partition_go_along(
+    exactly_once: Config, to: int, move: LaneMove, told: str
+) -> None:
+    """Where nothing moves, as at the second of two equal rewinds, nothing that waits is skipped."""
+    change = planned(exactly_once, to, LedgerEntry(applied=((0, 50),), lanes=2), None, end=70)
+    (reset,) = resets_of({SOURCE: Claim("g", SOURCE, _ID)}, [change])
+    assert (reset.lanes, reset.to) == (move, to)
+    assert any(told in line for line in rewind_lines(exactly_once, [change]))
+    assert rewind_json(exactly_once, [change], done=False)["partitions"][0]["lanes"] == move.value
 
 
 def test_the_table_of_a_rewind_is_in_the_order_of_the_partitions(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ import trio.testing
 from trio.testing import MockClock
 
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.store import AppliedOffsets, Claim
+from pipeline.contracts.store import Claim
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Connection, Session
 from pipeline.postgres.connections.limiter import STANDING_SECONDS, Limiter, Sample
 from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
@@ -54,9 +55,9 @@ class SlowDatabase(FakeDatabase):
         super().__init__()
         self.taking_over = Crowd()
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
         await self.taking_over.enter()
-        return await super().take_over(claim, writers)
+        return await super().take_over(claim, writers, under)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from pipeline.consumer.starting_offset import LogChange, LogEndsBelow, Start, starting_offset
 from pipeline.contracts.commit_metadata import LEDGER, ledger
 from pipeline.contracts.kafka import Position
+from pipeline.contracts.lane import Lane, LaneReason
+from pipeline.contracts.rule import Rule
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
 from pipeline.records.record import TopicPartition
@@ -41,6 +43,21 @@ def test_a_topic_made_anew_under_a_running_instance_is_read_from_its_first_recor
 
 def test_what_retention_took_is_counted() -> None:
     assert start_of(AppliedOffsets(5), Position(5, "", 12, 30)) == Start(12, lost=7)
+
+
+def test_what_lanes_may_answer_for_is_not_called_lost_here(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A lane tells of what retention took from it; the main way passed over the rest of it."""
+    held = Rule("key", "hot")
+    lanes = [Lane(1, held, LaneReason.HOLD, 7, 9), Lane(2, held, LaneReason.HOLD, 11)]
+    applied, position = AppliedOffsets(5), Position(20, ledger(TOPIC), 15, 30)
+    start = starting_offset(SOURCE, applied, position, TOPIC, lanes=lanes)
+    assert start == Start(15, acknowledged=20, lost=4)
+    told = [message for message in caplog.messages if "deleted" in message]
+    assert len(told) == 2
+    assert "from offset 5 up to 7" in told[0]
+    assert "from offset 9 up to 11" in told[1]
 
 
 @pytest.mark.parametrize(

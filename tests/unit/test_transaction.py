@@ -22,7 +22,7 @@ from pipeline.postgres.handlers.applier import CALLS_PER_CHECKPOINT, HandlerAppl
 from pipeline.postgres.handlers.split import runs
 from pipeline.postgres.handlers.transaction import StatementQueue, Transaction
 from pipeline.postgres.ledger.lease import Lease
-from pipeline.postgres.ledger.ledger import NoLedger
+from pipeline.postgres.ledger.no_ledger import NoLedger
 from pipeline.records.record import Record
 from tests.support.records import record
 from tests.support.stores import CLAIM

@@ -87,7 +87,7 @@ async def subject(dsn: str, directory: Path, mode: str = "upsert") -> AsyncItera
         shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
         nursery.start_soon(shard.serve)
         database = await make_database(config, shard, BatchSizer(100, bounded=False))
-        epochs, _ = await database.take_over(CLAIM, 1)
+        epochs = (await database.take_over(CLAIM, 1)).epochs
         yield Subject(database, Lease(CLAIM, 0, epochs[0]), dsn)
         nursery.cancel_scope.cancel()
 

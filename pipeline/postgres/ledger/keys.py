@@ -68,6 +68,9 @@ _FIRST = GUARD_PARAMETERS + 1
 CLAIM_PARAMETERS = 2
 """How many parameters `Selection.parameters` adds to those of `lease.guard`."""
 
+_STREAM = "regexp_replace($1, '#[0-9]+$', '')"
+"""The partition's stream, also where a lane's is given: a key is one in the lane and beside it."""
+
 _KNOWN = """\
 select k.key, k.topic_id, k.partition, k.record_offset from pipeline.idempotency_keys k
 where k.stream = $1 and k.key = any(string_to_array($2, ',')::uuid[])"""
@@ -87,14 +90,14 @@ asked as materialized (
 ),
 known as materialized (
     select key, (k.topic_id, k.partition, k.record_offset) = ($2, $3, asked.record_offset) as own
-    from asked join pipeline.idempotency_keys k using (key) where k.stream = $1
+    from asked join pipeline.idempotency_keys k using (key) where k.stream = {_STREAM}
 ),
 free as (
     select from lease where {condition} and not exists (select from known where not own)
 ),
 claimed as (
     insert into pipeline.idempotency_keys (stream, key, topic_id, partition, record_offset)
-    select $1, key, $2, $3, record_offset from free, asked
+    select {_STREAM}, key, $2, $3, record_offset from free, asked
     where key not in (select key from known) order by key
     returning key
 ),
@@ -175,7 +178,7 @@ class IdempotencyKeys:
 
 async def find_known(connection: Connection, claim: Claim, keys: Sequence[str]) -> Known:
     """Return which of these keys were applied, and where. On asyncio."""
-    rows = await connection.fetch(_KNOWN, claim.stream, ",".join(keys))
+    rows = await connection.fetch(_KNOWN, claim.main.stream, ",".join(keys))
     return {
         row["key"].hex: (row["topic_id"], row["partition"], row["record_offset"]) for row in rows
     }

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from pipeline.contracts.store import Claim, Fenced
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger.multirange import multirange
 from pipeline.records.record import Record, offset_of
@@ -49,6 +50,23 @@ class Lease:
     def parameters(self) -> tuple[Any, ...]:
         """The fence's parameters, $1 to $5."""
         return (*key_of(self.claim), self.writer, self.epoch)
+
+
+@attrs.frozen
+class TakenOver:
+    """What a new owner gets and learns.
+
+    Attributes:
+        epochs: by writer.
+        applied: what is applied.
+        lanes: the partition's lanes, oldest first.
+        last_lane: the largest number that a lane of it ever had.
+    """
+
+    epochs: Sequence[int]
+    applied: AppliedOffsets = AppliedOffsets()  # noqa: RUF009 (frozen)
+    lanes: Sequence[Lane] = ()
+    last_lane: int = 0
 
 
 def key_of(claim: Claim) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The ledger of one shard, as its store uses it; and none, for at-least-once."""
+"""The ledger of one shard, as its store uses it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import KEY, MARK, SERVER, Lease, fenced, guard, key_of
+from pipeline.postgres.ledger import lanes
+from pipeline.postgres.ledger.lease import (
+    KEY,
+    MARK,
+    SERVER,
+    Lease,
+    TakenOver,
+    fenced,
+    guard,
+    key_of,
+)
 from pipeline.postgres.ledger.multirange import multirange, parse_multirange
 from pipeline.postgres.ledger.schema import migrate
 from pipeline.records.disposition import DeadLetterReason
@@ -17,12 +28,12 @@ from pipeline.records.record import Record, offset_of
 
 _RAISE_EPOCHS = f"""\
 with owned as (select writer from pipeline.ownership where {KEY} order by writer for update)
-update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, acquired_at = now(),
+update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, taken_at = now(),
     server = {SERVER}
 from owned where o.{KEY} and o.writer = owned.writer"""
 _ADD_WRITERS = """\
-insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner)
-select $1, $2, $3, writer, 0, $4 from generate_series(0, $5::int - 1) writer
+insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner, taken_at)
+select $1, $2, $3, writer, 0, $4, now() from generate_series(0, $5::int - 1) writer
 on conflict (stream, topic_id, partition, writer) do nothing"""
 _EPOCHS = f"select epoch from pipeline.ownership where {KEY} and writer < $4 order by writer"
 _APPLIED = f"""\
@@ -82,10 +93,13 @@ class Ledger(Protocol):
     async def prepare(self) -> None:
         """Create or upgrade what the ledger needs in the database."""
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
-        """Become a partition's owner: the epoch of each of ``writers`` writers, and what is applied.
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
+        """Become a partition's owner, or a lane's under the fence of its partition.
 
         Waits for the former owner's running transactions.
+
+        Raises:
+            Fenced: ``under`` is void.
         """
 
     def guard(self, lease: Lease, records: Sequence[Record]) -> tuple[Any, ...] | None:
@@ -128,6 +142,27 @@ class Ledger(Protocol):
     async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
         """Which of these leases another server gave: the database is not the one that it was."""
 
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        """Write a lane's row, if it is not there already.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        """Write where a lane ends.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        """Delete the closed lanes that are folded past; return the closed ones that are left.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
 
 class PostgresLedger:
     """The ledger in the shard itself; see the room's essay.
@@ -153,10 +188,10 @@ class PostgresLedger:
         extras = [name for name, needed in wanted.items() if needed]
         await self._shard.run(partial(migrate, extras=extras))
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
         """See `Ledger.take_over`."""
         return await self._shard.run(
-            partial(take_over, claim=claim, owner=self._owner, writers=writers)
+            partial(take_over, claim=claim, owner=self._owner, writers=writers, under=under)
         )
 
     def guard(self, lease: Lease, records: Sequence[Record]) -> tuple[Any, ...]:
@@ -190,47 +225,27 @@ class PostgresLedger:
         """See `Ledger.voided`."""
         return await self._shard.run(partial(voided, leases=leases))
 
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        """See `Ledger.open_lane`."""
+        await self._shard.run(partial(lanes.open_lane, lease=lease, lane=lane))
 
-class NoLedger:
-    """At least once: nothing is noted, nobody is fenced, and what is in doubt was not committed."""
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        """See `Ledger.close_lane`."""
+        await self._shard.run(partial(lanes.close_lane, lease=lease, number=number, until=until))
 
-    async def prepare(self) -> None:
-        """Nothing is made."""
-
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
-        """Nothing is known to be applied; Kafka's commit says where to start."""
-        del claim
-        return [0] * writers, AppliedOffsets()
-
-    def guard(self, lease: Lease, records: Sequence[Record]) -> None:
-        """Statements go unguarded."""
-
-    async def note(self, connection: Connection, lease: Lease, records: Sequence[Record]) -> None:
-        """Nothing is noted."""
-
-    async def mark(
-        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason | None = None
-    ) -> None:
-        """Nothing is noted."""
-
-    async def resolve(self, lease: Lease, records: Sequence[Record]) -> tuple[int, bool]:
-        """Nobody knows, so the write is taken as not committed."""
-        del records
-        return lease.epoch, False
-
-    async def fold(self, watermarks: Sequence[tuple[Lease, int]]) -> None:
-        """There are no rows."""
-
-    async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Nobody knows."""
-        del leases
-        return []
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        """See `Ledger.forget_lanes`."""
+        return await self._shard.run(partial(lanes.forget_lanes, lease=lease))
 
 
 async def take_over(
-    connection: Connection, claim: Claim, owner: str, writers: int
-) -> tuple[list[int], AppliedOffsets]:
-    """Raise all epochs of a partition, then read what is applied: epochs by writer, and offsets."""
+    connection: Connection, claim: Claim, owner: str, writers: int, under: Lease | None = None
+) -> TakenOver:
+    """Raise all epochs of a partition, or of a lane; then read what is applied, and the lanes.
+
+    Raises:
+        Fenced: the partition's lease ``under`` which a lane is taken over is void.
+    """
     key = key_of(claim)
     async with connection.transaction():
         # Rows first: two instances that take a partition over for the first time at once would find
@@ -239,10 +254,15 @@ async def take_over(
         await connection.execute(_RAISE_EPOCHS, *key, owner)
         epochs = [row["epoch"] for row in await connection.fetch(_EPOCHS, *key, writers)]
         row = await connection.fetchrow(_APPLIED, *key)
+        found, last = await lanes.read(connection, claim) if claim.lane is None else ((), 0)
+        if under is not None:
+            # Last: the wait for a lane's former owner must not hold the partition's row.
+            await lanes.demand(connection, under)
     assert row is not None, "an aggregate has one row"
-    return epochs, AppliedOffsets.from_ranges(
+    applied = AppliedOffsets.from_ranges(
         parse_multirange(row["applied"]), row["folded"], owned_before=epochs[0] > 1
     )
+    return TakenOver(epochs, applied, found, last)
 
 
 async def refuse(
@@ -258,7 +278,7 @@ async def refuse(
         if not await connection.fetchval(MARK, *guard(lease, records)):
             raise fenced(lease)
         told = (why.reason, why.error, why.sqlstate)
-        await connection.execute(_REFUSED, *key_of(lease.claim), offsets, *told)
+        await connection.execute(_REFUSED, *key_of(lease.claim.main), offsets, *told)
 
 
 async def resolve(connection: Connection, lease: Lease, offsets: Iterable[int]) -> tuple[int, bool]:

@@ -7,10 +7,11 @@ from uuid import UUID
 
 import attrs
 
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.store import AppliedOffsets, Claim
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.bridge import Connection
-from pipeline.postgres.ledger import schema
+from pipeline.postgres.ledger import lanes, schema
 from pipeline.postgres.ledger.lease import KEY, key_of
 from pipeline.postgres.ledger.multirange import multirange_of, parse_multirange
 
@@ -19,7 +20,7 @@ Ranges = tuple[tuple[int, int], ...]
 _EPOCHS = f"select writer, epoch from pipeline.ownership where {KEY} order by writer"
 _RANGES = f"select range_agg(r)::text from pipeline.applied, unnest(offsets) r where {KEY}"
 _RAISE = f"""\
-update pipeline.ownership set epoch = epoch + 1, owner = $4, acquired_at = now() where {KEY}"""
+update pipeline.ownership set epoch = epoch + 1, owner = $4, taken_at = now() where {KEY}"""
 _FORGET = f"delete from pipeline.applied where {KEY}"
 _REMEMBER = """\
 insert into pipeline.applied (stream, topic_id, partition, offsets)
@@ -42,6 +43,13 @@ select o.stream, o.topic_id, o.partition, o.epoch, (
     where (a.stream, a.topic_id, a.partition) = (o.stream, o.topic_id, o.partition)) as folded
 from pipeline.ownership o where o.stream = any($1) and o.writer = 0"""
 
+_LANES = f"""\
+select stream, topic_id, partition, {lanes.COLUMNS}, (
+    select range_agg(r)::text from pipeline.applied a, unnest(a.offsets) r
+    where (a.stream, a.topic_id, a.partition)
+        = (l.stream || '#' || l.lane, l.topic_id, l.partition)) as applied
+from pipeline.lanes l where stream = any($1) order by stream, topic_id, partition, lane"""
+
 
 @attrs.frozen
 class LedgerEntry:
@@ -50,10 +58,20 @@ class LedgerEntry:
     Attributes:
         epochs: (writer, epoch); they change when an instance takes the partition over.
         applied: ranges of applied offsets, half-open, sorted, disjoint.
+        lanes: how many lanes are open.
     """
 
     epochs: tuple[tuple[int, int], ...] = ()
     applied: Ranges = ()
+    lanes: int = 0
+
+
+@attrs.frozen
+class LaneEntry:
+    """A lane, and what it has applied."""
+
+    lane: Lane
+    applied: Ranges
 
 
 @attrs.frozen
@@ -70,8 +88,11 @@ async def read_entry(connection: Connection, claim: Claim) -> LedgerEntry:
         return LedgerEntry()
     epochs = await connection.fetch(_EPOCHS, *key_of(claim))
     applied = await connection.fetchval(_RANGES, *key_of(claim))
+    found = (await read_lanes(connection, [claim.stream])).get(key_of(claim), ())
     return LedgerEntry(
-        tuple((row["writer"], row["epoch"]) for row in epochs), tuple(parse_multirange(applied))
+        tuple((row["writer"], row["epoch"]) for row in epochs),
+        tuple(parse_multirange(applied)),
+        sum(entry.lane.until_offset is None for entry in found),
     )
 
 
@@ -98,6 +119,23 @@ async def read_streams(
         )
         for row in await connection.fetch(_STREAMS, list(streams))
     }
+
+
+async def read_lanes(
+    connection: Connection, streams: Sequence[str]
+) -> dict[tuple[str, UUID, int], tuple[LaneEntry, ...]]:
+    """The lanes of some streams, oldest first: by stream, topic id and partition.
+
+    None if the database has no ledger, or one that knows no lanes.
+    """
+    if not await connection.fetchval("select to_regclass('pipeline.lanes') is not null"):
+        return {}
+    found: dict[tuple[str, UUID, int], tuple[LaneEntry, ...]] = {}
+    for row in await connection.fetch(_LANES, list(streams)):
+        entry = LaneEntry(lanes.lane_of(row), tuple(parse_multirange(row["applied"])))
+        key = (row["stream"], row["topic_id"], row["partition"])
+        found[key] = (*found.get(key, ()), entry)
+    return found
 
 
 async def reset_entry(

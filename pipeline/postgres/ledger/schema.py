@@ -8,7 +8,7 @@ from pipeline.errors import UsageError
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger import keys
 
-VERSION = 2
+VERSION = 3
 
 MIGRATIONS = {
     1: """\
@@ -50,11 +50,56 @@ alter table pipeline.applied replica identity full;
 
 insert into pipeline.schema_version (version) values (2) on conflict do nothing;
 """,
+    3: """\
+alter table pipeline.ownership
+    add column if not exists taken_at timestamptz,
+    add column if not exists last_lane int;
+
+create table if not exists pipeline.lanes (
+    stream       text not null,
+    topic_id     uuid not null,
+    partition    int not null,
+    lane         int not null,
+    rule         json not null,
+    reason       text not null,
+    from_offset  bigint not null,
+    until_offset bigint,
+    left_out     int8multirange not null default '{}',
+    hold         text not null default '',
+    opened_at    timestamptz not null default now(),
+    primary key (stream, topic_id, partition, lane)
+);
+
+create or replace function pipeline.refuse_who_knows_no_lanes() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if exists (
+        select from pipeline.lanes l where (l.stream, l.topic_id, l.partition)
+            = (new.stream, new.topic_id, new.partition)
+    ) then
+        raise exception 'partition % of % has lanes, and this version of the pipeline knows none',
+            new.partition, new.stream using errcode = '55000',
+            hint = 'Run a version whose ledger has schema version 3, or let it close the lanes first.';
+    end if;
+    return new;
+end $$;
+
+create or replace trigger refuse_who_knows_no_lanes
+    before update of acquired_at on pipeline.ownership
+    for each row execute function pipeline.refuse_who_knows_no_lanes();
+
+insert into pipeline.schema_version (version) values (3) on conflict do nothing;
+""",
 }
 """By version. Each can run while an instance of the version before works: it ignores what is new.
 
 Version 2: which server a lease was given by (see `lease.SERVER`), and a replica identity, without which
 a publication for all tables would refuse the deletes that folding makes.
+
+Version 3: lanes. A version that knows none would apply newer records of a key before the lane's, and it
+says when it takes a partition over in ``acquired_at``; so that is refused while there are lanes, and who
+knows them says it in ``taken_at``. A rule is json, not jsonb, which has no place for U+0000. The function
+reads the lanes as its owner, since who is refused may have no right to.
 """
 
 EXTRAS: Mapping[str, str] = {
@@ -82,8 +127,9 @@ create index if not exists refused_by_age on pipeline.refused (stream, refused_a
 
 PRIVILEGES: Mapping[str, str] = {
     "schema_version": "select",
-    "ownership": "select,insert,update",
+    "ownership": "select,insert,update,delete",
     "applied": "select,insert,delete",
+    "lanes": "select,insert,update,delete",
 }
 """The ledger's tables, and the privileges that the pipeline uses on each."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.contracts.store import AppliedOffsets, Claim
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.contracts.lane import Lane
+from pipeline.contracts.store import Claim
+from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.ledger.ledger import Ledger
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
@@ -25,10 +26,16 @@ class Transactions(Protocol):
     def shape(self) -> Shape | None:
         """See `pipeline.contracts.store.PartitionStore.shape`."""
 
-    async def take_over(self, claim: Claim, writers: int) -> tuple[list[int], AppliedOffsets]:
-        """Become a partition's owner: the epoch of each of ``writers`` writers, and what is applied.
+    async def take_over(self, claim: Claim, writers: int, under: Lease | None = None) -> TakenOver:
+        """Become a partition's owner, with so many writers; or a lane's, if its partition is ours.
 
         Waits for the former owner's running transactions. The former owner is fenced afterwards.
+
+        Args:
+            under: a lease of the partition which a lane belongs to.
+
+        Raises:
+            Fenced: ``under`` is void.
         """
 
     async def write(self, lease: Lease, records: Sequence[Record]) -> int:
@@ -72,6 +79,27 @@ class Transactions(Protocol):
     async def voided(self, leases: Sequence[Lease]) -> list[Lease]:
         """Which of these leases another server gave."""
 
+    async def open_lane(self, lease: Lease, lane: Lane) -> None:
+        """Write a lane's row, if it is not there already.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def close_lane(self, lease: Lease, number: int, until: int) -> None:
+        """Write where a lane ends.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def forget_lanes(self, lease: Lease) -> list[int]:
+        """Delete the closed lanes that are folded past; return the closed ones that are left.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
 
 class Applier(Protocol):
     """What turns records into the statements of one transaction."""
@@ -99,3 +127,6 @@ class Database:
         self.resolve = ledger.resolve
         self.fold = ledger.fold
         self.voided = ledger.voided
+        self.open_lane = ledger.open_lane
+        self.close_lane = ledger.close_lane
+        self.forget_lanes = ledger.forget_lanes

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import attrs
 
+from pipeline.postgres.connections.errors import Verdict, judge
 from pipeline.records.record import Record
+
+Part: TypeAlias = tuple[Sequence[Record], int]
+"""Records to be applied in one transaction, and how often they were tried."""
 
 PIECES = 8
 """Into how many parts a batch is cut that could not be done in time, or met a lock: each failure
@@ -60,3 +65,20 @@ def held_up(records: Sequence[Record], run: Sequence[Record]) -> set[int]:
             keys.update(own)
             offsets.add(record.offset)
     return offsets | {record.offset for record in run}
+
+
+def divided(
+    records: Sequence[Record], error: Exception, tries: int
+) -> Sequence[Sequence[Record]] | Held:
+    """Smaller parts, or a record to hold."""
+    suspected = judge(error) is Verdict.SUSPECT
+    if len(records) == 1:
+        return Held(records[0], error, tries, suspected)
+    return halves(records) if suspected else pieces(records)
+
+
+def set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
+    """Hold a run, and what must not be applied before it; return what is left of the parts."""
+    held |= held_up([record for part, _ in reversed(todo) for record in part], run)
+    left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
+    return [(part, attempts) for part, attempts in left if part]

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.store.database import Transactions
-from pipeline.postgres.store.recovery import Recovery
+from pipeline.postgres.store.recovery import Recovery, described
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
@@ -86,16 +86,27 @@ class Rejections:
             self.keeping -= 1
         self._shard.metrics.dead_letters.labels(record.topic, str(record.partition)).inc()
         self._shard.metrics.dead_letter_kinds.labels(why.kind).inc()
+        await self.mark(lease, [record], why, "marking as a dead letter")
+
+    async def mark(
+        self, lease: Lease, records: Sequence[Record], why: DeadLetterReason, doing: str
+    ) -> None:
+        """Mark records as decided, until the database has it. A checkpoint.
+
+        Raises:
+            Fenced: the lease is void.
+            PipelineError: the shard refuses the mark for good.
+        """
         attempt = 0
         while True:
             await self._shard.breaker.wait_closed()
             try:
                 # Marking twice does no harm, so a mark in doubt is simply made again.
-                await self._database.mark(lease, [record], why)
+                await self._database.mark(lease, records, why)
                 return
             except (Fenced, PipelineError):
                 raise
             except Exception as error:  # judged: what is not for retrying is raised
-                doing = f"marking {record} as a dead letter"
-                await self._recovery.failed(error, attempt, doing, records=[record])
+                what = f"{doing}: {described(records)}"
+                await self._recovery.failed(error, attempt, what, records=records)
                 attempt += 1

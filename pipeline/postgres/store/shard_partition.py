@@ -21,12 +21,13 @@ they are set aside and the others applied at once; then they are tried again, wi
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from typing import TypeVar
 
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.snapshot import DEAD_LETTERS
-from pipeline.contracts.store import AppliedOffsets, Claim, DeadLetters, Fenced, ServerChanged
+from pipeline.contracts.store import Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -37,10 +38,11 @@ from pipeline.postgres.connections.errors import (
     sqlstate_of,
 )
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
-from pipeline.postgres.store.parts import Held, around, halves, held_up, pieces
+from pipeline.postgres.store.lane_keeper import LaneKeeper
+from pipeline.postgres.store.parts import Held, Part, around, divided, halves, set_aside
 from pipeline.postgres.store.recovery import Recovery, described
 from pipeline.postgres.store.rejections import Rejected, Rejections
 from pipeline.postgres.store.suspects import Suspects
@@ -49,17 +51,18 @@ from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
 
-Part: TypeAlias = tuple[Sequence[Record], int]
-"""Records to be applied in one transaction, and how often they were tried."""
+T = TypeVar("T")
+
+GIVEN_UP = DeadLetterReason("given up by an operator, who let it be skipped", "GivenUp", None, 0)
+"""Why a record is decided that was neither applied nor kept."""
 
 
 class ShardPartition:
-    """One partition's share of a shard, while it is ours: a lease for each writer.
+    """One partition's share of a shard, or one lane's, while it is ours: a lease for each writer.
 
     Args:
-        claim: the partition.
-        epochs: by writer, as the take-over gave them.
-        applied: what was applied then.
+        claim: the partition, or the lane.
+        taken: what the take-over gave. The last of a partition's writers keeps its lanes.
         shard: its slots and its breaker.
         database: its transactions.
         sizer: how large batches are.
@@ -70,8 +73,7 @@ class ShardPartition:
     def __init__(
         self,
         claim: Claim,
-        epochs: Sequence[int],
-        applied: AppliedOffsets,
+        taken: TakenOver,
         *,
         shard: Shard,
         database: Transactions,
@@ -79,21 +81,37 @@ class ShardPartition:
         recovery: Recovery,
         dead_letters: DeadLetters,
     ) -> None:
-        self.applied = applied
-        self.writers = len(epochs)
+        self.applied = taken.applied
+        self.lanes = taken.lanes
         self.shape = database.shape
-        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(epochs)]
+        self._leases = [Lease(claim, writer, epoch) for writer, epoch in enumerate(taken.epochs)]
+        self._keeper = None if claim.lane is not None else LaneKeeper(
+            self._leases.pop(), taken.lanes, taken.last_lane,
+            shard=shard, database=database, recovery=recovery,
+        )  # fmt: skip
+        self.writers = len(self._leases)
         self._shard = shard
         self._database = database
         self._sizer = sizer
         self._recovery = recovery
         self._rejections = Rejections(shard, database, recovery, dead_letters)
-        self._rejected: list[list[Rejected]] = [[] for _ in epochs]  # by writer, not kept yet
+        self._rejected: list[list[Rejected]] = [[] for _ in self._leases]  # by writer, not kept yet
 
     @property
     def waits_for(self) -> str:
         """See `PartitionStore.waits_for`."""
         return DEAD_LETTERS if self._rejections.keeping else "a transaction in the database"
+
+    @property
+    def keeper(self) -> LaneKeeper:
+        """What opens and closes the partition's lanes; a lane has none of its own."""
+        assert self._keeper is not None, "a lane has no lanes"
+        return self._keeper
+
+    @property
+    def last_lane(self) -> int:
+        """See `PartitionStore.last_lane`."""
+        return 0 if self._keeper is None else self._keeper.last_lane
 
     @property
     def lease(self) -> Lease:
@@ -117,21 +135,52 @@ class ShardPartition:
 
     async def apply(self, writer: int, records: Sequence[Record]) -> None:
         """See `PartitionStore.apply`."""
+        await self._explained(self._decide_all(writer, records))
+
+    async def reject(self, writer: int, record: Record, reason: DeadLetterReason) -> None:
+        """See `PartitionStore.reject`."""
+        await self._explained(self._rejections.keep(self._leases[writer], [(record, reason)]))
+
+    async def skip(self, writer: int, records: Sequence[Record]) -> None:
+        """See `PartitionStore.skip`."""
+        await self._explained(
+            self._rejections.mark(self._leases[writer], records, GIVEN_UP, "giving up")
+        )
+
+    async def open_lane(self, lane: Lane) -> None:
+        """See `PartitionStore.open_lane`."""
+        await self._explained(self.keeper.open(lane))
+
+    async def close_lane(self, number: int, until: int) -> None:
+        """See `PartitionStore.close_lane`."""
+        await self._explained(self.keeper.close(number, until))
+
+    async def forget_lanes(self) -> Sequence[int]:
+        """See `PartitionStore.forget_lanes`."""
+        return await self._explained(self.keeper.forget())
+
+    async def take_over_lane(self, claim: Claim) -> TakenOver:
+        """Take over a lane of the partition; see `LaneKeeper.take_over`."""
+        return await self._explained(self.keeper.take_over(claim))
+
+    async def _explained(self, work: Awaitable[T]) -> T:
+        """Do it; if that is fenced because the database is another one now, say so."""
         try:
-            self._rejected[writer] = [
-                (record, record.disposition) for record in records if record.disposition is not None
-            ]
-            records = [record for record in records if record.disposition is None]
-            if records:
-                await self._apply(writer, records)
-            await self._keep(writer)
+            return await work
         except Fenced as error:
             fenced = error
-        else:
-            return
-        if await self._server_changed(writer):
+        if await self._server_changed():
             raise ServerChanged(str(fenced)) from fenced
         raise fenced
+
+    async def _decide_all(self, writer: int, records: Sequence[Record]) -> None:
+        self._rejected[writer] = [
+            (record, record.disposition) for record in records if record.disposition is not None
+        ]
+        records = [record for record in records if record.disposition is None]
+        if records:
+            await self._apply(writer, records)
+        await self._keep(writer)
 
     async def _keep(self, writer: int) -> None:
         """Keep what was rejected, if anything was."""
@@ -139,10 +188,10 @@ class ShardPartition:
             self._rejected[writer] = []
             await self._rejections.keep(self._leases[writer], rejected)
 
-    async def _server_changed(self, writer: int) -> bool:
-        """Whether the lease is void because the database is another one, as far as it tells."""
+    async def _server_changed(self) -> bool:
+        """Whether the leases are void because the database is another one, as far as it tells."""
         try:
-            return bool(await self._database.voided([self._leases[writer]]))
+            return bool(await self._database.voided([self.lease]))
         except Exception as error:  # asked again when the partition is taken over
             log.info("whose fault a void lease is was not told: %s", explain(error))
             return False
@@ -163,11 +212,11 @@ class ShardPartition:
             part, attempts = todo.pop()
             outcome = await self._decide(writer, part, attempts, suspects)
             if isinstance(outcome, HandlerFailed):
-                todo = _set_aside([*todo, (part, attempts)], outcome.records, held)
+                todo = set_aside([*todo, (part, attempts)], outcome.records, held)
                 await self._recovery.put_off(outcome, waits)
                 waits += 1
             elif isinstance(outcome, Held):
-                todo = _set_aside([*todo, (part, attempts)], [outcome.record], held)
+                todo = set_aside([*todo, (part, attempts)], [outcome.record], held)
                 if outcome.suspected:
                     suspects.add(outcome)
                 elif not todo:
@@ -222,7 +271,7 @@ class ShardPartition:
                 if not in_doubt and await self._may_divide(error, suspects, tries, attempt):
                     doing = f"applying {described(records)} in smaller parts"
                     self._recovery.retried(error, doing, records)
-                    return _divided(records, error, tries)
+                    return divided(records, error, tries)
                 in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
                 doing, proof = f"applying {described(guilty)}", suspects.proof
                 await self._recovery.failed(error, attempt, doing, proof, records=guilty)
@@ -261,20 +310,3 @@ class ShardPartition:
         return DeadLetterReason(
             self._recovery.explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
         )
-
-
-def _divided(
-    records: Sequence[Record], error: Exception, tries: int
-) -> Sequence[Sequence[Record]] | Held:
-    """Smaller parts, or a record to hold."""
-    suspected = judge(error) is Verdict.SUSPECT
-    if len(records) == 1:
-        return Held(records[0], error, tries, suspected)
-    return halves(records) if suspected else pieces(records)
-
-
-def _set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
-    """Hold a run, and what must not be applied before it; return what is left of the parts."""
-    held |= held_up([record for part, _ in reversed(todo) for record in part], run)
-    left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
-    return [(part, attempts) for part, attempts in left if part]

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
-from pipeline.contracts.store import Claim, DeadLetters
+from pipeline.contracts.store import Claim, DeadLetters, Fenced
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.ledger.lease import TakenOver
 from pipeline.postgres.ledger.tidying import Chore
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
@@ -72,17 +73,28 @@ class ShardStore:
             try:
                 database = await self._connected()
                 async with self._shard.limiter.taking_over():
-                    epochs, applied = await database.take_over(claim, self._shard.limiter.slots)
+                    taken = await self._take_over(database, claim)
+            except Fenced:
+                raise
             except Exception as error:  # judged: what is not for retrying is raised
                 await self._recovery.failed(error, attempt, f"taking over {claim.source}")
                 attempt += 1
             else:
                 partition = ShardPartition(
-                    claim, epochs, applied, shard=self._shard, database=database,
+                    claim, taken, shard=self._shard, database=database,
                     sizer=self._sizer, recovery=self._recovery, dead_letters=self._dead_letters,
                 )  # fmt: skip
                 self._partitions[claim] = partition
                 return partition
+
+    async def _take_over(self, database: Transactions, claim: Claim) -> TakenOver:
+        if claim.lane is not None:
+            return await self._partitions[claim.main].take_over_lane(claim)
+        return await database.take_over(claim, self._shard.limiter.slots + 1)
+
+    def forget(self, claim: Claim) -> None:
+        """See `Store.forget`."""
+        self._partitions.pop(claim, None)
 
     def snapshot(self) -> ShardSnapshot:
         """The shard as it is now."""
@@ -116,13 +128,26 @@ class ShardStore:
 
     async def fold(self, watermarks: Sequence[tuple[Claim, int]]) -> None:
         """See `Store.fold`. What fails is left to the next call: folding only saves space."""
-        leases = [(self._partitions[claim].lease, watermark) for claim, watermark in watermarks]
-        if self._database is None or self._shard.breaker.state is not BreakerState.CLOSED:
+        leases = [
+            (self._partitions[claim].lease, watermark)
+            for claim, watermark in watermarks
+            if claim in self._partitions and not self._is_closed(claim)
+        ]
+        if (
+            not leases
+            or self._database is None
+            or self._shard.breaker.state is not BreakerState.CLOSED
+        ):
             return
         try:
             await self._database.fold(leases)
         except Exception as error:  # whatever it is, nothing is lost by it
             log.warning("shard %s: the ledger was not folded: %s", self._shard.name, explain(error))
+
+    def _is_closed(self, claim: Claim) -> bool:
+        """Whether it is a closed lane's: a fold that met its forgetting would leave a row behind."""
+        owner = self._partitions.get(claim.main)
+        return claim.lane is not None and owner is not None and owner.keeper.has_closed(claim.lane)
 
     async def voided(self, claims: Sequence[Claim]) -> list[Claim]:
         """See `Store.voided`.
@@ -130,7 +155,7 @@ class ShardStore:
         Who asks names all partitions that are ours. If these are others than at the last call, what
         is usual on the shard changes too: another instance has come or gone.
         """
-        if self._owned != (owned := frozenset(claims)):
+        if self._owned != (owned := frozenset(claim for claim in claims if claim.lane is None)):
             self._owned = owned
             self._shard.limiter.relearn()
         leases = [self._partitions[claim].lease for claim in claims if claim in self._partitions]

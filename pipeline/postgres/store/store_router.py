@@ -24,6 +24,10 @@ class StoreRouter:
         """See `Store.open`; other shards' partitions do not wait for this one's."""
         return await self._stores[self._shard_of(claim.source.partition)].open(claim)
 
+    def forget(self, claim: Claim) -> None:
+        """See `Store.forget`. Not a checkpoint."""
+        self._stores[self._shard_of(claim.source.partition)].forget(claim)
+
     def snapshots(self) -> list[ShardSnapshot]:
         """Every shard as it is now. Not a checkpoint."""
         return [store.snapshot() for store in self._stores.values()]

@@ -3,8 +3,12 @@ from collections.abc import Iterable
 
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+class TopicPartitionState:
+    position: OffsetAndMetadata | None
+
 class SubscriptionState:
     _default_offset_reset_strategy: int
+    assignment: dict[TopicPartition, TopicPartitionState]
     def __init__(self, offset_reset_strategy: str = "earliest") -> None: ...
     def assign_from_user(self, partitions: Iterable[TopicPartition]) -> None: ...
     def is_paused(self, partition: TopicPartition) -> bool: ...

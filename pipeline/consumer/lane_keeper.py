@@ -1,0 +1,292 @@
+"""The keeper of a partition's lanes: one task opens and closes them, one after the other.
+
+- *The row first.* What waits and matches is withdrawn at once, and counts as done only when the row is
+  committed. Until then the partition decodes nothing, so nothing that matches is filed behind it.
+- *Closed as one.* A lane that has nearly caught up is waited for: for that the main way decodes nothing for
+  a moment. Once the lane's end is asked for, it goes on only when that is known.
+- *None is ahead.* No lane is closed while another has read further than the main way has decoded, as it may
+  have after a restart: that one has left out what this one answered for, and would not come back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from pipeline.consumer.lane_task import LaneTask
+from pipeline.consumer.lanes import Lanes
+from pipeline.consumer.overflow import Overflow
+from pipeline.consumer.partition_context import LaneContext, PartitionContext
+from pipeline.consumer.writers import Writers
+from pipeline.contracts.lane import Lane, LaneReason
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.store import Claim, PartitionStore
+from pipeline.records.ranges import outside, ranges_of
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether a lane is to be opened, or may be closed."""
+
+CLOSE_SECONDS = 0.25
+"""For how long the main way decodes nothing, so that a lane can catch up with it."""
+
+CATCH_SECONDS = 0.01
+MOST_SECONDS = 30.0
+"""How long it takes at most until a lane that did not catch up is waited for again."""
+
+TIDY_SECONDS = 1.0
+"""How often lanes' ledgers are folded, and closed lanes forgotten."""
+
+
+@attrs.define
+class _Catching:
+    """When a lane is waited for again, and how long that was put off last."""
+
+    at: float = 0.0
+    wait: float = LOOK_SECONDS
+
+
+class LaneKeeper:
+    """Opens, closes and forgets the lanes of a partition.
+
+    Args:
+        lanes: the lanes.
+        main: the main way.
+        context: what partitions share.
+        shared: what lanes share.
+        claim: on the partition.
+        store: of the partition, as it was taken over.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        main: Writers,
+        context: PartitionContext,
+        shared: LaneContext,
+        claim: Claim,
+        store: PartitionStore,
+    ) -> None:
+        self._lanes = lanes
+        self._main = main
+        self._context = context
+        self._shared = shared
+        self._claim = claim
+        self._store = store
+        self._last = store.last_lane
+        self._catching: dict[int, _Catching] = {}
+        self._folded: dict[int, int] = {}
+        self._overflow = Overflow(shared.overflow, shared.tenant_of) if shared.overflow else None
+        self._told_of_bound = False
+        self._nursery: trio.Nursery
+        lanes.table.put(*store.lanes)
+        self._seen = lanes.refresh()
+
+    async def run(self) -> None:
+        """Work until cancelled. What lanes answer for is passed over already before that.
+
+        Raises:
+            As `PartitionStore.apply`, perhaps in exception groups.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for lane in list(self._lanes.table):
+                    if lane.until_offset is None:
+                        self._adopt(lane)
+                self._nursery.start_soon(self._follow)
+                self._nursery.start_soon(self._keep)
+                self._nursery.start_soon(self._tidy)
+        finally:
+            for lane in self._lanes.table:
+                self._context.store.forget(attrs.evolve(self._claim, lane=lane.number))
+
+    def _adopt(self, lane: Lane) -> None:
+        """Go on with a lane of a former owner."""
+        if self._start(lane).owe_nothing():
+            log.warning(
+                "%s: if the first record of %s was to be dropped just now and still waits, drop it again",
+                self._claim.source, lane.rule,
+            )  # fmt: skip
+
+    def _start(self, lane: Lane) -> LaneTask:
+        task = self._lanes.add(lane)
+        self._nursery.start_soon(task.run, name=f"lane {lane.number} of {self._claim.source}")
+        return task
+
+    async def _follow(self) -> None:
+        while True:
+            await self._context.wishes.changed(self._seen)
+            self._seen = self._lanes.refresh()
+
+    async def _keep(self) -> None:
+        looked = trio.current_time()
+        while True:
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._lanes.woken.wait()
+            self._lanes.woken = trio.Event()
+            await self._open_for_holds()
+            if trio.current_time() >= looked + LOOK_SECONDS:
+                await self._open_for_overflow()
+                await self._close_what_is_done()
+                looked = trio.current_time()
+
+    # Opening
+
+    async def _open_for_holds(self) -> None:
+        for rule in self._lanes.kept_back.rules:
+            if not self._may_open():
+                return
+            holds = [hold.id for hold in self._lanes.holds.stopping if hold.rule == rule]
+            if holds and rule in self._lanes.kept_back.rules:
+                await self._open(rule, LaneReason.HOLD, holds[0])
+
+    async def _open_for_overflow(self) -> None:
+        if self._overflow is None:
+            return
+        main = self._main
+        full, now = main.paused and not main.standing_still, trio.current_time()
+        rule = self._overflow.look(main.channels, full, self._shared.buffered, now)
+        if rule is None or self._lanes.table.open_lane_of(rule) is not None:
+            return
+        if self._may_open():
+            await self._open(rule, LaneReason.OVERFLOW)
+
+    def _may_open(self) -> bool:
+        """Whether another lane may be opened; told once if there are too many."""
+        if self._lanes.closed:
+            return False
+        lanes = len(self._lanes.tasks)
+        if lanes >= self._shared.most and not self._told_of_bound:
+            log.warning(
+                "%s has %d lanes, and may not have more (limits.max_lanes): what needs another one holds "
+                "up the others, as without lanes", self._claim.source, lanes,
+            )  # fmt: skip
+            self._told_of_bound = True
+        return lanes < self._shared.most
+
+    async def _open(self, rule: Rule, reason: LaneReason, hold: str = "") -> None:
+        """Give a rule a lane, which begins with what waits of it."""
+        matches = self._lanes.matches(rule)
+        with self._lanes.kept_back.moving(rule, matches) as withdrawn:
+            offsets = [record.offset for record in withdrawn]
+            position = self._lanes.position
+            start = min(offsets, default=position)
+            stay = self._staying(offsets, start, position) if rule.kind == "tenant" else ()
+            self._last += 1
+            lane = Lane(
+                self._last, rule, reason, start,
+                left_out=stay, hold=hold, opened_at=self._shared.clock(),
+            )  # fmt: skip
+            await self._store.open_lane(lane)
+            task = self._start(lane)
+            task.count.opened(start, withdrawn)
+            task.owe_nothing()
+            self._main.offsets.done(withdrawn)
+        self._lanes.refresh()
+        log.warning(
+            "%s: %s opened from offset %d on: %d records that waited, and what comes, have a way of "
+            "their own now", self._claim.source, self._name(lane), start, len(offsets),
+        )  # fmt: skip
+
+    def _staying(
+        self, withdrawn: Sequence[int], start: int, position: int
+    ) -> tuple[tuple[int, int], ...]:
+        """Ranges of offsets from ``start`` on that stay with the main way, if they match.
+
+        That is what it has decoded and is not withdrawn, so is in flight or applied; but what waits matches
+        nothing. And, after a take-over, what is applied and was not come to yet.
+        """
+        waiting = [record.offset for record in self._main.channels.waiting_records()]
+        decoded = outside(start, position, ranges_of([*withdrawn, *waiting]))
+        applied = self._main.offsets.completed_ranges()
+        ahead = [(max(begin, position), end) for begin, end in applied if end > position]
+        return (*decoded, *ahead)
+
+    def _name(self, lane: Lane) -> str:
+        """A lane for people; whose records they are is shown if an operator has named it, or wants it."""
+        if lane.hold:
+            return f"lane {lane.number} of hold {lane.hold} ({lane.rule})"
+        shown = f" of {lane.rule}" if self._shared.details else f" of one {lane.rule.kind}"
+        return f"lane {lane.number}{shown} ({lane.reason.value})"
+
+    # Closing
+
+    async def _close_what_is_done(self) -> None:
+        for number, task in list(self._lanes.tasks.items()):
+            if task.caught_up(self._lanes.position):
+                task.owe_nothing()
+            if not task.nearly(self._lanes.position):
+                continue
+            catching = self._catching.setdefault(number, _Catching())
+            if trio.current_time() >= catching.at and not await self._close(task):
+                catching.wait = min(2 * catching.wait, MOST_SECONDS)
+                catching.at = trio.current_time() + catching.wait
+
+    async def _close(self, task: LaneTask) -> bool:
+        """Let a lane end where the main way has decoded to, if it catches up with that at once."""
+        lane, lanes = task.lane, self._lanes
+        with self._main.decoding_nothing():
+            position = lanes.position
+            with trio.move_on_after(CLOSE_SECONDS):
+                while not task.caught_up(position):  # noqa: ASYNC110 (of reads and writes both)
+                    await trio.sleep(CATCH_SECONDS)
+            if not task.caught_up(position) or task.stopped or self._one_is_ahead(position):
+                return False
+            await self._store.close_lane(lane.number, position)
+            task.end()
+            del lanes.tasks[lane.number]
+            lanes.table.put(attrs.evolve(lane, until_offset=position))
+        self._catching.pop(lane.number, None)
+        if self._overflow is not None:
+            self._overflow.closed(lane.rule, trio.current_time())
+        lanes.refresh()
+        log.info("%s: %s is closed at offset %d", self._claim.source, self._name(lane), position)
+        return True
+
+    def _one_is_ahead(self, position: int) -> bool:
+        """Whether a lane has read further than ``position``, or may have."""
+        tasks = self._lanes.tasks.values()
+        return any(task.read_to is None or task.read_to > position for task in tasks)
+
+    # Folding, and forgetting
+
+    async def _tidy(self) -> None:
+        while True:
+            await trio.sleep(TIDY_SECONDS)
+            await self._fold()
+            if self._may_forget():
+                numbers = await self._store.forget_lanes()
+                self._lanes.table.forget(numbers)
+                self._lanes.arm()
+                for number in numbers:
+                    self._context.store.forget(attrs.evolve(self._claim, lane=number))
+
+    def _may_forget(self) -> bool:
+        """Whether there are closed lanes, and none that a younger one must know of.
+
+        A younger lane of the other kind of rule, which has still to read below the end of a closed one, or
+        would have to after a restart, would answer for what that one has applied.
+        """
+        lanes = list(self._lanes.table)
+        closed = [(lane, lane.until_offset) for lane in lanes if lane.until_offset is not None]
+        return bool(closed) and not any(
+            lane.until_offset is None
+            and lane.number > older.number
+            and lane.rule.kind != older.rule.kind
+            and lane.from_offset < until
+            for lane in lanes
+            for older, until in closed
+        )
+
+    async def _fold(self) -> None:
+        """Fold lanes' ledgers up to where all that they answer for is applied."""
+        marks = {number: task.watermark for number, task in self._lanes.tasks.items()}
+        moved = {n: mark for n, mark in marks.items() if mark and mark != self._folded.get(n)}
+        if moved:
+            claims = [(attrs.evolve(self._claim, lane=n), mark) for n, mark in moved.items()]
+            await self._context.store.fold(claims)
+        self._folded = {**{n: m for n, m in self._folded.items() if n in marks}, **moved}
