@@ -1,6 +1,6 @@
-"""Answer all questions, one after the other, and write every file of results.
+"""Answer all questions but `bench.sync_async`, one after the other, and write every file of results.
 
-The sizes are chosen so that all of it takes about 25 minutes on 2 cores, without the one-time builds of
+The sizes are chosen so that all of it takes about 30 minutes on 2 cores, without the one-time builds of
 the peers. Nothing else should run on the machine meanwhile. A question that fails does not stop the
 others.
 """
@@ -25,6 +25,7 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "latency": (),
     "idle": (),
     "http": (),
+    "ingest": (),
     "channels": ("--records=500000", "--rounds=3"),
     "handover": (),
     "adaptive": ("--records=500000", "--rounds=3"),

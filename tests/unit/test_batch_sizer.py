@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.postgres.store.batch_sizer import (
     CALLING_SECONDS,
+    LONGEST_SECONDS,
     SPREADING_SECONDS,
     WHOLE_SECONDS,
     BatchSizer,
@@ -65,6 +66,30 @@ def test_small_transactions_prove_nothing_for_large_ones() -> None:
         sizer.called(1, 1e-6)
         sizer.observe(1, 0.01)
     assert sizer.limit == 2
+
+
+def with_fixed_cost(sizer: BatchSizer, fixed: float, each: float) -> int:
+    """The limit after a while in which a transaction takes ``fixed`` seconds, and ``each`` a record."""
+    for _ in range(60):
+        sizer.called(sizer.limit, 1e-6)
+        sizer.observe(sizer.limit, fixed + sizer.limit * each)
+    return sizer.limit
+
+
+def test_where_one_record_takes_long_already_batches_do_not_stay_small() -> None:
+    """100 ms of way to the server: six round trips take 0.6 s, with one record or with 500."""
+    sizer = BatchSizer(1000, bounded=True)
+    settled(sizer, 1e-6, 1e-5)
+    assert with_fixed_cost(sizer, fixed=0.6, each=0.001) > 400
+    sizer.observe(20, 0.05)
+    sizer.observe(400, 4 * WHOLE_SECONDS)
+    assert sizer.limit == 100, "a small one was quick again: as ever"
+
+
+def test_one_record_that_waited_long_allows_no_transaction_of_minutes() -> None:
+    sizer = BatchSizer(1000, bounded=True)
+    sizer.observe(1, 60.0)
+    assert with_fixed_cost(sizer, fixed=0.0, each=0.1) * 0.1 <= LONGEST_SECONDS
 
 
 def test_while_turns_are_free_a_slow_handlers_batches_are_smaller() -> None:

@@ -22,6 +22,7 @@ from pipeline.local.places import cache_directory
 HERE = Path(__file__).parent
 JAVA = HERE / "java"
 RUST = HERE / "rust"
+GO = HERE / "go"
 NEWER = ("python3.12", "python3.13", "python3.14")
 
 
@@ -145,6 +146,24 @@ def rust() -> Path:
             shutil.copy(Path(target) / "release" / "upserts", place / "upserts")
 
     return _built("bench-rust", inputs, build) / "upserts"
+
+
+@cache
+def go() -> Path:
+    """Return the program of the endpoint in Go.
+
+    Raises:
+        BuildFailed: it can't be built, or there is no go.
+    """
+    compiler = shutil.which("go")
+    if compiler is None:
+        raise BuildFailed("the endpoint in Go needs go, and there is none on PATH")
+
+    def build(place: Path, log: Path) -> None:
+        _run([compiler, "build", "-C", str(GO), "-o", str(place / "records"), "."], log)
+
+    inputs = [GO / name for name in ("go.mod", "go.sum", "main.go")]
+    return _built("bench-go", inputs, build) / "records"
 
 
 def _built(name: str, inputs: Sequence[Path], build: Callable[[Path, Path], None]) -> Path:

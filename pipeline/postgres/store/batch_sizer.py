@@ -24,6 +24,12 @@ same measure as the calls would make many small transactions of a load that only
 What it bounds is how long locks are held, and how long a drain waits.
 """
 
+LONGEST_SECONDS = 5.0
+"""The same where a transaction of one record takes long already, as the server or the way to it is slow.
+
+There, twice what one record takes: smaller batches would be no quicker, only smaller.
+"""
+
 LINGER_SECONDS = 0.02
 """How long a batch of the declared sink may wait to grow while another is in flight."""
 
@@ -42,6 +48,7 @@ class BatchSizer:
         self._bounded = bounded
         self._proven = 1 if bounded else largest
         self._calling = 1e-9  # seconds a record
+        self._alone = 0.0  # seconds that a transaction of one record takes, at most
         self.linger = 0.0 if bounded else LINGER_SECONDS
         """Seconds that a batch may wait to grow: a handler's records hardly gain by it."""
 
@@ -76,7 +83,9 @@ class BatchSizer:
         """A transaction of so many records took so long, from beginning to end."""
         if not self._bounded:
             return
-        if seconds <= WHOLE_SECONDS:
+        self._alone = seconds if records == 1 else min(self._alone, seconds)
+        whole = min(max(WHOLE_SECONDS, 2 * self._alone), LONGEST_SECONDS)
+        if seconds <= whole:
             self._proven = max(self._proven, min(2 * records, self._largest))
         else:
-            self._proven = max(1, min(self._proven, int(records * WHOLE_SECONDS / seconds)))
+            self._proven = max(1, min(self._proven, int(records * whole / seconds)))
