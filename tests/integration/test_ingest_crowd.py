@@ -17,8 +17,8 @@ from tests.support.ingest_process import Endpoint
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-BYTES_EACH = 40_000
-"""What one connection may add to the process: measured 17,000."""
+BYTES_EACH = 20_000
+"""What one connection may add to the process: 7,200 were measured."""
 
 
 @contextmanager
