@@ -34,13 +34,9 @@ FINDS = {
     "nobody_woken_after_a_pause": "no progress",
     "lane_opened_after_passing_over": f"{TOO_EARLY}|{NEVER}",
     "lane_closed_too_early": NEVER,
-    "two_lanes_both_answer": f"{TWICE}|{DISORDER}",
     "lane_begins_before_its_turn": DISORDER,
-    "lane_taken_over_without_its_epoch": f"{TWICE}|{DISORDER}",
     "lane_answers_for_what_is_applied": TWICE,
-    "lane_closed_while_another_is_ahead": NEVER,
     "lane_folds_what_it_has_read": NEVER,
-    "lane_forgotten_while_a_younger_one_reads": f"{TWICE}|{DISORDER}",
 }
 """What the broken law says, for each defect."""
 
