@@ -105,9 +105,12 @@ def test_a_file_that_cannot_be_read_is_named(loaded: Loader, tmp_path: Path) -> 
     )
 
 
-def test_what_a_file_holds_is_never_shown(loaded: Loader, tmp_path: Path) -> None:
+def test_what_a_file_holds_is_never_shown(
+    loaded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "secret").write_text("s3cr3t")
-    reference = f"${{file:{tmp_path}/secret}}"
+    reference = "${file:secret}"
     text = mistake(loaded, document(more=f'[limits]\nmax_batch = "{reference}"'))
     assert reference in text
     assert "s3cr3t" not in text
@@ -140,7 +143,6 @@ def test_a_password_that_is_not_encoded_is_told_and_not_shown(
         "postgresql://app@h1:5432,h2:5433/d?target_session_attrs=read-write",
         "postgresql://app:p%40ss@[::1]:5432/d?application_name=a@b",
         "postgresql:///d?host=/var/run/postgresql",
-        "postgresql://app@tenant:x@h/d",
     ],
 )
 def test_other_urls_of_postgres_are_taken(loaded: Loader, dsn: str) -> None:
