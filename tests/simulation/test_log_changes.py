@@ -72,7 +72,7 @@ async def test_an_offset_that_was_committed_for_a_former_topic_says_nothing() ->
 @scene
 async def test_what_was_read_before_retention_took_it_is_applied_all_the_same() -> None:
     """Its partition was full, and paused: only what nobody had read is lost."""
-    async with open_stage(max_buffered=10) as stage:
+    async with open_stage(max_buffered=10, max_lanes=0) as stage:
         stage.server.work = 5.0
         instance = stage.start()
         task = await stage.task_of(instance)
