@@ -31,6 +31,8 @@ from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.rule_index import nobody
 from pipeline.consumer.topic_watch import TopicWatch
+from pipeline.consumer.usage import Usage
+from pipeline.consumer.usage_gauges import UsageGauges
 from pipeline.contracts import commit_metadata as metadata
 from pipeline.contracts.kafka import LaneRecords
 from pipeline.contracts.presence import Presences
@@ -140,6 +142,9 @@ async def run(
                     spare_seconds=config.limits.drain_deadline + COMMIT_SECONDS,
                 )  # fmt: skip
                 reports.tell_of(standing)
+                if context.usage is not None:
+                    gauges = UsageGauges(context.usage, supervisor.tasks.values, metrics)
+                    metrics.add_source(gauges.set)
                 live = _live(supervisor, context, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
@@ -241,12 +246,18 @@ def partition_context(
     several = len(config.records.keys) > 1
     keys = [RecordPath.parse(key) for key in config.records.keys]
     dedupe = deduplication(config)
+    reads = [] if dedupe is None else [*dedupe.reads]
+    usage = None
+    if config.records.tenant is not None:
+        tenant = RecordPath.parse(config.records.tenant)
+        reads.append(tenant)
+        usage = Usage(tenant)
     make_channels: Callable[[], Channels] = MultiKeyChannels if several else KeyChannels
     return PartitionContext(
         consumer=consumer,
         store=store,
         group=config.kafka.group_id,
-        decoder=partial(json_decoder, keys, reads=() if dedupe is None else dedupe.reads),
+        decoder=partial(json_decoder, keys, reads=reads),
         make_channels=make_channels,
         metrics=metrics,
         budget=BufferBudget(
@@ -260,6 +271,7 @@ def partition_context(
         shard_of=partial(shard_name, config),
         ingest_topic=None if config.ingest is None else placement(config).topic,
         lanes=lanes,
+        usage=usage,
         unfold=None if config.pipeline.exactly_once else metadata.unfold,
     )
 

@@ -106,7 +106,7 @@ class LaneTask:
         self._store: LaneStore | None = None
         self.writers = Writers(
             main.source, self._valve, context.make_channels(), context.budget, context.metrics,
-            through_endpoint=main.source.topic == context.ingest_topic,
+            through_endpoint=main.source.topic == context.ingest_topic, usage=context.usage,
         )  # fmt: skip
         self.writers.intake.sieve = self._sieve
 

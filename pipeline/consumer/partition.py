@@ -77,7 +77,7 @@ class PartitionTask:
         self.ended = trio.Event()
         self.writers = Writers(
             source, context.consumer, context.make_channels(), context.budget, context.metrics,
-            through_endpoint=source.topic == context.ingest_topic,
+            through_endpoint=source.topic == context.ingest_topic, usage=context.usage,
         )  # fmt: skip
         self.lanes: Lanes | None = None
         """What waits in lanes; None before the partition is taken over, and where there are none."""

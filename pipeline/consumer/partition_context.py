@@ -12,6 +12,7 @@ from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.request_batching import RequestBatcher
 from pipeline.consumer.rule_index import nobody
+from pipeline.consumer.usage import Usage
 from pipeline.contracts.kafka import Consumer, LaneRecords, Position
 from pipeline.contracts.rule import RuleKind
 from pipeline.contracts.store import Store
@@ -64,6 +65,8 @@ class PartitionContext:
     """What operators wish now: holds and pauses."""
     shard_of: Callable[[int], str] = lambda _: ""
     """The name of the shard that a partition writes to."""
+    usage: Usage | None = None
+    """What each tenant and key has had applied; None: no tenant is configured."""
     ingest_topic: str | None = None
     """The topic whose records come through the HTTP endpoint."""
     lanes: LaneContext | None = None

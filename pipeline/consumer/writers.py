@@ -68,6 +68,7 @@ from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Batch, Channels, Matches
 from pipeline.consumer.intake import Intake, Tap
 from pipeline.consumer.offset_tracker import OffsetTracker
+from pipeline.consumer.usage import Usage
 from pipeline.consumer.writing import Writing
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
@@ -87,6 +88,7 @@ class Writers:
         budget: how much may be held, and how large a batch may be.
         metrics: the counters of records.
         through_endpoint: whether the records come through the HTTP endpoint.
+        usage: what is told of each batch that is applied; None: nobody wants to know.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Writers:
         metrics: Metrics,
         *,
         through_endpoint: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         self.channels = channels
         self.intake = Intake(source, tap, channels, budget, metrics)
@@ -113,6 +116,7 @@ class Writers:
         self._grown = trio.lowlevel.ParkingLot()  # the gatherer, while it is parked
         labels = (source.topic, str(source.partition))
         self._records_applied = metrics.records_applied.labels(*labels)
+        self._usage = usage
         self._ages = [metrics.end_to_end_seconds]
         if through_endpoint:
             self._ages.append(metrics.accepted_to_visible_seconds)
@@ -289,11 +293,14 @@ class Writers:
 
     async def _apply(self, number: int, batch: Batch) -> None:
         self._in_flight.append(batch)
+        begun = time.perf_counter()
         try:
             await self._store.apply(number, batch.records)
         finally:
             self._in_flight.remove(batch)
         self._finish(batch)
+        if self._usage is not None:
+            self._usage.applied(batch.records, time.perf_counter() - begun)
 
     def _finish(self, batch: Batch) -> None:
         self.offsets.done(batch.records)

@@ -102,6 +102,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             panel("Records held, and the keys that have them", "key_channels", "short",
                   (by(P, now("pipeline_buffered_records")), f"{PARTITION} records"),
                   (by(P, now("pipeline_key_channels")), f"{PARTITION} keys")),
+            panel("Records per second of the heaviest tenants", "tenant_records", "reqps",
+                  (by("tenant", rate("pipeline_tenant_records_total")), "{{tenant}}")),
+            panel("How long heavy keys wait", "key_waiting_seconds", "s",
+                  (by("key", now("pipeline_key_waiting_seconds"), "max"), "{{key}}")),
         ),
     ),
     (

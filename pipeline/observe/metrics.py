@@ -202,6 +202,22 @@ class Metrics:
         "From 60 on /livez is 503, and the log has every task: nobody outside is to blame. Restart this"
         " instance, and keep its log.",
     )
+    tenant_records = counter(
+        "pipeline_tenant_records_total",
+        ("tenant",),
+        "Records applied of each of the 20 heaviest tenants of late (records.tenant). One that comes back"
+        " among them begins anew.",
+        "One tenant has most of it: whatever is slow is probably slow for its rows. `pipeline hold add"
+        " --tenant` lets it wait, `pipeline limit add` bounds what the endpoint takes of it.",
+    )
+    key_waiting_seconds = gauge(
+        "pipeline_key_waiting_seconds",
+        ("topic", "partition", "key"),
+        "Age of the oldest record that waits here, of each of the 20 heaviest keys of late that have one"
+        " (where records.tenant is set).",
+        "One key far above the others: its row is locked, or its records come faster than they can be"
+        " applied. See pipeline_lane_records.",
+    )
     lane_records = gauge(
         "pipeline_lane_records",
         LANES,

@@ -48,7 +48,7 @@ PUBLIC = {
 }
 
 ELSEWHERE = re.compile(
-    r"pipeline_(ingest_.*|lane_.*|accepted_to_visible_seconds|repeated_keys_total|records_lost_total"
+    r"pipeline_(ingest_.*|lane_.*|tenant_records_total|key_waiting_seconds|accepted_to_visible_seconds|repeated_keys_total|records_lost_total"
     r"|log_changes_total)"
 )
 """What the endpoint fills, what only a log that changes does, and lanes: each has tests of its own."""

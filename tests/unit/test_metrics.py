@@ -37,7 +37,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_each_metric_is_named_after_its_attribute() -> None:
-    assert len(definitions()) == 37
+    assert len(definitions()) == 39
     for attribute, definition in definitions():
         suffix = "_total" if definition.kind == "counter" else ""
         assert definition.name == f"pipeline_{attribute}{suffix}"
