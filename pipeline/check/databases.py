@@ -17,7 +17,7 @@ from pipeline.contracts.store import AppliedOffsets
 from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.errors import explain
-from pipeline.postgres.ledger.reading import read_streams
+from pipeline.postgres.ledger.reading import LaneEntry, read_lanes, read_streams
 from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table
 
@@ -82,6 +82,7 @@ class ShardFacts:
         table_problem: why the table could not be read.
         missing: the privileges on the table, or on its columns, that the sink needs and the role lacks.
         applied: what the ledger has of each partition: by stream, topic id and number.
+        lanes: the lanes of each partition, alike.
     """
 
     config: ShardConfig
@@ -102,6 +103,7 @@ class ShardFacts:
     table_problem: str | None = None
     missing: tuple[str, ...] = ()
     applied: Mapping[tuple[str, UUID, int], AppliedOffsets] = attrs.field(factory=dict)
+    lanes: Mapping[tuple[str, UUID, int], Sequence[LaneEntry]] = attrs.field(factory=dict)
 
     @property
     def server(self) -> str:
@@ -154,6 +156,7 @@ async def _facts(connection: Connection, config: Config, shard: ShardConfig) -> 
         "in_use": max(0, row["in_use"]),
         "ledger": ledger,
         "applied": await read_streams(connection, streams) if readable else {},
+        "lanes": await read_lanes(connection, streams) if readable else {},
         **await _table(connection, config),
     }
     return ShardFacts(shard, **facts)

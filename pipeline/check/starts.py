@@ -14,6 +14,7 @@ from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
 from pipeline.consumer.starting_offset import starting_offset
 from pipeline.contracts.kafka import Position
+from pipeline.contracts.lane import Lane
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.errors import PipelineError
 from pipeline.records.record import TopicPartition
@@ -52,8 +53,10 @@ def find_starts(
         except LookupError:
             continue  # a mistake of its own
         topic_id = topic_ids[source.topic]
-        applied = shard.applied.get(_key(config, source, topic_id), AppliedOffsets())
-        found.append(_start(source, applied, position, topic_id))
+        key = _key(config, source, topic_id)
+        applied = shard.applied.get(key, AppliedOffsets())
+        lanes = [entry.lane for entry in shard.lanes.get(key, ())]
+        found.append(_start(source, applied, position, topic_id, lanes))
     return found
 
 
@@ -139,13 +142,14 @@ class _Told(logging.Handler):
 
 
 def _start(
-    source: TopicPartition, applied: AppliedOffsets, position: Position, topic_id: UUID
-) -> PartitionStart:
+    source: TopicPartition, applied: AppliedOffsets, position: Position, topic_id: UUID,
+    lanes: Sequence[Lane],
+) -> PartitionStart:  # fmt: skip
     told = _Told()
     listener = logging.Logger("pipeline.check.starts", logging.INFO)
     listener.addHandler(told)
     try:
-        start = starting_offset(source, applied, position, topic_id, log=listener)
+        start = starting_offset(source, applied, position, topic_id, lanes=lanes, log=listener)
     except PipelineError as error:
         return PartitionStart(source, None, str(error), 0, tuple(told.notes))
     waiting = max(0, position.end - start.offset)

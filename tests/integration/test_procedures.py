@@ -59,7 +59,7 @@ def test_a_partition_moves_to_another_database_under_a_load(
     job: Job, database: DatabaseFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = account_database(database), account_database(database)
-    take_out, bring_in = (of_this_job(block, job) for block in blocks("sql"))
+    take_out, bring_in, forget = (of_this_job(block, job) for block in blocks("sql"))
     job.write_config({"db0": (old, "0-3"), "db1": (new, "4-5")})
     commands = Commands(job, capsys)
     job.start()
@@ -73,8 +73,10 @@ def test_a_partition_moves_to_another_database_under_a_load(
         psql(old, f"create table moving (id bigint); insert into moving values {rows}")
         psql_in(tmp_path, old, take_out)
         psql_in(tmp_path, new, bring_in)
+        psql(old, forget)
         job.write_config({"db0": (old, "0-2"), "db1": (new, "3-5")})
         restart_one_by_one(job)
+        commands.run("check")
         commands.run("pause", "remove", "--partition", f"{job.topic}-{MOVED}")
         moved_at = job.group.committed()[MOVED]
         job.wait_until(lambda: job.group.committed()[MOVED] > moved_at)
