@@ -49,9 +49,9 @@ from pipeline.kafka.dead_letters import DeadLetterTopic, NoDeadLetters
 from pipeline.kafka.lane_reader import LaneReader
 from pipeline.kafka.retention import Retention
 from pipeline.kafka.rights import demand_rights
-from pipeline.observe.cpu import cpu_source
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.process import process_source
 from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
 from pipeline.observe.tracing import Tracing, open_tracing
@@ -108,7 +108,7 @@ async def run(
         PipelineError: a person must mend something; perhaps several, in an exception group.
     """
     metrics = Metrics()
-    metrics.add_source(cpu_source(metrics))
+    metrics.add_source(process_source(metrics))
     health = ProgressWatch(trio.current_time, describe_process)
     with signals.received() as received:
         async with open_bridge(), trio.open_nursery() as process:

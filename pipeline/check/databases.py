@@ -19,7 +19,7 @@ from pipeline.postgres.connections.bridge import Connection, Connections, Sessio
 from pipeline.postgres.connections.errors import explain
 from pipeline.postgres.ledger.reading import LaneEntry, read_lanes, read_streams
 from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES, version_of
-from pipeline.postgres.sink.catalog import Table, read_table
+from pipeline.postgres.sink.catalog import Table, read_table, table_names
 
 CONNECT_SECONDS = 4.0
 STATEMENT_SECONDS = 4.0
@@ -79,6 +79,7 @@ class ShardFacts:
         pooled: whether a pooler is between that gives each transaction another session.
         reached: the host that was taken, ``host:port``.
         table: the sink's table; None if it does not exist, or if the sink is a handler.
+        tables: the names of the tables that there are, if the sink's is not among them.
         table_problem: why the table could not be read.
         missing: the privileges on the table, or on its columns, that the sink needs and the role lacks.
         applied: what the ledger has of each partition: by stream, topic id and number.
@@ -100,6 +101,7 @@ class ShardFacts:
     may_create: bool = False
     ledger: LedgerFacts | None = None
     table: Table | None = None
+    tables: tuple[str, ...] = ()
     table_problem: str | None = None
     missing: tuple[str, ...] = ()
     applied: Mapping[tuple[str, UUID, int], AppliedOffsets] = attrs.field(factory=dict)
@@ -190,7 +192,7 @@ async def _table(connection: Connection, config: Config) -> dict[str, Any]:
     try:
         table = await read_table(connection, sink.table)
         if table is None:
-            return {}
+            return {"tables": tuple(await table_names(connection))}
         missing = await missing_privileges(connection, sink, table)
     except asyncpg.PostgresError as error:
         return {"table_problem": explain(error)}

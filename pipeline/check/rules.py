@@ -198,7 +198,7 @@ def _table_problems(config: Config, shard: ShardFacts) -> Iterator[str]:
     if shard.table_problem is not None:
         yield f"table {config.sink.table} can't be read: {shard.table_problem}"
         return
-    yield from mistakes_of(config.sink, shard.table)
+    yield from mistakes_of(config.sink, shard.table, shard.tables)
     if shard.missing:
         wanted = ", ".join(shard.missing)
         yield (

@@ -48,8 +48,8 @@ from pipeline.kafka.announcer import announce
 from pipeline.kafka.batch_producer import DELIVERY_SECONDS
 from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.topic_writer import TopicWriter
-from pipeline.observe.cpu import cpu_source
 from pipeline.observe.metrics import Metrics
+from pipeline.observe.process import process_source
 from pipeline.postgres.connections.bridge import open_bridge
 from pipeline.runtime import signals
 from pipeline.supervise.reload import Apply
@@ -100,7 +100,7 @@ async def run(
     schema, check = read_schema(config, ingest)
     tls = read_certificate(config, ingest)
     metrics = Metrics()
-    metrics.add_source(cpu_source(metrics))
+    metrics.add_source(process_source(metrics))
     place = placement(config)
     wishes, presences = Wishes(), Presences()
     tenants = TenantLimits(wishes, ingest.rate_per_tenant)

@@ -96,6 +96,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             panel("CPU", "cpu_seconds", "percentunit",
                   (by("instance", rate("pipeline_cpu_seconds_total")), "{{instance}}")),
+            panel("Memory", "memory_bytes", "bytes",
+                  (by("instance", now("pipeline_memory_bytes")), "{{instance}}")),
+            panel("Versions that run", "build_info", "short",
+                  (by("version", now("pipeline_build_info"), "count"), "{{version}}")),
             panel("Busy connections, and the limit", "busy_connections", "short",
                   (by(S, now("pipeline_busy_connections")), f"{SHARD} busy"),
                   (by(S, now("pipeline_shard_limit")), f"{SHARD} limit")),

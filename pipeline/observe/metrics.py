@@ -303,6 +303,19 @@ class Metrics:
         "A rate near 1: its core is full; add instances. Falling while pipeline_message_lag grows, with"
         " pipeline_busy_connections: records wait for each other, as behind a hot key or a locked row.",
     )
+    memory_bytes = gauge(
+        "pipeline_memory_bytes",
+        (),
+        "Resident memory of the process.",
+        "It is bounded, whatever the backlog: by limits.max_buffered_total and limits.max_buffered_bytes,"
+        " and by batches in flight. Growth without end is a mistake in this program or in a handler.",
+    )
+    build_info = gauge(
+        "pipeline_build_info",
+        ("version",),
+        "1, with the version that runs.",
+        "Several versions for long: an upgrade stopped half way.",
+    )
 
     ingest_requests = counter(
         "pipeline_ingest_requests_total",

@@ -44,12 +44,14 @@ PUBLIC = {
     "pipeline_rebalances_total": ("counter", set()),
     "pipeline_drain_seconds": ("histogram", set()),
     "pipeline_cpu_seconds_total": ("counter", set()),
+    "pipeline_memory_bytes": ("gauge", set()),
+    "pipeline_build_info": ("gauge", {"version"}),
     "pipeline_retries_total": ("counter", SHARD | {"sqlstate"}),
 }
 
 ELSEWHERE = re.compile(
-    r"pipeline_(ingest_.*|lane_.*|tenant_records_total|key_waiting_seconds|accepted_to_visible_seconds|repeated_keys_total|records_lost_total"
-    r"|log_changes_total)"
+    r"pipeline_(ingest_.*|lane_.*|tenant_records_total|key_waiting_seconds|accepted_to_visible_seconds"
+    r"|repeated_keys_total|records_lost_total|log_changes_total)"
 )
 """What the endpoint fills, what only a log that changes does, and lanes: each has tests of its own."""
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.observe.cpu import cpu_source
 from pipeline.observe.document import DOCUMENT, document
 from pipeline.observe.histogram import Histogram
 from pipeline.observe.logging import configure_logging
 from pipeline.observe.metrics import Metrics, definitions
+from pipeline.observe.process import installed_version, process_source
 
 BOUNDS = (0.001, 0.25, 1, 60)
 
@@ -37,7 +37,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_each_metric_is_named_after_its_attribute() -> None:
-    assert len(definitions()) == 39
+    assert len(definitions()) == 41
     for attribute, definition in definitions():
         suffix = "_total" if definition.kind == "counter" else ""
         assert definition.name == f"pipeline_{attribute}{suffix}"
@@ -119,8 +119,16 @@ def test_a_source_that_fails_is_logged_and_the_others_run(
 def test_each_scrape_counts_the_cpu_that_was_used_since_the_last_one() -> None:
     metrics = Metrics()
     used = iter([1.5, 4.0, 4.0])
-    metrics.add_source(cpu_source(metrics, lambda: next(used)))
+    metrics.add_source(process_source(metrics, lambda: next(used)))
     assert [samples(metrics)["pipeline_cpu_seconds_total"] for _ in range(3)] == [1.5, 4.0, 4.0]
+
+
+def test_the_memory_and_the_version_of_the_process_are_told() -> None:
+    metrics = Metrics()
+    metrics.add_source(process_source(metrics))
+    found = samples(metrics)
+    assert found["pipeline_memory_bytes"] > 1e6
+    assert found[f"pipeline_build_info{{version={installed_version()}}}"] == 1
 
 
 VALUES = st.one_of(st.floats(0, 1e6), st.sampled_from([0.0, *BOUNDS]))

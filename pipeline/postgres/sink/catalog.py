@@ -111,6 +111,17 @@ select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as sql, c.relkind
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)"""
 
 
+_NAMES = """\
+select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = any('{r,p,v,f}') and n.nspname <> 'pg_catalog' and n.nspname <> 'information_schema'
+order by 1 limit 10000"""
+
+
+async def table_names(connection: Connection) -> list[str]:
+    """The tables that there are, with their schemas. On asyncio."""
+    return [row[0] for row in await connection.fetch(_NAMES)]
+
+
 async def read_table(connection: Connection, name: str) -> Table | None:
     """The table of that (schema-qualified) name, or None where there is none. On asyncio.
 

@@ -5,7 +5,7 @@ The third of the checks of a configuration (docs/design/overview.md has all four
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.config.mistakes import did_you_mean
 from pipeline.config.model import ColumnConfig, SinkConfig
@@ -17,10 +17,16 @@ WRITABLE = frozenset("rpvf")
 """Kinds of relations that may take rows: tables, partitioned ones, views, foreign tables."""
 
 
-def mistakes_of(sink: SinkConfig, table: Table | None) -> list[str]:
-    """Return what is wrong, one sentence each; empty if the table fits."""
+def mistakes_of(sink: SinkConfig, table: Table | None, names: Iterable[str] = ()) -> list[str]:
+    """Return what is wrong, one sentence each; empty if the table fits.
+
+    Args:
+        table: None if it does not exist.
+        names: the tables that do, as far as they are known.
+    """
     if table is None:
-        return [f"table {sink.table} does not exist ([sink] table)"]
+        hint = did_you_mean(sink.table or "", names)
+        return [f"table {sink.table} does not exist{hint} ([sink] table)"]
     if table.kind not in WRITABLE:
         return [f"{sink.table} is neither a table nor a view that can be written ([sink] table)"]
     return [
