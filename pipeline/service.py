@@ -150,8 +150,9 @@ async def run(
                     metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
                     _observe(watch, metrics, membership)
                     sources = Sources(
-                        watch.snapshots, store.snapshots, wishes.pauses, consumer.topic_sizes,
-                        lambda: [*health.live(), *health.ready()], metrics,
+                        watch.snapshots, store.snapshots, wishes.pauses, wishes.holds,
+                        consumer.topic_sizes, lambda: [*health.live(), *health.ready()], metrics,
+                        context.usage,
                     )  # fmt: skip
                     await _serve(config, sources, health, presences, process)
                     membership.start_soon(topics.run)

@@ -39,7 +39,12 @@ with --json, on one line, what the dashboard's /api/state says; among it:
    "instances": [{"owner": "...", "answers": true, "problem": "", ...}, ...],
    "partitions": [{"topic": "...", "partition": 0, "owner": "...",
                    "state": "running", "message_lag": 20, ...}, ...],
-   "shards": [...], "pauses": [...], "dead_letters": {"constraint": 3}}
+   "lanes": [{"topic": "...", "partition": 0, "records_of": "key 12",
+              "reason": "hold", "state": "held", "waiting": 120,
+              "hold": {"id": "...", "by": "..."}, ...}, ...],
+   "tenants": [{"name": "...", "recent": 12.4, "records": 9000, ...}, ...],
+   "keys": [...], "shards": [...], "pauses": [...], "holds": [...],
+   "dead_letters": {"constraint": 3}}
 
 exit codes:
   0  shown

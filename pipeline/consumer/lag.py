@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import trio
 
 from pipeline.consumer.oldest_record import WaitingRecords
 from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.kafka import Consumer
-from pipeline.contracts.snapshot import PartitionSnapshot, Phase
+from pipeline.contracts.snapshot import LaneSnapshot, PartitionSnapshot, Phase
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
@@ -72,6 +72,7 @@ class LagWatch:
 
     def _snapshot(self, task: PartitionTask, now: float) -> PartitionSnapshot:
         bounds = self._waiting.bounds(task)
+        lanes = task.lanes.snapshots() if task.lanes else ()
         return PartitionSnapshot(
             source=task.source,
             assignment_id=task.assignment_id,
@@ -88,8 +89,8 @@ class LagWatch:
             paused=task.writers.paused,
             answers=self._answers(task.source),
             pause=task.pause,
-            waits_for=waits_for(task),
-            lanes=task.lanes.snapshots() if task.lanes else (),
+            waits_for=waits_for(task, lanes),
+            lanes=lanes,
         )
 
     def set_gauges(self) -> None:
@@ -140,7 +141,7 @@ def longest_lag(snapshots: Collection[PartitionSnapshot]) -> float | None:
     return max(known, default=0.0) if len(known) == len(lags) else None
 
 
-def waits_for(task: PartitionTask) -> str:
+def waits_for(task: PartitionTask, lanes: Iterable[LaneSnapshot] = ()) -> str:
     """What a partition waits for, for people."""
     if task.phase is Phase.OPENING:
         return "its take-over in the database"
@@ -150,4 +151,6 @@ def waits_for(task: PartitionTask) -> str:
         return f"the end of a pause {task.pause.story()}"
     if task.writers.buffered:
         return "a slot at its shard"
+    if waiting := sum(lane.waiting for lane in lanes):
+        return f"records from Kafka; {waiting} wait in lanes"
     return "records from Kafka"

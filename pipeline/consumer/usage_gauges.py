@@ -7,12 +7,9 @@ from collections.abc import Callable, Collection, Hashable
 
 from pipeline.consumer.partition import PartitionTask
 from pipeline.consumer.usage import Usage, keys_of
-from pipeline.contracts.rule import shown
+from pipeline.contracts.rule import briefly
 from pipeline.contracts.snapshot import age_of
 from pipeline.observe.metrics import Metrics
-
-TEXT = 100
-"""How many characters of a name a label has at most."""
 
 
 class UsageGauges:
@@ -45,7 +42,7 @@ class UsageGauges:
 
     def _set_tenants(self) -> None:
         counter = self._metrics.tenant_records
-        totals = {text(heavy.name): heavy.records for heavy in self._usage.top_tenants()}
+        totals = {briefly(heavy.name): heavy.records for heavy in self._usage.top_tenants()}
         for name in self._told.keys() - totals.keys():
             counter.remove(name)
         for name, total in totals.items():
@@ -67,12 +64,5 @@ class UsageGauges:
                 for key in heavy.intersection(keys_of(record.ordering)):
                     oldest[key] = min(record.timestamp, oldest.get(key, record.timestamp))
             for key, stamp in oldest.items():
-                labels = (task.source.topic, str(task.source.partition), text(key))
+                labels = (task.source.topic, str(task.source.partition), briefly(key))
                 gauge.labels(*labels).set(age_of(stamp, now))
-
-
-def text(name: Hashable) -> str:
-    """A tenant or a key as a label, at most `TEXT` characters of it."""
-    plain = name if isinstance(name, str | int | float | bool) else str(name)
-    found = shown(plain)
-    return found if len(found) <= TEXT else f"{found[: TEXT - 1]}…"

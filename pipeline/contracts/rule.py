@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -15,6 +15,9 @@ A message key that is not UTF-8 is text with surrogates, as `pipeline.records.pa
 """
 
 RuleKind: TypeAlias = Literal["key", "tenant"]
+
+BRIEF = 100
+"""How many characters of a key or a tenant are shown where there are many."""
 
 
 @attrs.frozen
@@ -66,6 +69,12 @@ def shown(value: Plain) -> str:
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     plain = text.isprintable() and text == text.strip() and text not in ("", "true", "false")
     return text if plain and not _looks_like_a_number(text) else f'"{text}"'
+
+
+def briefly(name: Hashable) -> str:
+    """Return a key or a tenant as `shown` does, at most `BRIEF` characters of it."""
+    found = shown(name if isinstance(name, str | int | float | bool) else str(name))
+    return found if len(found) <= BRIEF else f"{found[: BRIEF - 1]}…"
 
 
 def _looks_like_a_number(text: str) -> bool:

@@ -12,6 +12,7 @@ import trio
 
 from pipeline.contracts.presence import Presence, Presences, TopicState
 from pipeline.contracts.snapshot import Phase
+from pipeline.dashboard.apart import heaviest, lanes_of
 from pipeline.dashboard.history import merged_history
 from pipeline.dashboard.model import Model
 from pipeline.dashboard.peers import HISTORY, STATE, Peers, Seen
@@ -106,6 +107,7 @@ def merged(mine: Told, others: Sequence[Seen], *, whole: bool) -> dict[str, Any]
     """
     told = [mine, *(each.told for each in others if each.told is not None)]
     partitions = _partitions(told)
+    lanes = lanes_of(partitions)
     if whole and any(each.get("role") == "run" for each in told):
         partitions += _unowned(partitions, told)
     partitions.sort(key=lambda each: (str(each["topic"]), each["partition"]))
@@ -123,8 +125,12 @@ def merged(mine: Told, others: Sequence[Seen], *, whole: bool) -> dict[str, Any]
         "time_lag_seconds": None if None in ages else max(ages, default=0.0),
         "instances": _instances(mine, others),
         "partitions": partitions,
+        "lanes": lanes,
         "shards": _shards(told),
-        "pauses": _pauses(told),
+        "pauses": _wishes(told, "pauses"),
+        "holds": _wishes(told, "holds"),
+        "tenants": heaviest(told, "tenants"),
+        "keys": heaviest(told, "keys"),
         "dead_letters": _dead_letters(told),
     }
 
@@ -241,8 +247,8 @@ def _severity(state: str) -> int:
     return STATES.index(state) if state in STATES else len(STATES)
 
 
-def _pauses(told: Iterable[Told]) -> list[Any]:
-    found = {str(pause.get("id")): pause for each in told for pause in each["pauses"]}
+def _wishes(told: Iterable[Told], name: str) -> list[Any]:
+    found = {str(wish.get("id")): wish for each in told for wish in each[name]}
     return [found[key] for key in sorted(found)]
 
 

@@ -80,6 +80,9 @@ class IngestModel:
             "partitions": [],
             "shards": [],
             "pauses": [],
+            "holds": [],
+            "tenants": [],
+            "keys": [],
             "dead_letters": {},
             "ingest": {
                 "pending": self._pending(),

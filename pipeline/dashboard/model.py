@@ -15,9 +15,11 @@ import attrs
 import trio
 
 from pipeline.contracts.snapshot import PartitionSnapshot, ShardSnapshot
-from pipeline.contracts.wish import Pause
+from pipeline.contracts.wish import Hold, Pause
+from pipeline.dashboard.apart import heavy_told, hold_told, lane_told
 from pipeline.dashboard.identity import Identity
 from pipeline.observe.counts import count_and_sum, counts_by
+from pipeline.observe.heavy import Heavy
 from pipeline.observe.metrics import Metrics
 
 SAMPLE_SECONDS = 5.0
@@ -55,6 +57,16 @@ class Model(Protocol):
         """Return the history, and the changes of the assignment, oldest first."""
 
 
+class HeavyUsers(Protocol):
+    """Who has had most applied of late. No method is a checkpoint."""
+
+    def top_tenants(self) -> Iterable[Heavy]:
+        """Return the heaviest tenants, the heaviest first."""
+
+    def top_keys(self) -> Iterable[Heavy]:
+        """Return the heaviest keys, the heaviest first."""
+
+
 @attrs.frozen
 class Sources:
     """Where a `ConsumerModel` looks; each is cheap, and none is a checkpoint.
@@ -63,17 +75,21 @@ class Sources:
         partitions: the assigned partitions as they are now.
         shards: the shards as they are now.
         pauses: the operators' pauses in force, also of what other instances have.
+        holds: the operators' holds that are not over, likewise.
         topics: how many partitions each topic has, as far as Kafka has told.
         trouble: why the instance is not live or not ready, a line each.
         metrics: what was applied and refused, and how long it took.
+        usage: the heaviest tenants and keys; None if it is not said what a tenant is.
     """
 
     partitions: Callable[[], Collection[PartitionSnapshot]]
     shards: Callable[[], Iterable[ShardSnapshot]]
     pauses: Callable[[], Iterable[Pause]]
+    holds: Callable[[], Iterable[Hold]]
     topics: Callable[[], Mapping[str, int]]
     trouble: Callable[[], Iterable[str]]
     metrics: Metrics
+    usage: HeavyUsers | None = None
 
 
 class ConsumerModel:
@@ -121,6 +137,7 @@ class ConsumerModel:
     def state(self) -> dict[str, Any]:
         """See `Model.state`."""
         found = sorted(self._sources.partitions(), key=lambda each: each.source)
+        usage = self._sources.usage
         messages, age = totals(found)
         return {
             **attrs.asdict(self.identity),
@@ -138,6 +155,9 @@ class ConsumerModel:
                 {"id": each.id, "what": str(each.what), "story": each.story()}
                 for each in self._sources.pauses()
             ],
+            "holds": [hold_told(each) for each in self._sources.holds()],
+            "tenants": [heavy_told(each) for each in usage.top_tenants()] if usage else [],
+            "keys": [heavy_told(each) for each in usage.top_keys()] if usage else [],
             "dead_letters": counts_by(self._sources.metrics.dead_letter_kinds, "kind"),
             "ingest": None,
         }
@@ -214,6 +234,7 @@ def _partition(found: PartitionSnapshot) -> dict[str, Any]:
         "answers": found.answers,
         "paused": None if found.pause is None else found.pause.story(),
         "waits_for": found.waits_for,
+        "lanes": [lane_told(each) for each in found.lanes],
     }
 
 

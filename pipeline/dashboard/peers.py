@@ -28,7 +28,7 @@ MAX_PEERS = 100
 
 STATE, HISTORY = "/api/instance", "/api/instance/history"
 
-LISTS = ("partitions", "shards", "pauses", "trouble")
+LISTS = ("partitions", "shards", "pauses", "holds", "tenants", "keys", "trouble")
 MAPS = ("topics", "dead_letters")
 
 
@@ -141,7 +141,7 @@ def readable(told: dict[str, Any]) -> Mapping[str, Any]:
     """Return an answer in which what is gone through is there: another version may have none of it."""
     lists = {name: _as(list, told.get(name)) for name in LISTS}
     maps = {name: _as(dict, told.get(name)) for name in MAPS}
-    for name in ("partitions", "shards", "pauses"):
+    for name in lists.keys() - {"trouble"}:
         lists[name] = [each for each in lists[name] if isinstance(each, dict)]
     return {**told, **lists, **maps}
 

@@ -16,6 +16,7 @@ import attrs
 
 from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, ShardSnapshot
+from pipeline.contracts.wish import Hold, HoldState
 from pipeline.records.record import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Health(Protocol):
         """Reasons why it doesn't do its work yet, a line each; none when it is ready."""
 
     def notes(self) -> list[str]:
-        """What somebody should know who finds it ready: what operators have paused, a line each."""
+        """What somebody should know who finds it ready: what operators have paused and held, a line each."""
 
 
 @attrs.define
@@ -139,22 +140,44 @@ class ProgressWatch:
         return []
 
     def notes(self) -> list[str]:
-        """Shards that nothing is written to, and why; what is paused; that this instance is a spare."""
+        """Shards that nothing is written to, and why; what is paused and held; that this is a spare."""
         if not self._watched and not self.ready():
             return ["no partitions: spare"]
         troubled = [
             f"shard {each.name} is {each.trouble}" for each in self.shards() if each.trouble
         ]
-        return troubled + paused_lines(each.snapshot for each in self._watched.values())
+        found = [each.snapshot for each in self._watched.values()]
+        return troubled + paused_lines(found) + held_lines(found)
 
 
 def paused_lines(snapshots: Iterable[PartitionSnapshot]) -> list[str]:
     """Return a line for each pause that partitions obey: what, by whom, since when, why."""
     stopped = Counter(found.pause for found in snapshots if found.pause is not None)
     return [
-        f"paused: {pause.what} ({count} partition{'' if count == 1 else 's'} here), {pause.story()}"
+        f"paused: {pause.what} ({_partitions(count)} here), {pause.story()}"
         for pause, count in sorted(stopped.items(), key=lambda each: each[0].since)
     ]
+
+
+def held_lines(snapshots: Iterable[PartitionSnapshot]) -> list[str]:
+    """Return a line for each hold that lanes obey: by whom, since when, why; without whose records wait.
+
+    Probes and logs are read by many, and keys and tenants may be people.
+    """
+    held: dict[Hold, list[tuple[TopicPartition, int]]] = {}
+    for found in snapshots:
+        for lane in found.lanes:
+            if lane.hold is not None and lane.hold.state is not HoldState.DROPPING:
+                held.setdefault(lane.hold, []).append((found.source, lane.waiting))
+    return [
+        f"held: {hold.id} ({sum(waiting for _, waiting in lanes)} records in"
+        f" {_partitions(len({source for source, _ in lanes}))} here), {hold.story()}"
+        for hold, lanes in sorted(held.items(), key=lambda each: each[0].since)
+    ]
+
+
+def _partitions(count: int) -> str:
+    return f"{count} partition{'' if count == 1 else 's'}"
 
 
 def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: float) -> float:

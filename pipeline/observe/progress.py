@@ -10,7 +10,7 @@ import trio
 from pipeline.config.model import Config
 from pipeline.config.secrets import hide_password
 from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, Phase
-from pipeline.observe.health import paused_lines
+from pipeline.observe.health import held_lines, paused_lines
 from pipeline.records.ranges import ranges_of
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class ProgressLog:
         parts.append(lag_of(found))
         if opening := sum(each.phase is Phase.OPENING for each in found):
             parts.append(f"{opening} being taken over")
-        parts += paused_lines(found)
+        parts += paused_lines(found) + held_lines(found)
         standing = [each.waits_for for each in found if not each.answers]
         letters = standing.count(DEAD_LETTERS)
         if away := len(standing) - letters:

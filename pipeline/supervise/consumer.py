@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import trio
 
 from pipeline.contracts.snapshot import PartitionSnapshot, Phase
-from pipeline.observe.health import ProgressWatch, paused_lines
+from pipeline.observe.health import ProgressWatch, held_lines, paused_lines
 from pipeline.observe.progress import lag_of
 from pipeline.supervise.rate import Rate
 
@@ -79,7 +79,7 @@ class ConsumerStanding:
             parts.append("no partitions: spare")
         if away := sum(not each.answers for each in found):
             parts.append(f"{away} wait for their database")
-        return "; ".join(parts + paused_lines(found))
+        return "; ".join(parts + paused_lines(found) + held_lines(found))
 
 
 def _first(reasons: list[str]) -> str:

@@ -12,12 +12,13 @@ import trio
 from pipeline.config.model import HttpConfig
 from pipeline.contracts.presence import Presence, Presences, TopicState
 from pipeline.contracts.snapshot import BreakerState, PartitionSnapshot, ShardSnapshot
-from pipeline.contracts.wish import Pause
+from pipeline.contracts.wish import Hold, Pause
 from pipeline.dashboard.access import Access
 from pipeline.dashboard.group import GroupView
 from pipeline.dashboard.identity import Identity
 from pipeline.dashboard.model import ConsumerModel, Model, Sources
 from pipeline.dashboard.routes import dashboard_routes
+from pipeline.observe.heavy import Heavy
 from pipeline.observe.http import serve_http
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
@@ -40,15 +41,25 @@ class Given:
     partitions: list[PartitionSnapshot] = attrs.field(factory=lambda: [ONE, TWO])
     shards: list[ShardSnapshot] = attrs.field(factory=lambda: [AWAY])
     pauses: list[Pause] = attrs.field(factory=list)
+    holds: list[Hold] = attrs.field(factory=list)
+    tenants: list[Heavy] = attrs.field(factory=list)
+    keys: list[Heavy] = attrs.field(factory=list)
     topics: dict[str, int] = attrs.field(factory=dict)
     trouble: list[str] = attrs.field(factory=list)
     metrics: Metrics = attrs.field(factory=Metrics)
     now: float = NOW
 
+    def top_tenants(self) -> list[Heavy]:
+        return self.tenants
+
+    def top_keys(self) -> list[Heavy]:
+        return self.keys
+
     def model(self) -> ConsumerModel:
         sources = Sources(
             lambda: self.partitions, lambda: self.shards, lambda: self.pauses,
-            lambda: self.topics, lambda: self.trouble, self.metrics,
+            lambda: self.holds, lambda: self.topics, lambda: self.trouble, self.metrics,
+            self,
         )  # fmt: skip
         return ConsumerModel(self.identity(), sources, clock=lambda: self.now)
 

@@ -12,7 +12,10 @@ import pytest
 import trio
 
 from pipeline.config.model import HttpConfig
-from pipeline.contracts.snapshot import BreakerState, PartitionSnapshot, ShardSnapshot
+from pipeline.contracts.lane import LaneReason
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.snapshot import BreakerState, LaneSnapshot, PartitionSnapshot, ShardSnapshot
+from pipeline.contracts.wish import Hold, HoldState
 from pipeline.errors import PipelineError
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.http import HttpError, serve_http
@@ -313,3 +316,19 @@ def test_a_shard_that_nothing_is_written_to_is_named_with_its_reason(watching: W
     away = ShardSnapshot("db1", BreakerState.OPEN, 3, 0, trouble="away: connection refused")
     watching.watch.shards = lambda: [ShardSnapshot("db0", BreakerState.CLOSED, 3, 0), away]
     assert watching.watch.notes() == ["shard db1 is away: connection refused"]
+
+
+def test_a_hold_that_lanes_obey_is_named_by_its_id_and_not_by_whose_records_wait(
+    watching: Watching,
+) -> None:
+    watching.watch.joined()
+    hold = Hold(id="h1", by="ada@host", since=0, why="refunds", rule=Rule("key", "eve@home"))
+    dropping = attrs.evolve(hold, id="h2", state=HoldState.DROPPING)
+    lanes = [
+        LaneSnapshot(n, hold.rule, LaneReason.HOLD, waiting=20, hold=obeyed)
+        for n, obeyed in enumerate((hold, hold, dropping, None))
+    ]
+    watching.pass_seconds(1, attrs.evolve(STANDING, lanes=tuple(lanes)))
+    assert watching.watch.notes() == [
+        "held: h1 (40 records in 1 partition here), by ada@host since 1970-01-01 00:00 UTC: refunds"
+    ]

@@ -12,7 +12,9 @@ from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.oldest_record import WaitingRecords
 from pipeline.contracts.kafka import Position
-from pipeline.contracts.snapshot import Phase
+from pipeline.contracts.lane import LaneReason
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.snapshot import LaneSnapshot, Phase
 from pipeline.observe.metrics import Metrics
 from pipeline.records.record import TopicPartition
 
@@ -75,3 +77,16 @@ async def test_a_snapshot_has_what_the_watch_knows_and_changes_nothing() -> None
     )  # fmt: skip
     assert (found.answers, found.waits_for) == (False, "its take-over in the database")
     assert vars(task) == before
+
+
+async def test_a_partition_that_has_nothing_else_to_do_says_what_waits_in_its_lanes() -> None:
+    task: Any = Partition(7, Counter())
+    task.phase = Phase.RUNNING
+    watch = LagWatch(
+        cast("Any", Ends()), lambda: [task], lambda _: True, Metrics(), cast("Any", None)
+    )
+    assert watch.snapshots()[0].waits_for == "records from Kafka"
+    lanes = tuple(LaneSnapshot(n, Rule("key", n), LaneReason.HOLD, waiting=60) for n in range(2))
+    task.lanes = SimpleNamespace(snapshots=lambda: lanes)
+    (found,) = watch.snapshots()
+    assert (found.lanes, found.waits_for) == (lanes, "records from Kafka; 120 wait in lanes")

@@ -15,9 +15,11 @@ from trio.testing import MockClock
 from pipeline.config.load import load
 from pipeline.consumer.starting_offset import starting_offset
 from pipeline.contracts.kafka import Position
-from pipeline.contracts.snapshot import PartitionSnapshot, Phase
+from pipeline.contracts.lane import LaneReason
+from pipeline.contracts.rule import Rule
+from pipeline.contracts.snapshot import LaneSnapshot, PartitionSnapshot, Phase
 from pipeline.contracts.store import AppliedOffsets
-from pipeline.contracts.wish import Pause, Scope
+from pipeline.contracts.wish import Hold, Pause, Scope
 from pipeline.observe.health import ProgressWatch
 from pipeline.observe.logging import configure_logging
 from pipeline.observe.metrics import Metrics
@@ -28,6 +30,8 @@ from tests.support.configurations import document
 
 SOURCE = TopicPartition("orders", 3)
 PAUSE = Pause(id="p1", by="ada@host", since=0, why="vacuum", what=Scope(topic="orders"))
+HOLD = Hold(id="h1", by="ada@host", since=0, rule=Rule("key", "k"))
+LANE = LaneSnapshot(1, HOLD.rule, LaneReason.HOLD, waiting=120, hold=HOLD)
 
 
 def snapshot(partition: int, **facts: object) -> PartitionSnapshot:
@@ -64,7 +68,7 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
         snapshot(1, message_lag=7, time_lag=0.0, answers=False),
         snapshot(2, phase=Phase.OPENING),
         snapshot(3, pause=PAUSE, message_lag=0),
-        snapshot(4, pause=PAUSE, message_lag=0),
+        snapshot(4, pause=PAUSE, message_lag=0, lanes=(LANE,)),
     ]
     progress = ProgressLog(metrics.applied_in_all, lambda: found, refused=metrics.refused_in_all)
     with trio.move_on_after(150):
@@ -78,7 +82,8 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
     waits = (
         "lag 12 (the oldest is 1.2 s old); partitions 5; the lag of 1 is unknown; "
         "1 being taken over; paused: topic orders (2 partitions here), by ada@host since "
-        "1970-01-01 00:00 UTC: vacuum; 1 wait for their database"
+        "1970-01-01 00:00 UTC: vacuum; held: h1 (120 records in 1 partition here), by ada@host since "
+        "1970-01-01 00:00 UTC; 1 wait for their database"
     )
     refused = "2 became dead letters in all; "
     assert [record.getMessage() for record in caplog.records] == [

@@ -99,11 +99,19 @@ function show(state) {
   rows("shards", state.shards.map((s) => ({ bad: s.trouble !== "", cells: [s.shard, states[s.state] ?? text(s.state), { n: text(s.limit) }, { n: text(s.in_flight) }, { n: text(s.busy) }, { n: millis(s.latency_seconds) }, s.trouble] })));
   at("pauses-section").hidden = !state.pauses.length;
   rows("pauses", state.pauses.map((p) => ({ cells: [text(p.what), text(p.id), text(p.story)] })));
+  at("holds-section").hidden = !state.holds.length;
+  rows("holds", state.holds.map((h) => ({ cells: [text(h.records_of), text(h.id), text(h.state), text(h.story)] })));
+  at("lanes-section").hidden = !state.lanes.length;
+  rows("lanes", state.lanes.map((l) => ({ cells: [`${l.topic}-${l.partition}`, text(l.records_of), text(l.reason), text(l.state), { n: number(l.waiting) }, { n: seconds(l.time_lag_seconds) }, new Date(l.opened_at * 1000).toLocaleString(), known(l.hold) ? `${l.hold.id} by ${l.hold.by}` : ""] })));
   rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), known(p.paused) ? "paused" : text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
   rows("instances", state.instances.map((i) => ({ bad: !i.answers, cells: [text(i.owner) + (i.id === state.asked ? " (this page)" : ""), text(i.role), text(i.machine), text(i.version), new Date(i.since * 1000).toLocaleString(), { n: text(i.partitions) }, { n: number(i.rate) }, i.answers ? (i.trouble ?? []).join("; ") || "fine" : `not answering: ${i.problem}`] })));
   const ingests = state.instances.filter((i) => known(i.ingest));
   at("ingest-section").hidden = at("accepted-figure").hidden = !ingests.length;
   rows("ingest", ingests.map((i) => ({ cells: [text(i.owner), { n: number(i.rate) }, { n: number(i.ingest.accepted) }, Object.entries(i.ingest.refused ?? {}).map(([status, count]) => `${number(count)} with ${status}`).join(", ") || "none", { n: number(i.ingest.pending) }, { n: millis(i.ingest.latency_seconds) }] })));
+  for (const name of ["tenants", "keys"]) {
+    at(`${name}-section`).hidden = !state[name].length;
+    rows(name, state[name].map((h) => ({ cells: [h.name, { n: number(h.recent) }, { n: number(h.records) }, { n: number(h.rows) }, { n: seconds(h.seconds) }] })));
+  }
   const letters = Object.entries(state.dead_letters);
   at("letters-section").hidden = !letters.length;
   rows("letters", letters.map(([kind, count]) => ({ cells: [kinds[kind] ?? kind, { n: number(count) }] })));
