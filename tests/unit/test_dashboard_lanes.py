@@ -120,6 +120,7 @@ def test_the_terminal_has_a_table_of_lanes_and_a_line_for_each_hold_in_80_column
     assert max(map(len, shown)) <= 80
     (hold,) = [line for line in shown if line.startswith("held: ")]
     assert hold == "held: tenant app-7 (h1), by ada@host since 1970-01-01 00:00 UTC: refunds"
+    assert not any("(h2)" in line for line in shown)
     table = [" ".join(line.split()) for line in shown[-4:]]
     assert table[0] == "lane of records of reason state waiting time lag for hold"
     assert table[1] == 'sessions-0 key "12" overflow working 40 90.0 s 0.0 s -'
