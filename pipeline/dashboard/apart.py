@@ -17,6 +17,9 @@ from pipeline.observe.heavy import Heavy
 TOP = 20
 """How many tenants, and keys, are shown of a group."""
 
+MOST_LANES = 100
+"""How many lanes are shown of a group: a partition can have dozens, and a page is written each second."""
+
 SUMS = ("recent", "records", "rows", "seconds")
 
 Told = Mapping[str, Any]

@@ -12,7 +12,7 @@ import trio
 
 from pipeline.contracts.presence import Presence, Presences, TopicState
 from pipeline.contracts.snapshot import Phase
-from pipeline.dashboard.apart import heaviest, lanes_of
+from pipeline.dashboard.apart import MOST_LANES, heaviest, lanes_of
 from pipeline.dashboard.history import merged_history
 from pipeline.dashboard.model import Model
 from pipeline.dashboard.peers import HISTORY, STATE, Peers, Seen
@@ -125,7 +125,8 @@ def merged(mine: Told, others: Sequence[Seen], *, whole: bool) -> dict[str, Any]
         "time_lag_seconds": None if None in ages else max(ages, default=0.0),
         "instances": _instances(mine, others),
         "partitions": partitions,
-        "lanes": lanes,
+        "lanes": lanes[:MOST_LANES],
+        "lanes_left_out": len(lanes[MOST_LANES:]),
         "shards": _shards(told),
         "pauses": _wishes(told, "pauses"),
         "holds": _wishes(told, "holds"),

@@ -34,10 +34,11 @@ class Section:
 def lanes(state: State, room: int | None) -> Section:
     """Return the lanes that are open, the one with the oldest record first, in so many lines."""
     found = state.get("lanes") or ()
-    most = len(found) if room is None else room - FRAME
+    left_out = state.get("lanes_left_out") or 0
+    most = len(found) + 1 if room is None else room - FRAME
     if not found or most < 1:
         return Section()
-    shown = found if len(found) <= most else found[: max(1, most - 1)]
+    shown = found if len(found) + bool(left_out) <= most else found[: max(1, most - 1)]
     made = table(
         ("lane of", 8, False), ("records of", 10, False), ("reason", 6, False), ("state", 7, False),
         ("waiting", 7, True), ("time lag", 8, True), ("for", 5, True), ("hold", 4, False),
@@ -46,10 +47,8 @@ def lanes(state: State, room: int | None) -> Section:
         made.add_row(*_lane(each, state["at"]), style="yellow" if each["hold"] else "")
     parts: list[RenderableType] = [Text(""), made]
     height = FRAME + len(shown)
-    if len(shown) < len(found):
-        rest = found[len(shown) :]
-        waiting = number(sum(each["waiting"] for each in rest))
-        parts.append(line(f"and {len(rest)} more lanes, in which {waiting} records wait"))
+    if more := len(found) - len(shown) + left_out:
+        parts.append(line(f"and {number(more)} more lanes, with younger records"))
         height += 1
     return Section(parts, height)
 

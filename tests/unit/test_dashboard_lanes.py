@@ -153,7 +153,16 @@ def test_what_goes_apart_leaves_room_for_the_partitions() -> None:
         shown = lines(group(partitions=partitions, **given), rows=height)
         assert len(shown) <= height
         assert sum(line.startswith("sessions-") for line in shown) > 3
-        assert any(re.match(r"and \d+ more lanes, in which [\d,]+ records wait", x) for x in shown)
+        assert any(re.match(r"and \d+ more lanes, with younger records", x) for x in shown)
+
+
+def test_of_very_many_lanes_the_oldest_are_shown_and_the_others_counted() -> None:
+    many = tuple(attrs.evolve(HOT, number=n, time_lag=float(n)) for n in range(103))
+    state = group(partitions=[attrs.evolve(ONE, lanes=many)])
+    assert [each["number"] for each in state["lanes"]] == list(range(102, 2, -1))
+    assert state["lanes_left_out"] == 3
+    assert lines(state)[-1] == "and 3 more lanes, with younger records"
+    assert lines(state, rows=40)[-1].startswith("and 9")
 
 
 def test_many_holds_are_counted_on_the_terminal() -> None:
@@ -169,7 +178,7 @@ def test_the_page_has_a_place_for_all_that_its_script_fills() -> None:
     places = set(re.findall(r'id="([\w-]+)"', html))
     filled = set(re.findall(r'(?:at|rows|items)\("([\w-]+)"', script))
     filled |= {f"{name}{end}" for name in ("tenants", "keys") for end in ("", "-section")}
-    assert {"lanes", "lanes-section", "holds", "holds-section"} <= filled <= places
+    assert {"lanes", "lanes-section", "lanes-more", "holds", "holds-section"} <= filled <= places
     for name in ("lanes", "holds", "tenants", "keys"):
         head = html[html.index(f'id="{name}-section"') : html.index(f'<tbody id="{name}"')]
         row = re.search(rf'rows\("{name}", .*', script) or re.search(r"rows\(name, .*", script)

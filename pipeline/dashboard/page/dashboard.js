@@ -102,6 +102,7 @@ function show(state) {
   at("holds-section").hidden = !state.holds.length;
   rows("holds", state.holds.map((h) => ({ cells: [text(h.records_of), text(h.id), text(h.state), text(h.story)] })));
   at("lanes-section").hidden = !state.lanes.length;
+  at("lanes-more").textContent = state.lanes_left_out ? `and ${number(state.lanes_left_out)} more, with younger records` : "";
   rows("lanes", state.lanes.map((l) => ({ cells: [`${l.topic}-${l.partition}`, text(l.records_of), text(l.reason), text(l.state), { n: number(l.waiting) }, { n: seconds(l.time_lag_seconds) }, new Date(l.opened_at * 1000).toLocaleString(), known(l.hold) ? `${l.hold.id} by ${l.hold.by}` : ""] })));
   rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), known(p.paused) ? "paused" : text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
   rows("instances", state.instances.map((i) => ({ bad: !i.answers, cells: [text(i.owner) + (i.id === state.asked ? " (this page)" : ""), text(i.role), text(i.machine), text(i.version), new Date(i.since * 1000).toLocaleString(), { n: text(i.partitions) }, { n: number(i.rate) }, i.answers ? (i.trouble ?? []).join("; ") || "fine" : `not answering: ${i.problem}`] })));
