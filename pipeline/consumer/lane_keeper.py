@@ -4,8 +4,9 @@
   committed. Until then the partition decodes nothing, so nothing that matches is filed behind it.
 - *Closed as one.* A lane that has nearly caught up is waited for: for that the main way decodes nothing for
   a moment. Once the lane's end is asked for, it goes on only when that is known.
-- *None is ahead.* No lane is closed while another has read further than the main way has decoded, as it may
-  have after a restart: that one has left out what this one answered for, and would not come back.
+- *None is ahead.* No lane is closed while one has read or applied further than the main way has decoded, as
+  it may have after a restart: another one has left out what this one answered for, and would not come
+  back; and what this one has applied beyond its end, the main way would apply once more.
 """
 
 from __future__ import annotations
@@ -248,9 +249,9 @@ class LaneKeeper:
         return True
 
     def _one_is_ahead(self, position: int) -> bool:
-        """Whether a lane has read further than ``position``, or may have."""
-        tasks = self._lanes.tasks.values()
-        return any(task.read_to is None or task.read_to > position for task in tasks)
+        """Whether a lane has come further than ``position``, or may have."""
+        reached = [task.reached for task in self._lanes.tasks.values()]
+        return any(to is None or to > position for to in reached)
 
     # Folding, and forgetting
 

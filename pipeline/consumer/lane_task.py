@@ -88,6 +88,7 @@ class LaneTask:
         self.claim = attrs.evolve(main, lane=lane.number)
         self.read_to: int | None = None
         """Up to where it has read; None before it is taken over."""
+        self._applied_to = 0  # of what a former owner applied
         self.begun = False
         """Whether it reads: nothing waits elsewhere that must be applied before."""
         self.hold: Hold | None = None
@@ -126,6 +127,7 @@ class LaneTask:
         store = await self._context.store.open(self.claim)
         start = max(self.lane.from_offset, store.applied.watermark or 0)
         self.read_to = start
+        self._applied_to = max((end for _, end in store.applied.above), default=0)
         self.count.begin(start, self._around.position)
         await self._around.clear(self)
         self.begun = True
@@ -229,6 +231,11 @@ class LaneTask:
         self.obey(self.hold, paused=self.paused)
 
     # Where it stands. No checkpoints.
+
+    @property
+    def reached(self) -> int | None:
+        """Above all that it has read or applied, a former owner too; None before it is taken over."""
+        return None if self.read_to is None else max(self.read_to, self._applied_to)
 
     @property
     def watermark(self) -> int | None:

@@ -104,7 +104,7 @@ def test_a_ledger_of_version_1_with_data_is_upgraded_in_place(database: Database
             beside = bool(await connection.fetchval(old_fence, *old.parameters(), multirange([5])))
             taken = await take_over(connection, claim, "new", 1)
             (epoch,), applied = taken.epochs, taken.applied
-            assert epoch == 8
+            assert epoch > 7
             fenced = not await connection.fetchval(old_fence, *old.parameters(), multirange([6]))
             return beside, fenced, applied.watermark
         finally:

@@ -298,8 +298,11 @@ class SimulatedDatabase:
         if under is not None:
             self.check_fence(under)
         epochs = self.server.epochs.setdefault(key, {})
-        for writer in range(max(writers, len(epochs))):
-            epochs[writer] = epochs.get(writer, 0) + 1
+        known = len(epochs)
+        here = self.server.leased_by.get(key) == self.server.identity
+        least = 0 if here else int(trio.current_time() * 1_000_000)  # as no predecessor has given
+        for writer in range(max(writers, known)):
+            epochs[writer] = max(epochs.get(writer, 0) + 1, least)
         self.server.leased_by[key] = self.server.identity
         epochs_now = sorted(epochs.values())
         lane = key[0].partition("#")[2]
@@ -307,7 +310,7 @@ class SimulatedDatabase:
         self.server.world.journal.note(
             "%s: %s taken over, epochs %s", self.server.name, what, epochs_now
         )
-        applied = attrs.evolve(self.server.ledger.known(key), owned_before=epochs[0] > 1)
+        applied = attrs.evolve(self.server.ledger.known(key), owned_before=known > 0)
         found, last = self.server.lanes.known(key)
         if found:
             self.server.world.mark("taken over with lanes")

@@ -28,13 +28,17 @@ from pipeline.records.record import Record, offset_of
 
 _RAISE_EPOCHS = f"""\
 with owned as (select writer from pipeline.ownership where {KEY} order by writer for update)
-update pipeline.ownership o set epoch = o.epoch + 1, owner = $4, taken_at = now(),
-    server = {SERVER}
+update pipeline.ownership o set owner = $4, taken_at = now(), server = {SERVER},
+    epoch = case when o.server = {SERVER} then o.epoch + 1
+        else greatest(o.epoch + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint) end
 from owned where o.{KEY} and o.writer = owned.writer"""
+"""A server that came back without its last commits has forgotten epochs as well. If it gave the same ones
+once more, what was sent to its predecessor and arrives late, through a pooler, would pass the fence. So the
+first epoch on a server is the time of day, in microseconds, which no predecessor has given."""
 _ADD_WRITERS = """\
 insert into pipeline.ownership (stream, topic_id, partition, writer, epoch, owner, taken_at)
 select $1, $2, $3, writer, 0, $4, now() from generate_series(0, $5::int - 1) writer
-on conflict (stream, topic_id, partition, writer) do nothing"""
+on conflict (stream, topic_id, partition, writer) do nothing returning writer"""
 _EPOCHS = f"select epoch from pipeline.ownership where {KEY} and writer < $4 order by writer"
 _APPLIED = f"""\
 select range_agg(r)::text as applied, max(folded) as folded
@@ -250,7 +254,7 @@ async def take_over(
     async with connection.transaction():
         # Rows first: two instances that take a partition over for the first time at once would find
         # none to raise, and both get the epoch of the rows that one of them adds.
-        await connection.execute(_ADD_WRITERS, *key, owner, writers)
+        added = await connection.fetch(_ADD_WRITERS, *key, owner, writers)
         await connection.execute(_RAISE_EPOCHS, *key, owner)
         epochs = [row["epoch"] for row in await connection.fetch(_EPOCHS, *key, writers)]
         row = await connection.fetchrow(_APPLIED, *key)
@@ -260,8 +264,9 @@ async def take_over(
             await lanes.demand(connection, under)
     assert row is not None, "an aggregate has one row"
     applied = AppliedOffsets.from_ranges(
-        parse_multirange(row["applied"]), row["folded"], owned_before=epochs[0] > 1
-    )
+        parse_multirange(row["applied"]), row["folded"],
+        owned_before=all(each["writer"] != 0 for each in added),
+    )  # fmt: skip
     return TakenOver(epochs, applied, found, last)
 
 
