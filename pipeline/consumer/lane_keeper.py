@@ -87,23 +87,25 @@ class LaneKeeper:
         lanes.table.put(*store.lanes)
         self._seen = lanes.refresh()
 
-    async def run(self) -> None:
-        """Work until cancelled. What lanes answer for is passed over already before that.
+    def start(self, nursery: trio.Nursery) -> None:
+        """Work in a nursery until it is cancelled. What lanes answer for is passed over already before that.
 
-        Raises:
-            As `PartitionStore.apply`, perhaps in exception groups.
+        It is the partition's own: a lane that is fenced ends the main way in the same moment. In a nursery of
+        their own the lanes would first have to end, and the main way would go on without its keeper. The
+        tasks raise what `PartitionStore.apply` raises. Not a checkpoint.
         """
-        try:
-            async with trio.open_nursery() as self._nursery:
-                for lane in list(self._lanes.table):
-                    if lane.until_offset is None:
-                        self._adopt(lane)
-                self._nursery.start_soon(self._follow)
-                self._nursery.start_soon(self._keep)
-                self._nursery.start_soon(self._tidy)
-        finally:
-            for lane in self._lanes.table:
-                self._context.store.forget(attrs.evolve(self._claim, lane=lane.number))
+        self._nursery = nursery
+        for lane in list(self._lanes.table):
+            if lane.until_offset is None:
+                self._adopt(lane)
+        nursery.start_soon(self._follow)
+        nursery.start_soon(self._keep)
+        nursery.start_soon(self._tidy)
+
+    def forget(self) -> None:
+        """The partition has ended: the store need not know its lanes any more. Not a checkpoint."""
+        for lane in self._lanes.table:
+            self._context.store.forget(attrs.evolve(self._claim, lane=lane.number))
 
     def _adopt(self, lane: Lane) -> None:
         """Go on with a lane of a former owner."""

@@ -170,11 +170,11 @@ class PartitionTask:
         if self.phase is not Phase.OPENING:
             return
         self._enter(Phase.RUNNING)
-        decode = self._context.decoder(store.shape)
+        decode, keeper = self._context.decoder(store.shape), self._keeper(store)
         try:
             async with trio.open_nursery() as nursery:
-                if (keeper := self._keeper(store)) is not None:
-                    nursery.start_soon(keeper.run)
+                if keeper is not None:
+                    keeper.start(nursery)
                 await self.writers.run(store, decode, offsets, self.acknowledged)
         except* ServerChanged:
             self.fenced = self.server_changed = True
@@ -185,6 +185,9 @@ class PartitionTask:
             why = str(_first(group))
             facts = event("fenced", source=self.source, offset=offsets.watermark, reason=why)
             log.warning("%s: another instance has taken over: %s", self.source, why, extra=facts)
+        finally:
+            if keeper is not None:
+                keeper.forget()
 
     def _keeper(self, store: PartitionStore) -> LaneKeeper | None:
         """The lanes as of the take-over: what they answer for is passed over from the first record on."""
