@@ -92,6 +92,7 @@ class Supervisor:
         self._numbers = count(1)
         self._committed: dict[TopicPartition, Committable] = {}
         self._committing = trio.Lock()
+        self._leaving: set[PartitionTask] = set()  # those whose partitions are given up
         self._stopping = False
         self._nursery: trio.Nursery | None = None
 
@@ -190,15 +191,20 @@ class Supervisor:
         self._metrics.fenced.labels(task.source.topic, str(task.source.partition)).inc()
         self._consumer.pause(task.source)
         await trio.sleep(RETAKE_SECONDS)
-        if self.tasks.get(task.source) is task and not self._stopping:
+        if self._is_ours(task):
             why = "still assigned to this instance"
             facts = event("taken-over-anew", source=task.source, reason=why)
             log.warning("%s is %s: taking it over again", task.source, why, extra=facts)
             self._start(task.source)
 
+    def _is_ours(self, task: PartitionTask) -> bool:
+        """Whether a task that has ended is to be followed by another: not if its partition is given up."""
+        current = self.tasks.get(task.source) is task
+        return current and task not in self._leaving and not self._stopping
+
     def _take_over_anew(self, task: PartitionTask, why: str) -> None:
         """The database, or the log, is another one now: it alone knows what is applied, or to come."""
-        if self.tasks.get(task.source) is task and not self._stopping:
+        if self._is_ours(task):
             facts = event("taken-over-anew", source=task.source, reason=why)
             log.warning("%s: %s: taking it over anew", task.source, why, extra=facts)
             self._consumer.pause(task.source)
@@ -217,6 +223,9 @@ class Supervisor:
     async def _drain(self, sources: Iterable[TopicPartition]) -> None:
         """Drain the tasks of partitions together, commit what they have done, forget them."""
         tasks = [self.tasks[source] for source in sources if source in self.tasks]
+        self._leaving.update(
+            tasks
+        )  # one that finds its database changed meanwhile is not begun anew
         started = trio.current_time()
         deadline = started + self.drain_seconds
         async with trio.open_nursery() as nursery:
@@ -233,6 +242,7 @@ class Supervisor:
             )  # fmt: skip
             log.info("%s: %s; %s", task.source, how, self._commit_of(task), extra=facts)
         self._forget(tasks)
+        self._leaving.difference_update(tasks)
 
     def _commit_of(self, task: PartitionTask) -> str:
         """What became of a drained partition's last watermark, for people."""

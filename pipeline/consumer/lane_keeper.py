@@ -271,15 +271,16 @@ class LaneKeeper:
     def _may_forget(self) -> bool:
         """Whether there are closed lanes, and none that a younger one must know of.
 
-        A younger lane of the other kind of rule, which has still to read below the end of a closed one, or
-        would have to after a restart, would answer for what that one has applied.
+        A younger lane that may meet its records, which has still to read below the end of a closed one, or
+        would have to after a restart, would answer for what that one has applied. It may be of the same rule:
+        after a restart the main way may meet held records below the lane that there is.
         """
         lanes = list(self._lanes.table)
         closed = [(lane, lane.until_offset) for lane in lanes if lane.until_offset is not None]
         return bool(closed) and not any(
             lane.until_offset is None
             and lane.number > older.number
-            and lane.rule.kind != older.rule.kind
+            and lane.rule.may_meet(older.rule)
             and lane.from_offset < until
             for lane in lanes
             for older, until in closed

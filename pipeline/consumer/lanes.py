@@ -6,8 +6,9 @@ keeper (`lane_keeper`). Where there is no lane and no hold, the main way has no 
 record costs.
 
 **Its turn.** A lane begins when nobody else holds what comes before: not the main way, and no younger
-lane, which may have taken from the main way what this one waits for. It never waits for an older one:
-what two of them match is the older one's but for what had come before, and that was the main way's.
+lane, which may have taken from the main way what this one waits for: one of the other kind of rule, or of
+the same rule, opened further below after a restart. It never waits for an older one: what two of them match
+is the older one's but for what had come before, and that was the main way's.
 
 **Who is held.** An operator's hold stops the lane of its rule, whatever that was opened for. A lane of
 another rule that meets a record of the hold (a key's lane, whose tenant is held) stands still as a whole.
@@ -191,7 +192,7 @@ class Lanes:
             return False
         younger = [task for number, task in self.tasks.items() if number > lane.number]
         return all(
-            task.lane.rule.kind == lane.rule.kind
+            not task.lane.rule.may_meet(lane.rule)
             or task.lane.from_offset >= lane.clear_from
             or (task.watermark is not None and task.watermark >= lane.clear_from)
             for task in younger

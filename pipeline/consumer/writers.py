@@ -294,10 +294,10 @@ class Writers:
     async def _apply(self, number: int, batch: Batch) -> None:
         self._in_flight.append(batch)
         begun = time.perf_counter()
-        try:
-            await self._store.apply(number, batch.records)
-        finally:
-            self._in_flight.remove(batch)
+        await self._store.apply(number, batch.records)
+        # Only now. Of a batch that failed it is not known what is applied: the partition ends, but until it
+        # has ended no lane may take the batch for done, and begin with later records of its keys.
+        self._in_flight.remove(batch)
         self._finish(batch)
         if self._usage is not None:
             self._usage.applied(batch.records, time.perf_counter() - begun)

@@ -39,6 +39,10 @@ class Rule:
         """For people: text in quotes if it could be taken for something else."""
         return f"{self.kind} {shown(self.value)}"
 
+    def may_meet(self, other: Rule) -> bool:
+        """Whether a record can be of both: of two keys, or of two tenants, it can't."""
+        return self.kind != other.kind or self == other
+
     def to_json(self) -> dict[str, Any]:
         """Return the rule as an object for JSON: ``{"key": 12}``, ``{"key": {"base64": "/w=="}}``."""
         return {self.kind: plain_to_json(self.value)}

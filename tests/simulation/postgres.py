@@ -165,8 +165,7 @@ class SimulatedServer:
         self.epochs, self.leased_by, self.ledger = copy.epochs, copy.leased_by, copy.ledger
         self.lanes, self.counters, self.applied = copy.lanes, copy.counters, copy.applied
         self.keys, self.marked = copy.keys, copy.marked
-        if lost:
-            self.world.mark("commits lost")
+        self.world.mark("commits lost")  # of a lane at least, or of an epoch
 
     # Requests
 
