@@ -65,9 +65,23 @@ _FORGOTTEN = (
     "it was decided more than 30 days ago; whether it was applied or refused is not kept for longer"
 )
 
+_IS_FORGOTTEN = """\
+exists (select from pipeline.refused f where f.stream = any($1)
+    and (f.topic_id, f.partition, f.record_offset) = (asked.topic_id, asked.partition, -1)
+    and asked.record_offset <= case when f.record_offset = -1 then f.reason::int8 end)"""
+
+_APPLIED_FOR_SURE = f"""\
+select asked.place, 'applied', '', 30 from asked
+join pipeline.applied a on a.stream = any($1)
+    and (a.topic_id, a.partition) = (asked.topic_id, asked.partition)
+    and a.offsets @> asked.record_offset
+    and case when a.folded is null then lower(a.offsets) > 0
+        else asked.record_offset >= a.folded end
+where not {_IS_FORGOTTEN}"""
+
 _APPLIED = f"""\
-select asked.place, case when f.stream is null then 'applied' else 'unknown' end,
-    case when f.stream is null then '' else '{_FORGOTTEN}' end, 90 from asked
+select asked.place, case when {_IS_FORGOTTEN} then 'unknown' else 'applied' end,
+    case when {_IS_FORGOTTEN} then '{_FORGOTTEN}' else '' end, 90 from asked
 join (
     select p.topic_id, p.partition, range_agg(r) as offsets
     from (select distinct topic_id, partition from asked) p
@@ -75,18 +89,7 @@ join (
         on a.stream = any($1) and (a.topic_id, a.partition) = (p.topic_id, p.partition),
     unnest(a.offsets) r group by 1, 2
 ) applied using (topic_id, partition)
-left join pipeline.refused f on f.stream = any($1)
-    and (f.topic_id, f.partition, f.record_offset) = (asked.topic_id, asked.partition, -1)
-    and asked.record_offset <= case when f.record_offset = -1 then f.reason::int8 end
 where applied.offsets @> asked.record_offset"""
-
-_APPLIED_FOR_SURE = """\
-select asked.place, 'applied', '', 30 from asked
-join pipeline.applied a on a.stream = any($1)
-    and (a.topic_id, a.partition) = (asked.topic_id, asked.partition)
-    and a.offsets @> asked.record_offset
-    and case when a.folded is null then lower(a.offsets) > 0
-        else asked.record_offset >= a.folded end"""
 
 _MAY_BE_IN_A_LANE = f"""\
 select asked.place, 'waiting', '{MAY_BE_IN_A_LANE}', 50 from asked
