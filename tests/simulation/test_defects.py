@@ -15,6 +15,8 @@ TWICE = r"applied [23] times"
 DISORDER = r"key .*: \d+ after \d+"
 SET_BACK = r"was folded, \d+ is committed"
 PAUSED = r"a batch begins, but .* is paused"
+HELD = r"begin, but .* is held"
+KEPT_NOWHERE = r"poison records are no dead letters"
 TOO_EARLY = r"was committed, but not applied"
 
 FINDS = {
@@ -30,10 +32,10 @@ FINDS = {
     "channel_freed_early": DISORDER,
     "retry_without_looking": f"{TWICE}|{DISORDER}",
     "pause_unseen_by_a_new_owner": PAUSED,
-    "pause_unseen_in_the_queue": PAUSED,
+    "pause_unseen_in_the_queue": f"{PAUSED}|{HELD}",
     "nobody_woken_after_a_pause": "no progress",
     "lane_opened_after_passing_over": f"{TOO_EARLY}|{NEVER}",
-    "lane_closed_too_early": NEVER,
+    "lane_closed_too_early": f"{NEVER}|{KEPT_NOWHERE}",
     "lane_begins_before_its_turn": DISORDER,
     "lane_answers_for_what_is_applied": TWICE,
     "lane_folds_what_it_has_read": NEVER,
