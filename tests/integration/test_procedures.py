@@ -73,9 +73,9 @@ def test_a_partition_moves_to_another_database_under_a_load(
         psql(old, f"create table moving (id bigint); insert into moving values {rows}")
         psql_in(tmp_path, old, take_out)
         psql_in(tmp_path, new, bring_in)
-        psql(old, forget)
         job.write_config({"db0": (old, "0-2"), "db1": (new, "3-5")})
         restart_one_by_one(job)
+        psql(old, forget)
         commands.run("check")
         commands.run("pause", "remove", "--partition", f"{job.topic}-{MOVED}")
         moved_at = job.group.committed()[MOVED]
