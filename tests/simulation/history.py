@@ -342,7 +342,7 @@ class History:
         One that was never owned there may be a partition that was moved to a new database; the
         pipeline can't tell, and says so.
         """
-        if sum("#" not in key[0] for key in server.leased_by) < PARTITIONS // len(SHARDS):
+        if sum("#" not in str(key) for key in server.leased_by) < PARTITIONS // len(SHARDS):
             return
         copy = server.copied()
         await trio.sleep(self.rng.uniform(0.0, 4.0))
