@@ -24,8 +24,8 @@ PINNED = {
     "intervalstyle": ("iso_8601", "postgres"),
     "standard_conforming_strings": ("off", "on"),
     "timezone": ("Asia/Tokyo", "UTC"),
-    "statement_timeout": ("1ms", "30s"),
-    "lock_timeout": ("1ms", "10s"),
+    "statement_timeout": ("7s", "30s"),  # long enough for the statement that pins it
+    "lock_timeout": ("7s", "10s"),
 }
 """What the database says, and what a session of the pipeline has."""
 
