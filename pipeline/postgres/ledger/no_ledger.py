@@ -49,11 +49,11 @@ class NoLedger:
 
     async def open_lane(self, lease: Lease, lane: Lane) -> None:
         """There are no lanes: without a ledger nothing says what waits."""
-        raise NotImplementedError
+        raise NotImplementedError("without a ledger no lane is opened")
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
         """There are no lanes."""
-        raise NotImplementedError
+        raise NotImplementedError("without a ledger no lane is opened")
 
     async def forget_lanes(self, lease: Lease) -> list[int]:
         """There are no lanes."""
