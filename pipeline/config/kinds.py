@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from attrs import frozen
 
+from pipeline.config import dsn
 from pipeline.config.mistakes import describe, did_you_mean, kind_of
 from pipeline.records.path import Path as RecordPath
 
@@ -21,10 +21,6 @@ SHORTEST_TOKEN = 16
 
 HIGHEST_PARTITION = 99_999
 """Far more than a Kafka cluster holds; keeps a mistyped range from filling the memory."""
-
-
-WRITABLE = ("any", "primary", "read-write")
-"""What a DSN's ``target_session_attrs`` may be: the others ask for a server that takes no writes."""
 
 
 class Unexpected(Exception):
@@ -170,45 +166,6 @@ def _handler(value: Any) -> str:
     return text
 
 
-def _dsn(value: Any) -> str:
-    """Read a Postgres URL. No message shows the value: there may be a password in it."""
-    advice = f"expected {DSN.expects} (percent-encode a password's special characters)"
-    if not isinstance(value, str):
-        raise ValueError(f"{advice}, not {kind_of(value)}")
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        raise ValueError(advice) from None
-    if parts.scheme not in ("postgresql", "postgres") or "://" not in value:
-        raise ValueError(advice)
-    if "@" in parts.netloc.rpartition("@")[0]:
-        raise ValueError(f"{advice}: there are two @, so one is the password's; write %40 for it")
-    if "@" in parts.path + parts.fragment + parts.query.partition("=")[0]:
-        raise ValueError(
-            f"{advice}: what follows the host has an @, so the password probably ends too early; "
-            "write %2F for /, %3F for ?, %23 for #, %40 for @, %25 for %"
-        )
-    hosts = parts.netloc.rpartition("@")[2].split(",")  # several: the first that can be written to
-    if not all(map(_is_host, hosts)):
-        raise ValueError(advice)
-    query = dict(parse_qsl(parts.query))
-    wanted = query.get("target_session_attrs", "any")
-    if wanted not in WRITABLE:
-        given = describe(wanted)
-        known = ", ".join(WRITABLE)
-        raise ValueError(
-            f"target_session_attrs is {given}, but the pipeline writes: expected one of {known}"
-        )
-    if not re.fullmatch(r"\d*", query.get("connect_timeout", "")):
-        raise ValueError("connect_timeout in the DSN: expected a whole number of seconds")
-    return value
-
-
-def _is_host(text: str) -> bool:
-    match = re.fullmatch(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5})?)?", text)
-    return match is not None and int(match[1] or 0) <= 65535
-
-
 def parse_partitions(value: Any) -> frozenset[int]:
     """Read partition numbers from ``"0-2"``, ``"0,3-5"``, a list of numbers, or a number.
 
@@ -296,7 +253,7 @@ PATHS = Kind('a path, or a list of paths, such as "a.b", "@key" or "@header:NAME
 COLUMN = Kind('a path, or a table with "from" and "merge"', _path)
 SERVERS = Kind('an address such as "127.0.0.1:9092", or a list of them', _servers)
 HANDLER = Kind('"package.module:function"', _handler)
-DSN = Kind("a URL such as postgresql://USER@HOST:5432/DATABASE", _dsn)
+DSN = Kind(dsn.EXPECTS, dsn.parse_dsn)
 PARTITIONS = Kind('partition numbers such as "0-2", "0,3-5", [0, 1, 2] or 4', parse_partitions)
 LISTEN = Kind('an address and a port such as "127.0.0.1:9187"', _listen)
 RATE = Kind('a rate above 0, such as "100/s", "600/m" or "5000/h"', _rate)
