@@ -105,7 +105,8 @@ async def test_an_instance_is_told_while_the_topic_is_there_until_its_end(
         await trio.sleep(30)
         assert topic.sent == []  # there is no topic, and nothing here makes one
         topic.presences.topic = TopicState.FOLLOWED
-        await trio.sleep(2.5 * REFRESH_SECONDS)  # between two of them, since at one instant any task is first
+        # Between two of them, since at one instant any task is first.
+        await trio.sleep(2.5 * REFRESH_SECONDS)
         assert len(topic.sent) == 3
         assert [each.id for each in topic.presences.all()] == ["me"]
         topic.presences.replace([])  # made anew
