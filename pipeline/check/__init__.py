@@ -10,7 +10,8 @@
     starts      where each partition would begin and why, and which have changed shards
     fitness     whether the newest records' keys and values fit; casts has Postgres try them
     port        whether the HTTP port can be listened on
-    rules       configuration and facts → mistakes and warnings
+    rules       configuration and facts → mistakes
+    advice      the same → warnings: what a person should know, though it runs
     plan        what will be done, for a person, in 80 columns
 
 Nothing is changed anywhere: no topic, no schema, no group is made. Every wait is bounded.
@@ -25,13 +26,14 @@ from __future__ import annotations
 import attrs
 import trio
 
+from pipeline.check.advice import warnings
 from pipeline.check.brokers import KafkaFacts, ask_kafka
 from pipeline.check.casts import Refused
 from pipeline.check.databases import ShardFacts, ask_shards
 from pipeline.check.fitness import ask_fitness, fitness_findings
 from pipeline.check.newest import Newest, ask_newest, missing_paths
 from pipeline.check.port import PortFacts, ask_port, port_findings
-from pipeline.check.rules import mistakes, warnings
+from pipeline.check.rules import mistakes
 from pipeline.check.starts import (
     PartitionStart,
     find_starts,

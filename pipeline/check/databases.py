@@ -113,6 +113,21 @@ class ShardFacts:
         return server_of(self.config.dsn)
 
 
+def room(shards: Sequence[ShardFacts]) -> dict[str, int]:
+    """Return server → the number of instances that its free connections suffice for.
+
+    Behind a pooler it is the pooler's own limits that decide: such a server is left out.
+    """
+    servers: dict[str, list[ShardFacts]] = {}
+    for shard in shards:
+        if shard.problem is None and not shard.pooled:
+            servers.setdefault(shard.server, []).append(shard)
+    return {
+        server: max(0, (on[0].connections - on[0].in_use) // sum(s.config.connections for s in on))
+        for server, on in servers.items()
+    }
+
+
 async def ask_shards(config: Config) -> list[ShardFacts]:
     """Ask every shard at the same time, within the bridge. A checkpoint; every wait is bounded."""
     return await cross(_ask_all, config)

@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from pipeline.check import Findings
-from pipeline.check.databases import ShardFacts
-from pipeline.check.rules import room, shown
+from pipeline.check.databases import ShardFacts, room
 from pipeline.check.starts import PartitionStart
 from pipeline.check.tenants import TenantFacts
+from pipeline.config.kinds import show_partitions
 from pipeline.config.model import Config
 from pipeline.operate.console import COLUMNS, counted, table
 from pipeline.postgres.ledger.schema import VERSION
@@ -70,7 +70,9 @@ def _partitions(config: Config, findings: Findings) -> list[str]:
             own = [n for n in range(count) if config.shard_for(n) is shard.config]
             if own:
                 where = f"{shard.server}/{shard.database}"
-                rows.append((topic, shown(own), shard.config.name, where, _version(shard)))
+                rows.append(
+                    (topic, show_partitions(own), shard.config.name, where, _version(shard))
+                )
     return _table(rows)
 
 
@@ -82,7 +84,7 @@ def _starts(config: Config, findings: Findings) -> Iterator[str]:
     for (topic, why), starts in groups.items():
         policy = config.kafka.options.get("auto_offset_reset", "earliest")
         reason = why.replace("by auto_offset_reset", f"by auto_offset_reset ({policy})")
-        numbers = shown([start.source.partition for start in starts])
+        numbers = show_partitions([start.source.partition for start in starts])
         offsets = [start.offset or 0 for start in starts]
         if len(set(offsets)) == 1:
             at = str(offsets[0])

@@ -9,7 +9,7 @@ from uuid import UUID
 import attrs
 
 from pipeline.check.databases import ShardFacts
-from pipeline.check.rules import shown
+from pipeline.config.kinds import show_partitions
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
 from pipeline.consumer.starting_offset import starting_offset
@@ -99,7 +99,7 @@ def _moved(stream: str, former: ShardFacts, own: str, partitions: Sequence[int])
     listed = ", ".join(map(str, partitions))
     return Mistake(
         f"shards[{own}].partitions",
-        f"{of} {shown(partitions)} of topic {topic} {'was' if one else 'were'} applied to shard "
+        f"{of} {show_partitions(partitions)} of topic {topic} {'was' if one else 'were'} applied to shard "
         f"{name}, whose rows would stay behind while {own} begins without them: give the {of} back "
         f"to {name}; or stop all instances, copy the rows to {own}, and let {name} forget: delete "
         f"from pipeline.applied where stream = '{stream}' and partition in ({listed})",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import attrs
 
 from pipeline.check.newest import Newest
-from pipeline.check.rules import shown
+from pipeline.config.kinds import show_partitions
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
 from pipeline.partitioner import partition_for
@@ -89,6 +89,6 @@ def scattered_tenants(config: Config, facts: TenantFacts) -> Iterator[Mistake]:
         yield Mistake(
             "records.tenant",
             f"{len(scattered)} of {len(facts.places)} tenants have records in several partitions "
-            f"(such as {tenant!r}: {topic} {shown(found)}, {where}): the producer must place "
+            f"(such as {tenant!r}: {topic} {show_partitions(found)}, {where}): the producer must place "
             "records by their tenant",
         )

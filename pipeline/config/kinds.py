@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from attrs import frozen
@@ -15,6 +15,7 @@ from attrs import frozen
 from pipeline.config import dsn
 from pipeline.config.mistakes import describe, did_you_mean, kind_of
 from pipeline.records.path import Path as RecordPath
+from pipeline.records.ranges import ranges_of
 
 SHORTEST_TOKEN = 16
 """Characters. Shorter ones can be guessed."""
@@ -179,6 +180,14 @@ def parse_partitions(value: Any) -> frozenset[int]:
     if not numbers or not all(type(n) is int and 0 <= n <= HIGHEST_PARTITION for n in numbers):
         raise Unexpected
     return frozenset(numbers)
+
+
+def show_partitions(partitions: Collection[int]) -> str:
+    """Write partition numbers as `parse_partitions` reads them: ``0-2,5``."""
+    return ",".join(
+        str(start) if end == start + 1 else f"{start}-{end - 1}"
+        for start, end in ranges_of(partitions)
+    )
 
 
 def _range(text: str) -> range:

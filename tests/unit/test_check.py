@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import attrs
 import pytest
 
-from pipeline.check import Findings, rules
+from pipeline.check import Findings, advice, rules
 from pipeline.check.brokers import ABSENT, KafkaFacts
-from pipeline.check.databases import LedgerFacts, ShardFacts
+from pipeline.check.databases import LedgerFacts, ShardFacts, room
 from pipeline.check.plan import WIDTH, plan
 from pipeline.config.load import load
 from pipeline.config.model import Config, ShardConfig, SynchronousCommit
@@ -115,7 +115,7 @@ def mistakes(config: Config, kafka: KafkaFacts, shards: list[ShardFacts]) -> lis
 
 
 def warnings(config: Config, kafka: KafkaFacts, shards: list[ShardFacts]) -> list[tuple[str, str]]:
-    return [(warning.key, warning.message) for warning in rules.warnings(config, kafka, shards)]
+    return [(warning.key, warning.message) for warning in advice.warnings(config, kafka, shards)]
 
 
 def test_nothing_is_found_where_all_is_well(configured: ConfigFactory) -> None:
@@ -300,7 +300,7 @@ def test_a_view_is_warned_of_whose_unique_index_cannot_be_seen(configured: Confi
 def test_shards_on_one_server_share_its_connections(configured: ConfigFactory) -> None:
     config = configured()
     same = [attrs.evolve(shard, dsn="postgresql://one:5432/db") for shard in config.shards]
-    assert rules.room([facts(shard, connections=50, in_use=2) for shard in same]) == {"one:5432": 8}
+    assert room([facts(shard, connections=50, in_use=2) for shard in same]) == {"one:5432": 8}
 
 
 @pytest.mark.parametrize("commits", ["off", "local", "remote_write"])
@@ -346,7 +346,7 @@ def test_types_that_differ_between_shards_are_warned_of(configured: ConfigFactor
 def test_checksums_in_pure_python_are_warned_of(
     configured: ConfigFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "crc32c_c", None)
+    monkeypatch.setattr(advice, "crc32c_c", None)
     config = configured()
     ((_, message),) = warnings(config, SIX, good_shards(config))
     assert "pip install crc32c" in message
