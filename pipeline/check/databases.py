@@ -16,7 +16,7 @@ from pipeline.config.model import Config, ShardConfig
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.ledger.reading import LaneEntry, read_lanes, read_streams
 from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table, table_names

@@ -13,7 +13,8 @@ from pipeline.config.model import Config, ShardConfig
 from pipeline.errors import UsageError
 from pipeline.ingest.poller import Poller
 from pipeline.postgres.connections.bridge import Connections, Session, cross
-from pipeline.postgres.connections.errors import explain, sqlstate_of
+from pipeline.postgres.connections.errors import sqlstate_of
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.ledger.outcomes import Outcome, Place, State, ask, forbidden
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ import attrs
 import trio
 
 from pipeline.contracts.log_events import event
-from pipeline.postgres.connections.errors import explain, sqlstate_of
+from pipeline.postgres.connections.errors import sqlstate_of
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.ledger.outcomes import WAITING, Outcome, Place, State
 
 log = logging.getLogger(__name__)

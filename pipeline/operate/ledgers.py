@@ -22,7 +22,8 @@ from pipeline.postgres.connections.bridge import (
     cross,
     open_bridge,
 )
-from pipeline.postgres.connections.errors import entry_problem, refuses_entry
+from pipeline.postgres.connections.errors import refuses_entry
+from pipeline.postgres.connections.explanations import entry_problem
 from pipeline.postgres.ledger import reading
 from pipeline.postgres.ledger.lane_moves import LaneMove, move_lanes
 from pipeline.postgres.ledger.reading import (

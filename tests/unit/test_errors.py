@@ -14,11 +14,11 @@ from pipeline.postgres.connections.errors import (
     RULES,
     RowError,
     Verdict,
-    explain,
     judge,
     rule_for,
     sqlstate_of,
 )
+from pipeline.postgres.connections.explanations import explain
 
 RETRY, IN_DOUBT, REJECT, STOP = Verdict.RETRY, Verdict.IN_DOUBT, Verdict.REJECT, Verdict.STOP
 SUSPECT = Verdict.SUSPECT

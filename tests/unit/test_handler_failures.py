@@ -21,10 +21,9 @@ from pipeline.postgres.connections.errors import (
     HandlerReject,
     HandlerRetry,
     Verdict,
-    explain,
-    explain_without_values,
     judge,
 )
+from pipeline.postgres.connections.explanations import explain, explain_without_values
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.record import Record
 from tests.support.records import SOURCE, record

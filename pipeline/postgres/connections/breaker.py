@@ -11,7 +11,7 @@ import trio
 from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.recurring import Recurring
 from pipeline.runtime.backoff import Backoff
 

@@ -16,7 +16,7 @@ from pipeline.postgres.connections.address import server_of
 from pipeline.postgres.connections.breaker import Breaker
 from pipeline.postgres.connections.bridge import Connection, Connections, Session, cross
 from pipeline.postgres.connections.connector import ReadOnlyServer
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.limiter import Limiter, Sample
 from pipeline.runtime.backoff import Backoff
 

@@ -23,15 +23,17 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
-    entry_problem,
-    explain,
-    explain_without_values,
     is_away,
     judge,
     may_pass,
     refuses_entry,
     rule_for,
     sqlstate_of,
+)
+from pipeline.postgres.connections.explanations import (
+    entry_problem,
+    explain,
+    explain_without_values,
 )
 from pipeline.postgres.connections.recurring import Recurring
 from pipeline.postgres.connections.shard import Shard

@@ -32,11 +32,11 @@ from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
     Verdict,
-    explain,
     judge,
     may_be_too_large,
     sqlstate_of,
 )
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer

@@ -14,7 +14,7 @@ import trio
 
 from pipeline.contracts.snapshot import BreakerState, ShardSnapshot
 from pipeline.contracts.store import Claim, DeadLetters, Fenced
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import TakenOver
 from pipeline.postgres.ledger.tidying import Chore

@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from pipeline.contracts.snapshot import BreakerState
-from pipeline.postgres.connections.errors import explain
+from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.tidying import STEP, Chore, step
 
