@@ -28,7 +28,7 @@ from pipeline.postgres.connections.bridge import Connection, Session, open_bridg
 from pipeline.postgres.connections.errors import Verdict, judge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
-from pipeline.postgres.ledger.ledger import take_over
+from pipeline.postgres.ledger.ownership import take_over
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition

@@ -13,9 +13,10 @@ import pytest
 
 from pipeline.contracts.store import Claim
 from pipeline.errors import UsageError
+from pipeline.postgres.ledger.applied import fold
 from pipeline.postgres.ledger.lease import MARK, SERVER, Lease
-from pipeline.postgres.ledger.ledger import fold, take_over
 from pipeline.postgres.ledger.multirange import multirange
+from pipeline.postgres.ledger.ownership import take_over
 from pipeline.postgres.ledger.schema import MIGRATIONS, migrate
 from pipeline.records.record import TopicPartition
 from tests.support.servers import DatabaseFactory

@@ -14,10 +14,11 @@ from pipeline.contracts.lane import Lane, LaneReason
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.store import Claim, Fenced
 from pipeline.postgres.ledger import lanes
+from pipeline.postgres.ledger.applied import fold
 from pipeline.postgres.ledger.lane_moves import LaneMove, move_lanes
 from pipeline.postgres.ledger.lease import MARK, SERVER, Lease
-from pipeline.postgres.ledger.ledger import fold, resolve, take_over, voided
 from pipeline.postgres.ledger.multirange import multirange
+from pipeline.postgres.ledger.ownership import resolve, take_over, voided
 from pipeline.postgres.ledger.reading import read_lanes
 from pipeline.postgres.ledger.schema import MIGRATIONS, migrate
 from pipeline.records.record import TopicPartition
