@@ -108,7 +108,7 @@ async def run(
         PipelineError: a person must mend something; perhaps several, in an exception group.
     """
     metrics = Metrics()
-    metrics.add_source(process_source(metrics))
+    metrics.exposition.add_source(process_source(metrics))
     health = ProgressWatch(trio.current_time, describe_process)
     with signals.received() as received:
         async with open_bridge(), trio.open_nursery() as process:
@@ -144,10 +144,10 @@ async def run(
                 reports.tell_of(standing)
                 if context.usage is not None:
                     gauges = UsageGauges(context.usage, supervisor.tasks.values, metrics)
-                    metrics.add_source(gauges.set)
+                    metrics.exposition.add_source(gauges.set)
                 live = _live(supervisor, context, store, dead_letters, stop)
                 async with trio.open_nursery() as membership:
-                    metrics.add_source(lambda: metrics.set_shards(store.snapshots()))
+                    metrics.exposition.add_source(lambda: metrics.set_shards(store.snapshots()))
                     _observe(watch, metrics, membership)
                     sources = Sources(
                         watch.snapshots, store.snapshots, wishes.pauses, wishes.holds,
@@ -322,7 +322,7 @@ async def _open_dead_letters(
     dead_letters = await DeadLetterTopic.open(
         config.kafka, topic, config.pipeline.name, config.errors.max_dead_letters_per_minute
     )
-    metrics.add_source(lambda: metrics.dead_letters_waiting.set(dead_letters.waiting))
+    metrics.exposition.add_source(lambda: metrics.dead_letters_waiting.set(dead_letters.waiting))
     nursery.start_soon(dead_letters.tell_waiting)
     try:
         yield dead_letters

@@ -54,7 +54,7 @@ class LagWatch:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        self._metrics.add_source(self.set_gauges)
+        self._metrics.exposition.add_source(self.set_gauges)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._waiting.run)
@@ -63,7 +63,7 @@ class LagWatch:
                     self._health.feed(self.snapshots())
                     await trio.sleep(WATCH_SECONDS)
         finally:
-            self._metrics.remove_source(self.set_gauges)
+            self._metrics.exposition.remove_source(self.set_gauges)
 
     def snapshots(self) -> list[PartitionSnapshot]:
         """Every assigned partition as it is now. Not a checkpoint."""

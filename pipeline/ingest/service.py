@@ -100,7 +100,7 @@ async def run(
     schema, check = read_schema(config, ingest)
     tls = read_certificate(config, ingest)
     metrics = Metrics()
-    metrics.add_source(process_source(metrics))
+    metrics.exposition.add_source(process_source(metrics))
     place = placement(config)
     wishes, presences = Wishes(), Presences()
     tenants = TenantLimits(wishes, ingest.rate_per_tenant)
@@ -108,7 +108,9 @@ async def run(
         async with _open_receipts(config, place.topic) as receipts:
             writer_name = f"{config.pipeline.name}-ingest"
             writer = TopicWriter(config.kafka, place.topic, writer_name)
-            metrics.add_source(lambda: metrics.ingest_pending.set(writer.pending_records))
+            metrics.exposition.add_source(
+                lambda: metrics.ingest_pending.set(writer.pending_records)
+            )
             health = IngestHealth(writer)
             endpoint = RecordsEndpoint(
                 ingest,

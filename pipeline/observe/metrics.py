@@ -1,23 +1,21 @@
 """Every metric of the pipeline, and nothing else that could be one.
 
 Code gets a `Metrics` and bumps its attributes, once a batch. Values that are cheap to compute and
-dear to keep up (lags, buffers) are set by sources, which run before a scrape. The table of
-``docs/operations/metrics.md`` is written from here: ``python -m pipeline.observe.document``.
+dear to keep up (lags, buffers) are set by sources of its ``exposition``, which run before a scrape. The
+table of ``docs/operations/metrics.md`` is written from here: ``python -m pipeline.observe.document``.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client import Gauge
 from prometheus_client.registry import Collector
 
 from pipeline.contracts.snapshot import ShardSnapshot
 from pipeline.observe.definition import Definition, counter, gauge, histogram
-
-log = logging.getLogger(__name__)
+from pipeline.observe.exposition import Exposition
 
 PARTITION = ("topic", "partition")
 SHARD = ("shard",)
@@ -347,21 +345,9 @@ class Metrics:
     )
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._sources: list[Callable[[], None]] = []
+        self.exposition = Exposition()
         for attribute, definition in definitions():
-            vars(self)[attribute] = definition.make(self._registry)
-
-    def add_source(self, source: Callable[[], None]) -> None:
-        """Call ``source`` before each scrape, to set gauges. It must not block or checkpoint.
-
-        One that raises is logged, and the scrape goes on without it.
-        """
-        self._sources.append(source)
-
-    def remove_source(self, source: Callable[[], None]) -> None:
-        """Undo `add_source`; ``ValueError`` where it was never added."""
-        self._sources.remove(source)
+            vars(self)[attribute] = definition.make(self.exposition.registry)
 
     def set_shards(self, shards: Iterable[ShardSnapshot]) -> None:
         """Set the gauges of shards. Not a checkpoint."""
@@ -386,25 +372,8 @@ class Metrics:
                 metric.remove(topic, partition)
 
     def render(self) -> bytes:
-        """Run the sources, then give everything as Prometheus text, version 0.0.4."""
-        for source in list(self._sources):
-            try:
-                source()
-            except Exception:  # told; the other metrics must be seen just then
-                log.exception("a source of metrics failed: %r", source)
-        return generate_latest(_WithoutCreated(self._registry))
-
-
-class _WithoutCreated(Collector):
-    """Leaves out when each counter was made: a second series for each, and nobody asks for it."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
-            yield metric
+        """Give everything as Prometheus text; see `Exposition.render`."""
+        return self.exposition.render()
 
 
 def _sum(metric: Collector) -> int:

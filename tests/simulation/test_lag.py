@@ -46,7 +46,7 @@ class Watched:
     def gauge(self, name: str) -> float | None:
         """None where there is no series."""
         self.watch.set_gauges()
-        return self.stage.metrics._registry.get_sample_value(
+        return self.stage.metrics.exposition.registry.get_sample_value(
             name, {"topic": SOURCE.topic, "partition": str(SOURCE.partition)}
         )
 

@@ -95,10 +95,10 @@ def test_sources_run_at_each_scrape_until_removed() -> None:
     def source() -> None:
         lag.inc()
 
-    metrics.add_source(source)
+    metrics.exposition.add_source(source)
     assert samples(metrics)["pipeline_message_lag{partition=0,topic=t}"] == 1
     assert samples(metrics)["pipeline_message_lag{partition=0,topic=t}"] == 2
-    metrics.remove_source(source)
+    metrics.exposition.remove_source(source)
     assert samples(metrics)["pipeline_message_lag{partition=0,topic=t}"] == 2
 
 
@@ -110,8 +110,8 @@ def test_a_source_that_fails_is_logged_and_the_others_run(
     def broken() -> None:
         raise RuntimeError("no such partition")
 
-    metrics.add_source(broken)
-    metrics.add_source(lambda: metrics.shard_limit.labels("db0").set(4))
+    metrics.exposition.add_source(broken)
+    metrics.exposition.add_source(lambda: metrics.shard_limit.labels("db0").set(4))
     assert samples(metrics)["pipeline_shard_limit{shard=db0}"] == 4
     assert "no such partition" in caplog.text
 
@@ -119,13 +119,13 @@ def test_a_source_that_fails_is_logged_and_the_others_run(
 def test_each_scrape_counts_the_cpu_that_was_used_since_the_last_one() -> None:
     metrics = Metrics()
     used = iter([1.5, 4.0, 4.0])
-    metrics.add_source(process_source(metrics, lambda: next(used)))
+    metrics.exposition.add_source(process_source(metrics, lambda: next(used)))
     assert [samples(metrics)["pipeline_cpu_seconds_total"] for _ in range(3)] == [1.5, 4.0, 4.0]
 
 
 def test_the_memory_and_the_version_of_the_process_are_told() -> None:
     metrics = Metrics()
-    metrics.add_source(process_source(metrics))
+    metrics.exposition.add_source(process_source(metrics))
     found = samples(metrics)
     assert found["pipeline_memory_bytes"] > 1e6
     assert found[f"pipeline_build_info{{version={installed_version()}}}"] == 1

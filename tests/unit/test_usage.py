@@ -101,7 +101,7 @@ def series(metrics: Metrics, name: str, label: str) -> dict[str, float]:
 def test_the_heaviest_tenants_are_a_counter_each_and_the_others_go() -> None:
     metrics, found = Metrics(), usage()
     gauges = UsageGauges(found, list, metrics)
-    metrics.add_source(gauges.set)
+    metrics.exposition.add_source(gauges.set)
     found.applied(decoded(VALUES), seconds=1.0)
     assert series(metrics, "pipeline_tenant_records_total", "tenant") == {"a": 3.0, "b": 1.0}
     found.applied(decoded(VALUES), seconds=1.0)
@@ -120,7 +120,7 @@ def test_how_long_a_heavy_key_waits_is_told_while_it_waits() -> None:
     now = waiting[0].timestamp / 1000 + 30
     tasks = [Task(waiting)]
     gauges = UsageGauges(found, lambda: tasks, metrics, lambda: now)  # type: ignore[arg-type, return-value]
-    metrics.add_source(gauges.set)
+    metrics.exposition.add_source(gauges.set)
     assert series(metrics, "pipeline_key_waiting_seconds", "key") == {"1": 30.0}
     tasks.clear()
     assert series(metrics, "pipeline_key_waiting_seconds", "key") == {}
