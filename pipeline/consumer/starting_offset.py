@@ -86,56 +86,79 @@ def starting_offset(
         LogEndsBelow: the log ends below the offset, or below what the ledger has.
         PipelineError: neither side knows an offset, and there is no reset policy.
     """
+    position = _what_counts(position, topic_id, after)
+    begin = _reconciled(source, applied, position, log)
+    found = _within_the_log(source, begin.offset, applied, position)
+    lost = outside(begin.offset, found, [(lane.from_offset, lane.until_offset) for lane in lanes])
+    for first, end in lost:
+        tell_lost(source, first, end, log)
+    why = _reason(found, applied, position)
+    facts = event("started", source=source, offset=found, reason=why)
+    log.info("%s starts at offset %d: %s", source, found, why, extra=facts)
+    return attrs.evolve(begin, offset=found, lost=sum(end - first for first, end in lost))
+
+
+def _what_counts(position: Position, topic_id: UUID, after: LogChange | None) -> Position:
+    """What of Kafka's position is about the log as it is now."""
     if (after is not None and after.made_anew) or is_of_another_topic(position.metadata, topic_id):
         position = attrs.evolve(position, committed=None, metadata="", reset=position.start)
     if after is not None and after.cut is not None:
         position = attrs.evolve(position, end=min(position.end, after.cut))
-    start, watermark, skipped = position.committed, applied.watermark, 0
-    acknowledged = start if start is not None and is_ours(position.metadata) else 0
-    if start is None and watermark is None:
-        # An offset of our own, not the consumer's: a partition that is taken over once more
-        # before anything was committed starts where it started first, not where it got to.
-        start = position.reset
-    if watermark is None and acknowledged:
-        if applied.owned_before:
-            # The ledger notes where a partition begins (`PartitionTask._open`) before anything is
-            # applied, but for one that begins at 0. So what is missing here is all there ever was.
-            start = 0
-        else:
-            log.warning(
-                "%s: the ledger of this database knows nothing of this partition, though offset %d "
-                "is committed: starting there. If the database is new, or restored from an old "
-                "backup, what was applied before is not in it; to apply it again: pipeline rewind",
-                source, acknowledged,
-                extra=event("ledger-unknown", source=source, offset=acknowledged),
-            )  # fmt: skip
-            acknowledged = 0
-    elif watermark is not None and (start is None or start < watermark):
-        _tell_set_back(source, start, watermark, applied.folded, log)
-        skipped = max(0, watermark - (position.start if start is None else start))
-        start = watermark
-    elif watermark is not None and start is not None and start > watermark:
-        if acknowledged:
-            start = watermark
-        else:
-            log.warning(
-                "%s: starting at offset %d, to which the group was moved from outside; the ledger "
-                "knows all below %d", source, start, watermark,
-                extra=event("moved-ahead", source=source, offset=start),
-            )  # fmt: skip
+    return position
+
+
+def _reconciled(
+    source: TopicPartition, applied: AppliedOffsets, position: Position, log: logging.Logger
+) -> Start:
+    """Where to start by what was committed and what was applied, wherever the log begins and ends."""
+    committed, watermark = position.committed, applied.watermark
+    if watermark is None:
+        return _without_watermark(source, applied, position, log)
+    if committed is None or committed < watermark:
+        _tell_set_back(source, committed, watermark, applied.folded, log)
+        skipped = max(0, watermark - (position.start if committed is None else committed))
+        return Start(watermark, skipped, _acknowledged(position))
+    if committed > watermark and not _acknowledged(position):
+        log.warning(
+            "%s: starting at offset %d, to which the group was moved from outside; the ledger "
+            "knows all below %d", source, committed, watermark,
+            extra=event("moved-ahead", source=source, offset=committed),
+        )  # fmt: skip
+        return Start(committed)
+    return Start(watermark, acknowledged=_acknowledged(position))
+
+
+def _without_watermark(
+    source: TopicPartition, applied: AppliedOffsets, position: Position, log: logging.Logger
+) -> Start:
+    """Where to start if the ledger knows nothing of the partition."""
+    acknowledged = _acknowledged(position)
+    if acknowledged and applied.owned_before:
+        # The ledger notes where a partition begins (`PartitionTask._open`) before anything is
+        # applied, but for one that begins at 0. So what is missing here is all there ever was.
+        return Start(0, acknowledged=acknowledged)
+    if acknowledged:
+        log.warning(
+            "%s: the ledger of this database knows nothing of this partition, though offset %d "
+            "is committed: starting there. If the database is new, or restored from an old "
+            "backup, what was applied before is not in it; to apply it again: pipeline rewind",
+            source, acknowledged,
+            extra=event("ledger-unknown", source=source, offset=acknowledged),
+        )  # fmt: skip
+    # An offset of our own, not the consumer's: a partition that is taken over once more before
+    # anything was committed starts where it started first, not where it got to.
+    start = position.reset if position.committed is None else position.committed
     if start is None:
         raise PipelineError(
             f"{source}: the group has no offset there, and kafka.auto_offset_reset is none: set it to "
             "earliest or latest, or set an offset by: pipeline rewind"
         )
-    found = _within_the_log(source, start, applied, position)
-    lost = outside(start, found, [(lane.from_offset, lane.until_offset) for lane in lanes])
-    for begin, end in lost:
-        tell_lost(source, begin, end, log)
-    why = _reason(found, applied, position)
-    facts = event("started", source=source, offset=found, reason=why)
-    log.info("%s starts at offset %d: %s", source, found, why, extra=facts)
-    return Start(found, skipped, acknowledged, lost=sum(end - begin for begin, end in lost))
+    return Start(start)
+
+
+def _acknowledged(position: Position) -> int:
+    """Below which offset all is applied, as this program has committed; see `Start`."""
+    return (position.committed or 0) if is_ours(position.metadata) else 0
 
 
 def _reason(offset: int, applied: AppliedOffsets, position: Position) -> str:
