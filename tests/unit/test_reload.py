@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import pipeline.ingest.service as ingest
-from pipeline import service
 from pipeline.config.changes import changed_keys
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError, Mistake
 from pipeline.config.model import Config
 from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.service.reload import LIVE
 from pipeline.supervise.reload import LEVEL, Reloading
 from pipeline.supervise.supervision import Supervision
 from tests.support.configurations import document, shards
@@ -85,7 +85,7 @@ def test_the_reference_names_what_a_reload_changes_and_no_more() -> None:
         for section, keys in re.findall(r"^- `\[(\w+)\]` (.*)$", text, re.MULTILINE)
         for key in re.findall(r"`(\w+)`", keys)
     ]
-    assert set(named) == {LEVEL, *service.LIVE, *ingest.LIVE}
+    assert set(named) == {LEVEL, *LIVE, *ingest.LIVE}
 
 
 async def test_a_reload_puts_what_can_change_into_effect_and_answers(tmp_path: Path) -> None:
