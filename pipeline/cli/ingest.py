@@ -57,7 +57,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(config: Config, supervision: Supervision) -> int:
     # Imported here: what is wrong with a configuration is printed without waiting for these.
-    from pipeline.ingest.service import read_certificate, read_schema, require_ingest, run
+    from pipeline.ingest.service import run
+    from pipeline.ingest.settings import read_certificate, read_schema, require_ingest
     from pipeline.observe.logging import configure_logging
 
     ingest = require_ingest(config)

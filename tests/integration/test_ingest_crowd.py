@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ingest.service import CONNECTIONS
+from pipeline.ingest.instance import CONNECTIONS
 from pipeline.local.ports import HOST
 from pipeline.local.processes import descendants
 from tests.support.ingest_process import Endpoint

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.ingest.service as ingest
+import pipeline.ingest.instance as ingest
 from pipeline.config.changes import changed_keys
 from pipeline.config.load import load
 from pipeline.config.mistakes import ConfigError, Mistake
