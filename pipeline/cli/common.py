@@ -46,8 +46,19 @@ def with_config(
     what matters.
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    return explaining(lambda: work(load(path)), tell_mistakes)
+
+
+def explaining(
+    work: Callable[[], int], tell_mistakes: Callable[[ConfigError], None] = print_mistakes
+) -> int:
+    """Do a command's work and return the exit code, also where it raises what explains itself.
+
+    That is 2 for mistakes in the configuration, which are told, and otherwise what `exit_code` says,
+    with a message on standard error.
+    """
     try:
-        return work(load(path))
+        return work()
     except ConfigError as error:
         tell_mistakes(error)
         return 2

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
-from pipeline.cli.common import with_config
-from pipeline.cli.parsers import add_command, add_config, add_wish
-from pipeline.cli.wishes import LIVE, story, tell, tell_all
+from pipeline.cli.parsers import add_wish
+from pipeline.cli.wishes import LIVE, act, add_actions, story, tell, tell_all
 from pipeline.config.model import Config
 from pipeline.contracts.wish import Hold, HoldState
 from pipeline.errors import UsageError
 from pipeline.operate import control
-from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.operate.cluster import Cluster
 from pipeline.operate.console import confirmed
 from pipeline.operate.refusals import refuse_hold, rule_of
 from pipeline.operate.wish_views import hold_lines
@@ -66,44 +64,30 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the four commands."""
-    commands = parser.add_subparsers(dest="action", metavar="add|list|release|drop", required=True)
-    for name, summary in SUMMARIES.items():
-        sub = add_command(commands, name, summary, EXAMPLES[name])
-        add_config(sub)
-        if name == "list":
-            sub.add_argument("--all", action="store_true", help="also those released or dropped")
-            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
-            continue
-        if name != "add":
-            sub.add_argument("id", nargs="?", metavar="HOLD", help="which: as list shows it")
-        sub.add_argument("--key", help="the records of this ordering key")
-        sub.add_argument("--tenant", help="the records of this tenant")
-        if name == "add":
-            add_wish(sub)
-        else:
-            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
-        if name == "drop":
-            sub.add_argument("--first", action="store_true", help="only the first that waits")
-            sub.add_argument("--yes", action="store_true", help="don't ask")
-    parser.epilog = (
-        "example:\n  pipeline hold list --config sessions.toml\n\n"
-        "each command explains itself: pipeline hold add --help"
-    )
+    add_actions(parser, "hold", SUMMARIES, EXAMPLES, _add_options)
+
+
+def _add_options(parser: argparse.ArgumentParser, action: str) -> None:
+    if action == "list":
+        parser.add_argument("--all", action="store_true", help="also those released or dropped")
+        return
+    if action != "add":
+        parser.add_argument("id", nargs="?", metavar="HOLD", help="which: as list shows it")
+    parser.add_argument("--key", help="the records of this ordering key")
+    parser.add_argument("--tenant", help="the records of this tenant")
+    if action == "add":
+        add_wish(parser)
+    if action == "drop":
+        parser.add_argument("--first", action="store_true", help="only the first that waits")
+        parser.add_argument("--yes", action="store_true", help="don't ask")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one of the four commands and return the exit code.
+    """Run one of the four commands and return the exit code; see `act`.
 
-    The code is 1 if Kafka fails or the answer was no, and 2 if the configuration or what was given has
-    a mistake, or what is asked for can't be kept.
+    It is 1 as well if the answer was no, and 2 if what is asked for can't be kept.
     """
-    return with_config(args.config, partial(_run, args=args))
-
-
-def _run(config: Config, *, args: argparse.Namespace) -> int:
-    actions = {"add": _add, "list": _list, "release": _release, "drop": _drop}
-    with open_cluster(config) as cluster:
-        return actions[args.action](config, cluster, control.read(cluster), args)
+    return act(args, {"add": _add, "list": _list, "release": _release, "drop": _drop})
 
 
 def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:

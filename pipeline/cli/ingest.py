@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import sys
-from functools import partial
 
 from pipeline import __version__
-from pipeline.cli.common import load_at_level
-from pipeline.cli.parsers import add_config
-from pipeline.cli.serving import serve
-from pipeline.config.mistakes import ConfigError
+from pipeline.cli.parsers import add_config, add_log_level
+from pipeline.cli.serving import serve, with_supervision
 from pipeline.config.model import Config
-from pipeline.supervise.supervision import Supervision, tell_failure
+from pipeline.supervise.supervision import Supervision
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_config(parser)
-    parser.add_argument(
-        "--log-level",
-        choices=["debug", "info", "warning", "error"],
-        help="what to log, on standard error (default: log.level of the configuration, or info)",
-    )
+    add_log_level(parser)
     parser.epilog = """\
 It answers 202 when Kafka has acknowledged. To use several cores start several
 with the same configuration: they listen at the same address, and the kernel
@@ -45,14 +36,7 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Take records until stopped, and return the exit code."""
-    read = partial(load_at_level, args.config, args.log_level)
-    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
-    try:
-        return _run(read(), supervision)
-    except ConfigError as error:
-        tell_failure(supervision.notifier, str(error))
-        print(error, file=sys.stderr)
-        return 2
+    return with_supervision(args, _run)
 
 
 def _run(config: Config, supervision: Supervision) -> int:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from functools import partial
 
-from pipeline.cli.common import with_config
-from pipeline.cli.parsers import add_command, add_config, add_wish
-from pipeline.cli.wishes import LIVE, story, tell, tell_all
+from pipeline.cli.parsers import add_wish
+from pipeline.cli.wishes import LIVE, act, add_actions, story, tell, tell_all
 from pipeline.config.model import Config
 from pipeline.contracts.rule import shown
 from pipeline.contracts.wish import RateLimit
 from pipeline.errors import UsageError
 from pipeline.operate import control
-from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.operate.cluster import Cluster
 from pipeline.operate.refusals import tenant_of
 from pipeline.operate.wish_views import limit_lines
 
@@ -55,26 +53,19 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the three commands."""
-    commands = parser.add_subparsers(dest="action", metavar="add|list|remove", required=True)
-    for name, summary in SUMMARIES.items():
-        sub = add_command(commands, name, summary, EXAMPLES[name])
-        add_config(sub)
-        if name == "list":
-            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
-        elif name == "add":
-            sub.add_argument("--tenant", required=True, help="whose records")
-            sub.add_argument(
-                "--rate", required=True, type=rate, help="records per second, minute or hour: 100/s"
-            )
-            add_wish(sub)
-        else:
-            sub.add_argument("id", nargs="?", metavar="LIMIT", help="which: as list shows it")
-            sub.add_argument("--tenant", help="the limit of this tenant")
-            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.epilog = (
-        "example:\n  pipeline limit list --config sessions.toml\n\n"
-        "each command explains itself: pipeline limit add --help"
-    )
+    add_actions(parser, "limit", SUMMARIES, EXAMPLES, _add_options)
+
+
+def _add_options(parser: argparse.ArgumentParser, action: str) -> None:
+    if action == "add":
+        parser.add_argument("--tenant", required=True, help="whose records")
+        parser.add_argument(
+            "--rate", required=True, type=rate, help="records per second, minute or hour: 100/s"
+        )
+        add_wish(parser)
+    elif action == "remove":
+        parser.add_argument("id", nargs="?", metavar="LIMIT", help="which: as list shows it")
+        parser.add_argument("--tenant", help="the limit of this tenant")
 
 
 def rate(text: str) -> float:
@@ -90,17 +81,8 @@ def rate(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one of the three commands and return the exit code.
-
-    The code is 1 if Kafka fails, and 2 if the configuration or what was given has a mistake.
-    """
-    return with_config(args.config, partial(_run, args=args))
-
-
-def _run(config: Config, *, args: argparse.Namespace) -> int:
-    actions = {"add": _add, "list": _list, "remove": _remove}
-    with open_cluster(config) as cluster:
-        return actions[args.action](config, cluster, control.read(cluster), args)
+    """Run one of the three commands and return the exit code; see `act`."""
+    return act(args, {"add": _add, "list": _list, "remove": _remove})
 
 
 def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:

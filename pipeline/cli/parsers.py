@@ -34,6 +34,15 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
     )  # fmt: skip
 
 
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that run until they are stopped."""
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        help="what to log, on standard error (default: log.level of the configuration, or info)",
+    )
+
+
 def above_zero(text: str) -> int:
     """Return the whole number above 0 that a text is.
 

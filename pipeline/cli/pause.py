@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
-from pipeline.cli.common import with_config
-from pipeline.cli.parsers import add_command, add_config, add_wish
-from pipeline.cli.wishes import LIVE, story, tell, tell_all
+from pipeline.cli.parsers import add_wish
+from pipeline.cli.wishes import LIVE, act, add_actions, story, tell, tell_all
 from pipeline.config.model import Config
 from pipeline.contracts.wish import Pause
 from pipeline.errors import UsageError
 from pipeline.operate import control
-from pipeline.operate.cluster import Cluster, open_cluster
+from pipeline.operate.cluster import Cluster
 from pipeline.operate.refusals import refuse_pause, scope_of
 from pipeline.operate.wish_views import pause_lines
 
@@ -52,40 +50,24 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the three commands."""
-    commands = parser.add_subparsers(dest="action", metavar="add|list|remove", required=True)
-    for name, summary in SUMMARIES.items():
-        sub = add_command(commands, name, summary, EXAMPLES[name])
-        add_config(sub)
-        if name == "list":
-            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
-            continue
-        if name == "remove":
-            sub.add_argument("id", nargs="?", metavar="PAUSE", help="which: as list shows it")
-        sub.add_argument("--shard", metavar="NAME", help="the partitions that write to this shard")
-        sub.add_argument("--topic", help="all partitions of this topic")
-        sub.add_argument("--partition", metavar="TOPIC-N", help="this partition, such as events-3")
-        if name == "add":
-            add_wish(sub)
-        else:
-            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.epilog = (
-        "example:\n  pipeline pause list --config sessions.toml\n\n"
-        "each command explains itself: pipeline pause add --help"
-    )
+    add_actions(parser, "pause", SUMMARIES, EXAMPLES, _add_options)
+
+
+def _add_options(parser: argparse.ArgumentParser, action: str) -> None:
+    if action == "list":
+        return
+    if action == "remove":
+        parser.add_argument("id", nargs="?", metavar="PAUSE", help="which: as list shows it")
+    parser.add_argument("--shard", metavar="NAME", help="the partitions that write to this shard")
+    parser.add_argument("--topic", help="all partitions of this topic")
+    parser.add_argument("--partition", metavar="TOPIC-N", help="this partition, such as events-3")
+    if action == "add":
+        add_wish(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one of the three commands and return the exit code.
-
-    The code is 1 if Kafka fails, and 2 if the configuration or what was given has a mistake.
-    """
-    return with_config(args.config, partial(_run, args=args))
-
-
-def _run(config: Config, *, args: argparse.Namespace) -> int:
-    actions = {"add": _add, "list": _list, "remove": _remove}
-    with open_cluster(config) as cluster:
-        return actions[args.action](config, cluster, control.read(cluster), args)
+    """Run one of the three commands and return the exit code; see `act`."""
+    return act(args, {"add": _add, "list": _list, "remove": _remove})
 
 
 def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import sys
-from functools import partial
 
 from pipeline import __version__
-from pipeline.cli.common import load_at_level
-from pipeline.cli.parsers import add_config
-from pipeline.cli.serving import serve
-from pipeline.config.mistakes import ConfigError
+from pipeline.cli.parsers import add_config, add_log_level
+from pipeline.cli.serving import serve, with_supervision
 from pipeline.config.model import Config
-from pipeline.supervise.supervision import Supervision, tell_failure
+from pipeline.supervise.supervision import Supervision
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_config(parser)
-    parser.add_argument(
-        "--log-level",
-        choices=["debug", "info", "warning", "error"],
-        help="what to log, on standard error (default: log.level of the configuration, or info)",
-    )
+    add_log_level(parser)
     parser.epilog = """\
 exit codes:
   0  stopped by SIGTERM, SIGINT or SIGHUP: drained, committed, left the group;
@@ -40,15 +31,7 @@ example:
 
 def main(args: argparse.Namespace) -> int:
     """Consume until stopped, and return the exit code."""
-    read = partial(load_at_level, args.config, args.log_level)
-    supervision = Supervision.of(os.environ, None if args.config == "-" else read)
-    try:
-        config = read()
-    except ConfigError as error:
-        tell_failure(supervision.notifier, str(error))
-        print(error, file=sys.stderr)
-        return 2
-    return run_service(config, supervision)
+    return with_supervision(args, run_service)
 
 
 def run_service(config: Config, supervision: Supervision) -> int:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from functools import partial
 
 import trio
 from rich.console import Console
 
-from pipeline.cli.common import exit_code, known, print_mistakes, report
+from pipeline.cli.common import explaining
 from pipeline.cli.parsers import add_config
 from pipeline.config.load import load
-from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
-from pipeline.errors import PipelineError
 from pipeline.top.asking import Address, address_of, ask
 from pipeline.top.picture import picture
 from pipeline.top.screen import show
@@ -78,24 +77,18 @@ def main(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        config: Config | None = None if args.config is None else load(args.config)
-        address = address_of(args.url, config)
-        live = sys.stdout.isatty() and sys.stdin.isatty() and not (args.once or args.json)
+    return explaining(partial(_run, args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    config: Config | None = None if args.config is None else load(args.config)
+    address = address_of(args.url, config)
+    live = sys.stdout.isatty() and sys.stdin.isatty() and not (args.once or args.json)
+    with suppress(KeyboardInterrupt):  # as q: that is how people leave
         if live:
             trio.run(show, partial(ask, address), Console(highlight=False), sys.stdin.fileno())
         else:
             _print_once(address, as_json=args.json)
-    except ConfigError as error:
-        print_mistakes(error)
-        return 2
-    except (PipelineError, BaseExceptionGroup) as error:
-        if not known(error):
-            raise
-        report(error)
-        return exit_code(error)
-    except KeyboardInterrupt:  # as q: that is how people leave
-        pass
     return 0
 
 
