@@ -105,6 +105,11 @@ class Stage:
         self._nursery.start_soon(instance.run)
         return instance
 
+    async def started(self) -> tuple[Instance, PartitionTask]:
+        """Start an instance; return it and its task of the partition, as soon as that runs."""
+        instance = self.start()
+        return instance, await self.task_of(instance)
+
     def watch_topics(self, instance: Instance) -> ProgressWatch:
         """Let an instance look at its topics' ids, as a whole program does; what is told of them."""
         health = ProgressWatch(trio.current_time, lambda: "")

@@ -109,8 +109,7 @@ async def test_a_batch_is_bounded_by_bytes_and_takes_any_single_record() -> None
 async def test_what_waits_undecoded_has_its_age_and_waits_for_a_turn() -> None:
     """Before the first batch of a partition was applied, its time lag counted from the assignment."""
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         (shard,) = instance.shards
         async with shard.limiter.slot():
             shard.limiter._slots.allow(1, 1)  # nobody else gets a slot

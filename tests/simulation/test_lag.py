@@ -54,6 +54,11 @@ class Watched:
         """Messages, and seconds."""
         return self.gauge("pipeline_message_lag"), self.gauge("pipeline_time_lag_seconds")
 
+    async def settled(self) -> tuple[float | None, float | None]:
+        """The lags, when whatever can be known is known."""
+        await trio.sleep(LOOKS)
+        return self.lags()
+
 
 def produce(stage: Stage, *ages: float, first: int | None = None) -> None:
     """A record for each age, in seconds, from offset ``first`` on (None: the log's end)."""
@@ -80,6 +85,13 @@ def watched(stage: Stage, nursery: trio.Nursery) -> Watched:
     return result
 
 
+async def assigned(stage: Stage, nursery: trio.Nursery) -> Watched:
+    """The same; return it when it has the partition, though perhaps not taken over yet."""
+    it = watched(stage, nursery)
+    await until(lambda: SOURCE in it.instance.supervisor.tasks)
+    return it
+
+
 @asynccontextmanager
 async def lag_stage() -> AsyncIterator[tuple[Stage, trio.Nursery]]:
     async with open_stage() as stage, trio.open_nursery() as nursery:
@@ -92,8 +104,7 @@ async def test_an_empty_partition_has_none() -> None:
     async with lag_stage() as (stage, nursery):
         it = watched(stage, nursery)
         await it.stage.task_of(it.instance)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
         assert it.read == []
 
 
@@ -103,8 +114,7 @@ async def test_all_applied_is_none_and_nothing_was_read_for_it() -> None:
         produce(stage, *[3600.0] * 100)
         it = watched(stage, nursery)
         await until(lambda: stage.committed == 100)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
         assert it.read == []
 
 
@@ -117,8 +127,7 @@ async def test_fetched_records_wait_since_the_oldest_not_applied() -> None:
         await until(lambda: stage.committed == 3)
         stage.server.die(State.DEAD)
         produce(stage, 200, 100)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (2, 200)
+        assert await it.settled() == (2, 200)
         assert it.read == []
 
 
@@ -127,18 +136,15 @@ async def test_just_assigned_while_its_shard_is_away() -> None:
     async with lag_stage() as (stage, nursery):
         produce(stage, 500, 400, 300)
         stage.server.die(State.DEAD)
-        it = watched(stage, nursery)
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (3, 500)
+        it = await assigned(stage, nursery)
+        assert await it.settled() == (3, 500)
         produce(stage, 50)
         await trio.sleep(10 * LOOKS)
         assert it.lags() == (4, 500)
         assert it.read == [{SOURCE: (0, 3)}]  # once, however long it lasts
         stage.server.revive()
         await until(lambda: stage.committed == 4)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
 
 
 @scene
@@ -147,10 +153,8 @@ async def test_what_the_group_has_committed_does_not_wait_for_the_take_over() ->
         produce(stage, 500, 400, 300)
         stage.broker.committed[SOURCE] = (2, "")
         stage.server.die(State.DEAD)
-        it = watched(stage, nursery)
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (1, 300)
+        it = await assigned(stage, nursery)
+        assert await it.settled() == (1, 300)
 
 
 @scene
@@ -164,8 +168,7 @@ async def test_a_take_over_that_hangs() -> None:
         await until(lambda: stage.server.writing > 0)
         zombie.awake.close()
         stage.expel(zombie)
-        it = watched(stage, nursery)  # waits for the transactions of the former owner
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
+        it = await assigned(stage, nursery)  # waits for the transactions of the former owner
         await trio.sleep(LOOKS)
         assert it.instance.supervisor.tasks[SOURCE].claim is None
         assert it.lags() == (1, 400)
@@ -182,12 +185,10 @@ async def test_paused_with_all_that_was_fetched_applied() -> None:
         it.instance.consumer.pause(SOURCE)
         await trio.sleep(LOOKS)
         produce(stage, 200, 100)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (2, 200)
+        assert await it.settled() == (2, 200)
         it.instance.consumer.resume(SOURCE)
         await until(lambda: stage.committed == 3)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
 
 
 @scene
@@ -199,13 +200,11 @@ async def test_a_new_record_after_a_long_silence_is_no_old_one() -> None:
         produce(stage, 5000)
         await until(lambda: stage.committed == 1)
         it.instance.consumer.pause(SOURCE)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
         produce(stage, 1)
         await until(lambda: it.lags()[0] == 1)
         assert it.lags() == (1, 0)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (1, 1)
+        assert await it.settled() == (1, 1)
 
 
 @scene
@@ -222,8 +221,7 @@ async def test_after_a_seek_to_the_groups_offset() -> None:
 
         it.instance.consumer.seek_and_resume = start_paused  # type: ignore[method-assign]
         await stage.task_of(it.instance)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (2, 300)
+        assert await it.settled() == (2, 300)
 
 
 @scene
@@ -232,18 +230,14 @@ async def test_retention_that_passes_what_waits() -> None:
         produce(stage, 500, 400, 300, 200)
         stage.broker.committed[SOURCE] = (1, "")
         stage.server.die(State.DEAD)
-        it = watched(stage, nursery)
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (3, 400)
+        it = await assigned(stage, nursery)
+        assert await it.settled() == (3, 400)
         del stage.broker.logs[SOURCE][:3]
         stage.broker.starts[SOURCE] = 3
-        await trio.sleep(LOOKS)
-        assert it.lags() == (1, 200)
+        assert await it.settled() == (1, 200)
         stage.broker.logs[SOURCE].clear()
         stage.broker.starts[SOURCE] = 4
-        await trio.sleep(LOOKS)
-        assert it.lags() == (0, 0)
+        assert await it.settled() == (0, 0)
 
 
 @scene
@@ -253,10 +247,8 @@ async def test_offsets_that_hold_no_record_are_passed_over() -> None:
         produce(stage, 500)
         produce(stage, 300, first=7)
         stage.server.die(State.DEAD)
-        it = watched(stage, nursery)
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (7, 300)
+        it = await assigned(stage, nursery)
+        assert await it.settled() == (7, 300)
 
 
 @scene
@@ -267,15 +259,12 @@ async def test_where_no_record_is_left_there_is_no_age_until_one_comes() -> None
         stage.server.die(State.DEAD)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stage.broker, "end", lambda _: 3)  # a transaction's markers
-            it = watched(stage, nursery)
-            await until(lambda: SOURCE in it.instance.supervisor.tasks)
-            await trio.sleep(LOOKS)
-            assert it.lags() == (0, 0), "markers are no records"
+            it = await assigned(stage, nursery)
+            assert await it.settled() == (0, 0), "markers are no records"
             await trio.sleep(LOOKS)
             assert it.read == [{SOURCE: (1, 3)}]
         produce(stage, 100, first=3)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (3, 100)
+        assert await it.settled() == (3, 100)
 
 
 @scene
@@ -285,8 +274,7 @@ async def test_a_record_without_a_timestamp_has_no_age() -> None:
         await stage.task_of(it.instance)
         stage.server.die(State.DEAD)
         stage.broker.produce(SOURCE, [Message(0, b'{"id": 1, "n": 1}', timestamp=-1)])
-        await trio.sleep(LOOKS)
-        assert it.lags() == (1, 0)
+        assert await it.settled() == (1, 0)
 
 
 @scene
@@ -294,15 +282,12 @@ async def test_what_is_not_known_has_no_series_and_a_kafka_that_is_away_harms_no
     async with lag_stage() as (stage, nursery):
         produce(stage, 500, 400)
         stage.server.die(State.DEAD)
-        it = watched(stage, nursery)
-        await until(lambda: SOURCE in it.instance.supervisor.tasks)
+        it = await assigned(stage, nursery)
         it.instance.consumer.connected.close()
         assert it.lags() == (None, None)
-        await trio.sleep(LOOKS)
-        assert it.lags() == (None, None)
+        assert await it.settled() == (None, None)
         it.instance.consumer.connected.open()
-        await trio.sleep(LOOKS)
-        assert it.lags() == (2, 500)
+        assert await it.settled() == (2, 500)
         stage.server.revive()
         await until(lambda: stage.committed == 2)
         assert it.instance.alive

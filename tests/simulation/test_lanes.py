@@ -52,6 +52,13 @@ def change(instance: Instance, state: HoldState) -> None:
     instance.learn(hold(state, int(trio.current_time() * 1000)))
 
 
+async def holding(stage: Stage) -> tuple[Instance, PartitionTask]:
+    """An instance that knows of the hold, and its task of the partition."""
+    instance, task = await stage.started()
+    instance.learn(hold())
+    return instance, task
+
+
 async def lane_opened(task: PartitionTask) -> None:
     await until(lambda: task.lanes is not None and bool(task.lanes.tasks))
 
@@ -63,9 +70,7 @@ async def all_applied(stage: Stage, count: int) -> None:
 @scene
 async def test_a_key_that_is_held_waits_and_no_other_does() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot", "a", "hot", "b", "hot"])
         await lane_opened(task)
         await trio.sleep(LONG)
@@ -79,9 +84,7 @@ async def test_a_key_that_is_held_waits_and_no_other_does() -> None:
 @scene
 async def test_what_comes_while_a_lane_is_worked_through_comes_after_it() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot"] * 10)
         await lane_opened(task)
         stage.server.work = 0.5
@@ -97,9 +100,7 @@ async def test_what_comes_while_a_lane_is_worked_through_comes_after_it() -> Non
 @scene
 async def test_what_is_dropped_is_never_applied_and_later_records_are() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot", "cold", "hot"])
         await lane_opened(task)
         await trio.sleep(1.0)
@@ -114,9 +115,7 @@ async def test_what_is_dropped_is_never_applied_and_later_records_are() -> None:
 @scene
 async def test_only_the_first_is_given_up_once_each_time_it_is_wished() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot"] * 4)
         await lane_opened(task)
         for count in (1, 2):
@@ -133,9 +132,7 @@ async def test_only_the_first_is_given_up_once_each_time_it_is_wished() -> None:
 @scene
 async def test_a_drop_of_the_first_is_not_owed_when_none_waited() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot"])
         await lane_opened(task)
         for _ in range(2):  # the second time there is nothing left
@@ -151,8 +148,7 @@ async def test_a_drop_of_the_first_is_not_owed_when_none_waited() -> None:
 @scene
 async def test_a_drop_of_long_ago_is_no_matter_to_a_later_lane() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         instance.learn(hold(HoldState.DROPPING, changed=1))
         again = attrs.evolve(hold(), id="h2")
         instance.learn(again)
@@ -181,8 +177,7 @@ async def test_a_hot_key_behind_a_lock_gets_a_lane_and_holds_up_nobody() -> None
     async with open_stage(
         max_buffered=20, max_batch=4, make_database=partial(LockedRow, row)
     ) as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        _, task = await stage.started()
         row.close()
         produce(stage, ["hot"] * 60)
         produce(stage, [f"cold {n}" for n in range(40)])
@@ -198,9 +193,7 @@ async def test_a_hot_key_behind_a_lock_gets_a_lane_and_holds_up_nobody() -> None
 @scene
 async def test_a_new_owner_goes_on_with_the_lanes_that_it_finds() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot", "cold", "hot"])
         await lane_opened(task)
         await until(lambda: stage.committed == 3)
@@ -219,9 +212,7 @@ async def test_a_new_owner_goes_on_with_the_lanes_that_it_finds() -> None:
 @scene
 async def test_without_room_for_another_lane_the_partition_waits() -> None:
     async with open_stage(max_lanes=1) as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         second = attrs.evolve(hold(), id="h2", rule=Rule("key", "other"))
         instance.learn(second)
         produce(stage, ["hot", "other", "cold"])
@@ -238,9 +229,7 @@ async def test_without_room_for_another_lane_the_partition_waits() -> None:
 @scene
 async def test_what_waits_in_lanes_is_shown() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot", "cold", "hot"])
         await lane_opened(task)
         await until(lambda: stage.committed == 3)
@@ -261,9 +250,7 @@ async def test_a_lane_that_comes_near_the_retention_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        _, task = await holding(stage)
         produce(stage, ["hot"])
         await lane_opened(task)
         assert task.lanes is not None
@@ -281,9 +268,7 @@ async def test_a_lane_that_comes_near_the_retention_is_told_of(
 @scene
 async def test_what_retention_takes_from_a_lane_is_counted() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
-        instance.learn(hold())
+        instance, task = await holding(stage)
         produce(stage, ["hot", "hot", "cold"])
         await lane_opened(task)
         await until(lambda: stage.committed == 3)

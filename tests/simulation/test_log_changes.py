@@ -74,8 +74,7 @@ async def test_what_was_read_before_retention_took_it_is_applied_all_the_same() 
     """Its partition was full, and paused: only what nobody had read is lost."""
     async with open_stage(max_buffered=10, max_lanes=0) as stage:
         stage.server.work = 5.0
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.produce(60)
         await until(lambda: task.writers.paused)
         read = task.writers.buffered
@@ -91,8 +90,7 @@ async def test_what_was_read_before_retention_took_it_is_applied_all_the_same() 
 async def test_a_position_that_is_still_in_the_log_is_read_on() -> None:
     """Bounds may lag behind for a moment after a change of leaders."""
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        _, task = await stage.started()
         stage.produce(4)
         await until(lambda: stage.committed == 4)
         await task.reposition(LogMoved(SOURCE, 4))
@@ -107,8 +105,7 @@ async def test_a_position_that_is_still_in_the_log_is_read_on() -> None:
 async def test_a_record_below_the_position_leads_to_a_new_take_over(where: str) -> None:
     """It was dropped as known, without a word."""
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.produce(4)
         await until(lambda: stage.committed == 4)
         if where == "when it is decoded":

@@ -36,8 +36,7 @@ async def test_a_drain_finishes_what_is_in_flight_and_drops_what_waits() -> None
     async with open_stage() as stage:
         stage.server.work = DRAIN_SECONDS / 2
         stage.produce(10)
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         await until(lambda: stage.server.writing == WRITERS)
         await instance.supervisor.stop()
         assert stage.applied == list(range(IN_FLIGHT))
@@ -72,8 +71,7 @@ async def test_a_drain_past_its_deadline_cancels() -> None:
     async with open_stage() as stage:
         stage.server.work = 30.0
         stage.produce(10)
-        instance = stage.start()
-        await stage.task_of(instance)
+        instance, _ = await stage.started()
         await until(lambda: stage.server.writing == WRITERS)
         started = trio.current_time()
         await instance.supervisor.stop()
@@ -91,8 +89,7 @@ async def test_a_drain_past_its_deadline_cancels() -> None:
 @scene
 async def test_a_lost_partition_commits_nothing() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.produce(4)
         await until(lambda: stage.applied == [0, 1, 2, 3])
         stage.commits.clear()
@@ -110,8 +107,7 @@ async def test_a_lost_partition_is_cancelled_at_once() -> None:
     async with open_stage() as stage:
         stage.server.work = 30.0
         stage.produce(4)
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         await until(lambda: stage.server.writing == WRITERS)
         stage.expel(instance)
         started = trio.current_time()
@@ -140,8 +136,7 @@ async def test_a_full_partition_is_paused_and_resumed_at_half(
     async with open_stage(**limits) as stage:
         stage.server.work = 0.2
         stage.produce(2 * POLL_AT_ONCE, padding)
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         consumer = instance.consumer
         for move in ("pause", "resume"):
             monkeypatch.setattr(consumer, move, noted(move, getattr(consumer, move), task))
@@ -156,8 +151,7 @@ async def test_a_full_partition_is_paused_and_resumed_at_half(
 @scene
 async def test_a_fenced_writer_ends_its_partition_quietly_and_it_is_retaken() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.take_away(task)
         stage.produce(6)
         await task.ended.wait()
@@ -175,8 +169,7 @@ async def test_a_fenced_writer_ends_its_partition_quietly_and_it_is_retaken() ->
 @scene
 async def test_a_fenced_partition_that_has_gone_is_not_retaken() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.take_away(task)
         stage.produce(6)
         await task.ended.wait()
@@ -235,8 +228,7 @@ async def test_late_work_of_an_old_assignment_changes_nothing() -> None:
 @scene
 async def test_a_commit_that_waited_while_its_partition_was_lost_is_not_made() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        await stage.task_of(instance)
+        instance, _ = await stage.started()
         stage.produce(4)
         await until(lambda: stage.committed == 4)
         stage.produce(4)
@@ -258,8 +250,7 @@ async def test_a_partition_retaken_before_its_first_commit_starts_where_it_start
     async with open_stage() as stage:
         stage.server.work = 0.2
         stage.produce(6)
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        _, task = await stage.started()
         await until(lambda: stage.server.writing == WRITERS)
         assert stage.commits == []
         stage.take_away(task)

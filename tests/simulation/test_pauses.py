@@ -34,8 +34,7 @@ async def test_what_is_in_flight_finishes_and_nothing_begins() -> None:
     async with open_stage() as stage:
         stage.server.work = 1.0
         stage.produce(10)
-        instance = stage.start()
-        await stage.task_of(instance)
+        instance, _ = await stage.started()
         await until(lambda: stage.server.writing == WRITERS)
         instance.learn(pause())
         await trio.sleep(LONG)
@@ -66,8 +65,7 @@ async def all_slots_taken(instance: Instance) -> AsyncIterator[None]:
 @scene
 async def test_a_writer_that_queued_for_its_slot_takes_nothing() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         async with all_slots_taken(instance):
             stage.produce(4)
             await until(lambda: task.writers.buffered == 4)
@@ -97,8 +95,7 @@ async def test_a_partition_that_is_paused_when_it_is_assigned_applies_nothing_fi
 @scene
 async def test_nothing_more_is_fetched_of_it() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         instance.learn(pause())
         await trio.sleep(LONG)
         assert task.writers.paused
@@ -132,8 +129,7 @@ async def test_a_pause_ends_by_itself() -> None:
 @scene
 async def test_a_paused_instance_stops_at_once_and_leaves_the_rest_to_the_next() -> None:
     async with open_stage() as stage:
-        instance = stage.start()
-        await stage.task_of(instance)
+        instance, _ = await stage.started()
         instance.learn(pause())
         stage.produce(10)
         await trio.sleep(LONG)
@@ -149,8 +145,7 @@ async def test_a_paused_instance_stops_at_once_and_leaves_the_rest_to_the_next()
 async def test_a_partition_that_was_fenced_while_paused_holds_no_part_of_the_buffer() -> None:
     """The pause's end reaches tasks that have ended, too."""
     async with open_stage() as stage:
-        instance = stage.start()
-        task = await stage.task_of(instance)
+        instance, task = await stage.started()
         stage.server.work = 5.0
         stage.produce(10)
         await until(lambda: stage.server.writing == WRITERS)
@@ -171,8 +166,7 @@ def watch_of(stage: Stage, instance: Instance) -> tuple[LagWatch, ProgressWatch]
 @scene
 async def test_a_paused_partition_is_not_stuck_and_says_why_it_waits() -> None:
     async with open_stage() as stage, trio.open_nursery() as nursery:
-        instance = stage.start()
-        await stage.task_of(instance)
+        instance, _ = await stage.started()
         watch, health = watch_of(stage, instance)
         nursery.start_soon(watch.run)
         health.joined()
