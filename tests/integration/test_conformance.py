@@ -14,72 +14,38 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-import msgspec
 import pytest
 import trio
 import trio_asyncio
 
 from pipeline.config.load import load
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
-from pipeline.local import Servers
 from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.bridge import Connection, Session, open_bridge
+from pipeline.postgres.connections.bridge import Connection, Session
 from pipeline.postgres.connections.errors import Verdict, judge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ownership import take_over
-from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition
-from pipeline.records.rows import Shape, row_parser
-from pipeline.stores import make_database
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
 from tests.simulation.world import Gate, World
-from tests.support.pgbouncer import NewPgBouncer
-from tests.support.records import record
+from tests.support.counters import (
+    CLAIM,
+    SHAPE,
+    SLOW,
+    SLOW_SECONDS,
+    TABLE,
+    counting,
+    make_counters,
+    open_counters,
+)
 from tests.support.servers import DatabaseFactory
 
 pytestmark = pytest.mark.real
 
-CLAIM = Claim("group", TopicPartition("sessions", 0), UUID(int=1))
 PATIENCE = 20.0
-WRITE_SECONDS = 0.5
-"""How long a write of the row `SLOW` takes."""
-SLOW = "slow"
-
-TABLE = """\
-create table counters (id text primary key, n bigint not null);
-create function dawdle() returns trigger language plpgsql as $$
-begin
-    if new.id = 'slow' then perform pg_sleep(0.5); end if;
-    return new;
-end $$;
-create trigger dawdle before insert on counters for each row execute function dawdle();
-"""
-
-CONFIG = """\
-[pipeline]
-name = "conformance"
-[kafka]
-bootstrap_servers = ["127.0.0.1:9092"]
-topics = ["sessions"]
-group_id = "group"
-[records]
-key = "id"
-[sink]
-table = "public.counters"
-primary_key = ["id"]
-[sink.columns]
-id = "id"
-n = {{ from = "n", merge = "add" }}
-[[shards]]
-name = "db0"
-dsn = "{dsn}"
-"""
-
-
-SHAPE = Shape(("id", "n"))
 
 
 @attrs.frozen
@@ -99,7 +65,7 @@ class SlowServer(SimulatedServer):
     def plan(self, name: str, rows: Any, exclusive: bool, commit: Any) -> Request:
         request = super().plan(name, rows, exclusive, commit)
         if name.startswith("write") and commit.args[1][0].ordering == SLOW:
-            request.work = WRITE_SECONDS
+            request.work = SLOW_SECONDS
         return request
 
 
@@ -116,24 +82,11 @@ async def simulated() -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def real(dsn: str, directory: Path) -> AsyncIterator[Subject]:
-    path = directory / "pipeline.toml"
-    path.write_text(CONFIG.format(dsn=dsn))
-    config = load(path)
     asleep = "select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep'"
-    async with open_bridge(), trio.open_nursery() as nursery:
-        shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
-        nursery.start_soon(shard.serve)
+    async with open_counters(dsn, directory) as counters:
         yield Subject(
-            await make_database(config, shard, BatchSizer(100, bounded=False)),
-            lambda: _rows(dsn),
-            lambda: psql(dsn, asleep).strip() == "t",
+            counters.transactions, counters.rows, lambda: psql(dsn, asleep).strip() == "t"
         )
-        nursery.cancel_scope.cancel()
-
-
-def _rows(dsn: str) -> dict[str, int]:
-    lines = psql(dsn, "select id || ' ' || n from counters").split("\n")
-    return {name: int(n) for name, n in (line.split() for line in lines if line)}
 
 
 Open = Callable[[], AbstractAsyncContextManager[Subject]]
@@ -143,25 +96,12 @@ Open = Callable[[], AbstractAsyncContextManager[Subject]]
 def open_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "simulated":
         return simulated
-    make: DatabaseFactory = request.getfixturevalue("database")
-    dsn = make()
-    psql(dsn, TABLE)
-    if request.param == "pooled":
-        new_pgbouncer: NewPgBouncer = request.getfixturevalue("new_pgbouncer")
-        servers: Servers = request.getfixturevalue("servers")
-        dsn = new_pgbouncer(servers.postgres, default_pool_size=2).dsn(dsn)
+    dsn = make_counters(request, pooled=2 if request.param == "pooled" else None)
     return partial(real, dsn, tmp_path)
 
 
 def records(*offsets: int, key: str = "a") -> list[Record]:
     return [counting(offset, key, 1) for offset in offsets]
-
-
-def counting(offset: int, key: str, n: Any) -> Record:
-    """A record whose document is a row, as both databases ask for."""
-    made = record(offset, key, {"id": key, "n": n})
-    assert made.value is not None
-    return msgspec.structs.replace(made, document=row_parser(SHAPE)(made.value))
 
 
 async def test_a_database_says_what_it_reads_of_a_value(open_subject: Open) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from uuid import UUID
 
 import attrs
 import msgspec
@@ -15,71 +14,31 @@ import pytest
 import trio
 import trio_asyncio
 
-from pipeline.config.load import load
 from pipeline.contracts.store import Claim, Fenced
-from pipeline.local import Servers
 from pipeline.local.postgres import psql
-from pipeline.observe.metrics import Metrics
-from pipeline.postgres.connections.bridge import Connection, Session, open_bridge
-from pipeline.postgres.connections.shard import Shard
+from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger import schema, tidying
 from pipeline.postgres.ledger.lease import Lease
 from pipeline.postgres.ledger.ledger import PostgresLedger
 from pipeline.postgres.ledger.outcomes import Outcome, Place, State, ask
 from pipeline.postgres.ledger.tidying import Chore, keys_chore, reasons_chore, step
-from pipeline.postgres.store.batch_sizer import BatchSizer
-from pipeline.postgres.store.database import Transactions
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
-from pipeline.records.rows import Shape, row_parser
-from pipeline.stores import make_database
-from tests.support.pgbouncer import NewPgBouncer
-from tests.support.records import Raw, record
-from tests.support.servers import DatabaseFactory
+from tests.support.counters import (
+    CLAIM,
+    SINK,
+    SLOW,
+    Counters,
+    counting,
+    make_counters,
+    open_counters,
+)
+from tests.support.records import Raw
 
 pytestmark = pytest.mark.real
 
-CLAIM = Claim("group", TopicPartition("sessions", 0), UUID(int=1))
 OTHER = attrs.evolve(CLAIM, source=TopicPartition("sessions", 1))
-SHAPE = Shape(("id", "n"))
-SLOW = "slow"
 PATIENCE = 20.0
-
-TABLE = """\
-create table counters (id text primary key, n bigint not null check (n < 100));
-create function dawdle() returns trigger language plpgsql as $$
-begin
-    if new.id = 'slow' then perform pg_sleep(0.4); end if;
-    return new;
-end $$;
-create trigger dawdle before insert on counters for each row execute function dawdle();
-"""
-
-CONFIG = """\
-[pipeline]
-name = "idempotency"
-[kafka]
-bootstrap_servers = ["127.0.0.1:9092"]
-topics = ["sessions"]
-group_id = "group"
-[records]
-key = "id"
-dedupe_for = "24h"
-{sink}
-[[shards]]
-name = "db0"
-dsn = "{dsn}"
-"""
-
-SINK = """\
-[sink]
-table = "public.counters"
-primary_key = ["id"]
-tombstone = "ignore"
-[sink.columns]
-id = "id"
-n = { from = "n", merge = "add" }
-"""
 
 HANDLER = '[sink]\nhandler = "counting:apply"\n'
 
@@ -97,18 +56,19 @@ async def apply(tx, records):
 """
 
 
-@attrs.frozen
 class Subject:
     """A shard that applies each key once."""
 
-    transactions: Transactions
-    metrics: Metrics
-    rows: Callable[[], dict[str, int]]
-    keys: Callable[[], int]
-    """How many keys are kept."""
-    run: Callable[[str], str]
-    """Runs SQL."""
-    shard: Shard
+    def __init__(self, counters: Counters) -> None:
+        self.transactions = counters.transactions
+        self.shard = counters.shard
+        self.rows = counters.rows
+        self.run = partial(psql, counters.dsn)
+        self._metrics = counters.metrics
+
+    def keys(self) -> int:
+        """How many keys are kept."""
+        return int(self.run("select count(*) from pipeline.idempotency_keys"))
 
     async def own(self, claim: Claim = CLAIM) -> Lease:
         taken = await self.transactions.take_over(claim, 1)
@@ -120,32 +80,16 @@ class Subject:
 
     @property
     def repeated(self) -> int:
-        samples = [s for metric in self.metrics.repeated_keys.collect() for s in metric.samples]
+        samples = [s for metric in self._metrics.repeated_keys.collect() for s in metric.samples]
         return int(sum(s.value for s in samples if s.name.endswith("_total")))
 
 
 @asynccontextmanager
 async def opened(dsn: str, sink: str, directory: Path) -> AsyncIterator[Subject]:
-    path = directory / "pipeline.toml"
-    path.write_text(CONFIG.format(dsn=dsn, sink=sink))
     (directory / "counting.py").write_text(SOURCE)
-    config = load(path)
-    metrics = Metrics()
-
-    def rows() -> dict[str, int]:
-        lines = psql(dsn, "select id || ' ' || n from counters").split("\n")
-        return {name: int(n) for name, n in (line.split() for line in lines if line)}
-
-    async with open_bridge(), trio.open_nursery() as nursery:
-        shard = Shard(config.shards[0], Session.of(config, config.shards[0]), metrics)
-        nursery.start_soon(shard.serve)
-        transactions = await make_database(config, shard, BatchSizer(100, bounded=False))
-        yield Subject(
-            transactions, metrics, rows,
-            lambda: int(psql(dsn, "select count(*) from pipeline.idempotency_keys")),
-            partial(psql, dsn), shard,
-        )  # fmt: skip
-        nursery.cancel_scope.cancel()
+    dedupe = 'dedupe_for = "24h"'
+    async with open_counters(dsn, directory, records=dedupe, sink=sink) as counters:
+        yield Subject(counters)
 
 
 Open = Callable[[], AbstractAsyncContextManager[Subject]]
@@ -155,25 +99,17 @@ WAYS = ["sink", "handler"]
 
 
 @pytest.fixture(params=WAYS)
-def open_subject(request: pytest.FixtureRequest, database: DatabaseFactory, tmp_path: Path) -> Open:
-    dsn = database()
-    psql(dsn, TABLE)
-    if request.param == "pooled":
-        new_pgbouncer: NewPgBouncer = request.getfixturevalue("new_pgbouncer")
-        servers: Servers = request.getfixturevalue("servers")
-        dsn = new_pgbouncer(servers.postgres, default_pool_size=4).dsn(dsn)
+def open_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    dsn = make_counters(request, pooled=4 if request.param == "pooled" else None)
     return partial(opened, dsn, HANDLER if request.param == "handler" else SINK, tmp_path)
 
 
 def write(offset: int, row: str, key: str | None, n: int = 1, claim: Claim = CLAIM) -> Record:
     """A record that adds to a row, with its idempotency key."""
-    made = record(offset, row, {"id": row, "n": n})
-    assert made.value is not None
-    headers = [] if key is None else [("idempotency-key", key.encode())]
+    made = counting(offset, row, n)
     assert isinstance(made.raw, Raw)
-    made.raw.headers = headers
-    document = row_parser(SHAPE)(made.value)
-    return msgspec.structs.replace(made, document=document, source=claim.source)
+    made.raw.headers = [] if key is None else [("idempotency-key", key.encode())]
+    return msgspec.structs.replace(made, source=claim.source)
 
 
 async def test_two_records_of_one_key_in_a_batch_are_applied_once(open_subject: Open) -> None:
