@@ -117,9 +117,7 @@ def test_a_standby_that_the_address_led_to_for_a_while_is_left(
 ) -> None:
     """As with a name in DNS: who came while it led to the standby, was there for ever."""
     dsn = failover.dsn()
-    psql(dsn, accounts.TABLE)
-    job.write_config({"db0": (dsn, "")})
-    instance = job.start()
+    instance = job.start_on(dsn)
     job.produce(accounts.changes(300, keys=50, seed=1))
     job.wait_caught_up()
     failover.standby.wait_caught_up()

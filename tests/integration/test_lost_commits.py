@@ -33,9 +33,7 @@ def test_a_standby_that_was_behind_is_promoted_while_nothing_is_written(
 ) -> None:
     """Lag was 0 and stayed 0; the records that the standby had not got were gone for good."""
     dsn = failover.dsn()
-    psql(dsn, accounts.TABLE)
-    job.write_config({"db0": (dsn, "")})
-    instance = job.start()
+    instance = job.start_on(dsn)
     job.produce(accounts.changes(500, keys=50, seed=1))
     job.wait_caught_up()
     failover.standby.wait_caught_up()
@@ -51,9 +49,7 @@ def test_a_standby_that_was_behind_is_promoted_while_nothing_is_written(
 
 def test_a_standby_that_was_behind_is_promoted_under_load(job: Job, failover: Failover) -> None:
     dsn = failover.dsn()
-    psql(dsn, accounts.TABLE)
-    job.write_config({"db0": (dsn, "")})
-    instance = job.start()
+    instance = job.start_on(dsn)
     with job.load(accounts.changes(100_000, keys=300, seed=3), 500) as load:
         job.wait_until(lambda: load.reached(1000) and "assigned" in instance.output)
         job.wait_until(lambda: psql(dsn, "select count(*) from accounts") != "0")
@@ -75,9 +71,7 @@ def test_a_base_backup_is_restored_while_no_instance_runs(
     """The next instance goes by the ledger, which went back with the data, and not by Kafka."""
     server = new_postgres()
     dsn = server.create_database("accounts")
-    psql(dsn, accounts.TABLE)
-    job.write_config({"db0": (dsn, "")})
-    first = job.start()
+    first = job.start_on(dsn)
     job.produce(accounts.changes(300, keys=50, seed=4))
     job.wait_caught_up()
     backup = server.base_backup()
@@ -95,9 +89,7 @@ def test_a_restart_that_loses_nothing_applies_nothing_again(
 ) -> None:
     server = new_postgres()
     dsn = server.create_database("accounts")
-    psql(dsn, accounts.TABLE)
-    job.write_config({"db0": (dsn, "")})
-    instance = job.start()
+    instance = job.start_on(dsn)
     job.produce(accounts.changes(300, keys=50, seed=6))
     job.wait_caught_up()
     server.crash()

@@ -87,19 +87,7 @@ def test_a_partition_moves_to_another_database_under_a_load(
     assert accounts.differences({p: log[p] for p in (3, 4, 5)}, new) == []
 
 
-LAST_BY_KEY = """\
-[sink]
-table = "public.accounts"
-primary_key = ["id"]
-
-[sink.columns]
-id = "id"
-seen = { from = "one", merge = "add" }
-total = { from = "amount", merge = "add" }
-last = "n"
-at_offset = "n"
-marks = { from = "marks", merge = "jsonb" }
-"""
+LAST_BY_KEY = accounts.SINK.replace('"@offset"', '"n"')
 """The order is that of the numbers, not of offsets: a key has records in two partitions."""
 
 

@@ -36,10 +36,11 @@ from pipeline.postgres.ledger.reading import read_entry, reset_entry
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import TopicPartition
 from tests.support import accounts
-from tests.support.ingest_process import Endpoint, Reply
+from tests.support.ingest_process import Endpoint
 from tests.support.instance import PATIENCE, Instance
 from tests.support.pipelines import Job, JobFactory
 from tests.support.records import record
+from tests.support.replies import Reply
 from tests.support.servers import DatabaseFactory, TopicFactory
 
 pytestmark = pytest.mark.real

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import attrs
-import orjson
 import trio
 
 from pipeline.config.ingest import Placement
@@ -25,6 +23,7 @@ from pipeline.kafka.batch_builder import Message
 from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome
 from pipeline.observe.metrics import Metrics
 from pipeline.records.path import Path
+from tests.support.replies import Reply
 
 TOPIC_ID = UUID(int=7)
 JSON = {"content-type": "application/json"}
@@ -70,19 +69,6 @@ class StubWriter:
     @property
     def messages(self) -> list[Message]:
         return [message for log in self.log.values() for message in log]
-
-
-@attrs.frozen
-class Reply:
-    """An answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
 
 
 class Client:

@@ -8,15 +8,14 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
 from pipeline.local import Servers
 from pipeline.local.ports import HOST, free_port
 from pipeline.local.waiting import wait_until
 from tests.support.instance import PATIENCE, Instance
+from tests.support.replies import Reply
 from tests.support.servers import TopicFactory
 
 CONFIG = """\
@@ -46,19 +45,6 @@ dsn = "{dsn}"
 listen = "{host}:{port}"
 {lines}
 """
-
-
-@attrs.frozen
-class Reply:
-    """An answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Endpoint:

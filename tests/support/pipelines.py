@@ -87,6 +87,12 @@ class Job:
         self.instances.append(instance)
         return instance
 
+    def start_on(self, dsn: str) -> Instance:
+        """Make the table of `accounts` in a database, and start an instance that writes to it alone."""
+        psql(dsn, accounts.TABLE)
+        self.write_config({"db0": (dsn, "")})
+        return self.start()
+
     def produce(self, messages: Iterable[accounts.Message], partition: int | None = None) -> int:
         return accounts.produce(self.bootstrap, self.topic, messages, partition)
 

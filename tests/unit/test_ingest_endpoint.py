@@ -21,7 +21,8 @@ from pipeline.ingest.validation import Invalid
 from pipeline.kafka.delivery import NotDelivered
 from pipeline.observe.metrics import Metrics
 from pipeline.partitioner import partition_for
-from tests.support.ingest import NDJSON, TOPIC_ID, Reply, StubWriter, make_client
+from tests.support.ingest import NDJSON, TOPIC_ID, StubWriter, make_client
+from tests.support.replies import Reply
 
 ONE = b'{"app": "a", "n": 1}'
 AWAY = NotDelivered("away", "no broker answers")

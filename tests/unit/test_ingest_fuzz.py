@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ingest.receipts import decode
-from tests.support.ingest import JSON, NDJSON, Reply, StubWriter, make_client
+from tests.support.ingest import JSON, NDJSON, StubWriter, make_client
+from tests.support.replies import Reply
 
 REFUSALS = {401, 413, 415, 422, 429, 503}
 LIMIT = 1_000_000

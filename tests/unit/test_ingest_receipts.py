@@ -24,7 +24,8 @@ from pipeline.ingest.preferences import MOST_SECONDS, wait_of
 from pipeline.ingest.receipts import encode
 from pipeline.kafka.delivery import NotDelivered
 from pipeline.postgres.ledger.outcomes import Outcome, Place, State
-from tests.support.ingest import TOPIC_ID, Client, Reply, StubWriter, make_client
+from tests.support.ingest import TOPIC_ID, Client, StubWriter, make_client
+from tests.support.replies import Reply
 
 ONE = b'{"app": "a", "n": 1}'
 WAIT = {"prefer": "wait=5"}
