@@ -53,14 +53,13 @@ class Pauses:
             before, now = task.pause, self._pause_of(task)
             task.obey(now)
             if now is not None and (before is None or before.id != now.id):
-                facts = event("paused", source=task.source, reason=now.story())
-                log.warning(
-                    "%s is paused with %s, %s", task.source, now.what, now.story(), extra=facts
-                )
+                story = now.story()
+                facts = event("paused", source=task.source, wish=now.id, reason=story)
+                log.warning("%s is paused with %s, %s", task.source, now.what, story, extra=facts)
             elif now is None and before is not None:
                 log.warning(
                     "%s goes on: the pause of %s has ended", task.source, before.what,
-                    extra=event("resumed", source=task.source),
+                    extra=event("resumed", source=task.source, wish=before.id),
                 )  # fmt: skip
 
     def _pause_of(self, task: PartitionTask) -> Pause | None:

@@ -3,7 +3,7 @@
 A line of text is for people, and stays as it is. Whoever looks for a shard or counts events wants names
 and numbers by themselves; the formats ``json`` and ``journald`` show these (`pipeline.observe.logging`).
 One event is one change of state; names of events and fields are public. No field ever has a value of a
-record.
+record, unless ``[errors] details`` asks for it; what an operator named is none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ EVENTS: Mapping[str, str] = {
     "taken-over-anew": "a partition is taken over again, because of `reason`",
     "paused": "a partition obeys an operator's pause",
     "resumed": "an operator's pause of a partition has ended",
+    "limited": "a tenant may send so many records per second, as an operator wishes; `reason` says who",
+    "unlimited": "a tenant has no limit of its own any more",
     "shard-away": "a database does not answer; its partitions wait",
     "shard-stopped": "a database refuses what a person must mend; its partitions wait",
     "shard-back": "a database that was away or had stopped works again",
@@ -66,6 +68,8 @@ def event(
     sqlstate: str | None = None,
     milliseconds: float | None = None,
     reason: str | None = None,
+    tenant: str | None = None,
+    wish: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the ``extra`` of a log call; what is None is left out. Not a checkpoint.
 
@@ -81,6 +85,8 @@ def event(
         sqlstate: Postgres's code of the error.
         milliseconds: how long it took.
         reason: why, in words that are in the line too; no value of a record.
+        tenant: whose records, if an operator named it, or if ``[errors] details`` allows to.
+        wish: the hold, pause or limit that it obeys.
     """
     facts = {
         "event": name,
@@ -94,5 +100,7 @@ def event(
         "sqlstate": sqlstate,
         "milliseconds": None if milliseconds is None else round(milliseconds, 1),
         "reason": reason,
+        "tenant": tenant,
+        "wish": wish,
     }
     return {ATTRIBUTE: {key: value for key, value in facts.items() if value is not None}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from pipeline.contracts.log_events import event
 from pipeline.contracts.rule import Plain, shown
 from pipeline.contracts.wish import RateLimit
 from pipeline.contracts.wishes import Wishes
@@ -46,12 +47,14 @@ class TenantLimits:
         self._limits = now
         for key, limit in now.items():
             if key not in before or before[key] != limit:
-                log.info(
-                    "tenant %s may send %g/s, %s", shown(limit.tenant), limit.rate, limit.story()
-                )
+                tenant, story = shown(limit.tenant), limit.story()
+                facts = event("limited", tenant=tenant, wish=limit.id, reason=story)
+                log.info("tenant %s may send %g/s, %s", tenant, limit.rate, story, extra=facts)
         for key, limit in before.items():
             if key not in now:
-                log.info("tenant %s has no limit of its own any more", shown(limit.tenant))
+                tenant = shown(limit.tenant)
+                facts = event("unlimited", tenant=tenant, wish=limit.id)
+                log.info("tenant %s has no limit of its own any more", tenant, extra=facts)
 
 
 def message_key(tenant: Plain) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from pipeline.consumer.lag import LagWatch
@@ -30,7 +31,9 @@ def go_on(instance: Instance) -> None:
 
 
 @scene
-async def test_what_is_in_flight_finishes_and_nothing_begins() -> None:
+async def test_what_is_in_flight_finishes_and_nothing_begins(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with open_stage() as stage:
         stage.server.work = 1.0
         stage.produce(10)
@@ -42,6 +45,9 @@ async def test_what_is_in_flight_finishes_and_nothing_begins() -> None:
         assert stage.committed == IN_FLIGHT
         go_on(instance)
         await until(lambda: stage.committed == 10)
+        facts = [vars(each).get("facts", {}) for each in caplog.records]
+        told = [(each["event"], each["wish"]) for each in facts if "wish" in each]
+        assert told == [("paused", "p1"), ("resumed", "p1")]
         assert stage.applied == list(range(10))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path as FilePath
 from uuid import UUID
 
@@ -285,6 +286,23 @@ def test_an_operators_limit_goes_before_the_rate_of_all_until_it_is_over() -> No
     wishes.remove("l2")
     limits.obey()
     assert [limits.rate_of(key) for key in (b"app-7", b"8", b"9")] == [None] * 3
+
+
+def test_an_operators_limit_is_told_with_whose_it_is_and_by_what_wish(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    wishes = Wishes(lambda: 1000.0)
+    limits = TenantLimits(wishes, None)
+    wishes.put(limit("l1", "app-7", 5.0))
+    limits.obey()
+    wishes.remove("l1")
+    limits.obey()
+    limits.obey()
+    told = [vars(each)["facts"] for each in caplog.records]
+    assert [(each["event"], each["tenant"], each["wish"]) for each in told] == [
+        ("limited", "app-7", "l1"), ("unlimited", "app-7", "l1"),
+    ]  # fmt: skip
 
 
 def limit(limit_id: str, tenant: Plain, rate: float, until: int | None = None) -> RateLimit:
