@@ -16,6 +16,7 @@ from pipeline.dashboard.apart import MOST_LANES, heaviest, lanes_of
 from pipeline.dashboard.history import merged_history
 from pipeline.dashboard.model import Model
 from pipeline.dashboard.peers import HISTORY, STATE, Peers, Seen
+from pipeline.dashboard.sampled import weighted_mean
 
 FRESH_SECONDS = 0.8
 """So long a document serves all who look: pages, terminals, programs."""
@@ -121,6 +122,9 @@ def merged(mine: Told, others: Sequence[Seen], *, whole: bool) -> dict[str, Any]
         "asked": mine["id"],
         "rate": _total(each.get("rate") for each in runs),
         "accepted_rate": _total(each.get("rate") for each in ingests),
+        "accepted_to_visible_seconds": weighted_mean(
+            [(each.get("visible") or 0, each.get("accepted_to_visible_seconds")) for each in runs]
+        )[1],
         "message_lag": None if None in lags else sum(lags),
         "time_lag_seconds": None if None in ages else max(ages, default=0.0),
         "instances": _instances(mine, others),
@@ -205,9 +209,9 @@ def _unowned(partitions: Iterable[Told], told: Iterable[Told]) -> list[dict[str,
         for topic, count in each["topics"].items():
             topics[topic] = max(count, topics.get(topic, 0))
     return [
-        {"topic": topic, "partition": number, "state": UNOWNED, "owner": None, "instance": None,
-         "state_seconds": None, "watermark": None, "message_lag": None, "time_lag_seconds": None,
-         "buffered": None, "answers": False, "paused": None,
+        {"topic": topic, "partition": number, "shard": None, "state": UNOWNED,
+         "owner": None, "instance": None, "state_seconds": None, "watermark": None,
+         "message_lag": None, "time_lag_seconds": None, "buffered": None, "answers": False, "paused": None,
          "waits_for": "an owner: no instance that answers has it"}
         for topic, count in topics.items() for number in range(count)
         if (topic, number) not in shown
@@ -224,8 +228,9 @@ def _shards(told: Iterable[Told]) -> list[dict[str, Any]]:
 
 
 def _shard(name: str, found: Sequence[Told]) -> dict[str, Any]:
-    timed = [each for each in found if each.get("latency_seconds") is not None]
-    count = sum(each["transactions"] for each in timed)
+    count, latency = weighted_mean(
+        [(each.get("transactions") or 0, each.get("latency_seconds")) for each in found]
+    )
     worst = max(found, key=lambda each: _severity(str(each.get("state"))))
     troubles = dict.fromkeys(each["trouble"] for each in found if each.get("trouble"))
     return {
@@ -235,10 +240,7 @@ def _shard(name: str, found: Sequence[Told]) -> dict[str, Any]:
         "in_flight": sum(each.get("in_flight") or 0 for each in found),
         "busy": sum(each.get("busy") or 0 for each in found),
         "transactions": count,
-        "latency_seconds": (
-            sum(each["latency_seconds"] * each["transactions"] for each in timed) / count
-            if count else None
-        ),
+        "latency_seconds": latency,
         "instances": len(found),
         "trouble": "; ".join(troubles),
     }  # fmt: skip

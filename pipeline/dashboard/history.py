@@ -1,4 +1,4 @@
-"""The last hour of all instances in one: rates and lags added up, ages at their highest."""
+"""The last hour of all instances in one: rates and lags added up, ages at their highest, means weighted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.dashboard.model import HISTORY_LENGTH, MAX_CHANGES, SAMPLE_SECONDS
+from pipeline.dashboard.sampled import weighted_mean
 
 Told = Mapping[str, Any]
 
 Sample = Sequence[Any]
-"""As `pipeline.dashboard.model.Sample` is in JSON: at, rate, message lag, time lag."""
+"""As `pipeline.dashboard.model.Sample` is in JSON; an instance of an older version leaves the last out."""
 
+
+LEAST = 4
+"""How many values every version's samples have."""
 
 GAP_STEPS = 3
 """So many steps without a sample an instance may have: it was busy, and counts as it did before."""
@@ -22,9 +26,10 @@ def merged_history(told: Sequence[Told]) -> dict[str, Any]:
     """Put histories together, by steps of `SAMPLE_SECONDS`.
 
     Returns:
-        ``samples``: at, rate, message lag, time lag, the rate of what endpoints accepted; ``changes``:
-        who gained and lost which partitions. The oldest first. None is not known: one that did not know
-        its lag makes the whole unknown at that step.
+        ``samples``: at, rate, message lag, time lag, the rate of what endpoints accepted, and how long
+        that took until it was visible, in the mean; ``changes``: who gained and lost which partitions.
+        The oldest first. None is not known: one that did not know its lag makes the whole unknown at
+        that step.
     """
     runs: dict[int, list[Sample]] = defaultdict(list)
     accepted: dict[int, list[Sample]] = defaultdict(list)
@@ -36,7 +41,7 @@ def merged_history(told: Sequence[Told]) -> dict[str, Any]:
     return {
         "samples": [
             (step * SAMPLE_SECONDS, *_together(runs.get(step, ())),
-             _sum(sample[1] for sample in accepted.get(step, ())))
+             _sum(sample[1] for sample in accepted.get(step, ())), _visible(runs.get(step, ())))
             for step in sorted({*runs, *accepted}) if step > newest - HISTORY_LENGTH
         ],
         "changes": _changes(told),
@@ -63,7 +68,9 @@ def _samples(told: Told) -> list[Sample]:
 
 
 def _is_sample(given: Any) -> bool:
-    return isinstance(given, list | tuple) and len(given) == 4 and type(given[0]) in (int, float)
+    return (
+        isinstance(given, list | tuple) and len(given) >= LEAST and type(given[0]) in (int, float)
+    )
 
 
 def _together(samples: Iterable[Sample]) -> tuple[Any, Any, Any]:
@@ -76,6 +83,11 @@ def _together(samples: Iterable[Sample]) -> tuple[Any, Any, Any]:
         sum(lags) if lags and None not in lags else None,
         max(ages) if ages and None not in ages else None,
     )
+
+
+def _visible(samples: Iterable[Sample]) -> float | None:
+    """How long records took from accepted to visible, in the mean, in one step."""
+    return weighted_mean([(each[4], each[5]) for each in samples if len(each) > LEAST + 1])[1]
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -11,8 +11,9 @@ import attrs
 import trio
 
 from pipeline.dashboard.identity import Identity
-from pipeline.dashboard.model import HISTORY_LENGTH, SAMPLE_SECONDS, Sample, SampledRate
-from pipeline.observe.counts import count_and_sum, counts_by
+from pipeline.dashboard.model import HISTORY_LENGTH, SAMPLE_SECONDS, Sample
+from pipeline.dashboard.sampled import SampledMean, SampledRate
+from pipeline.observe.counts import counts_by
 from pipeline.observe.metrics import Metrics
 
 ACCEPTED = "202"
@@ -45,8 +46,7 @@ class IngestModel:
         self._clock = clock
         self._history: deque[Sample] = deque(maxlen=HISTORY_LENGTH)
         self._accepted = SampledRate(lambda: self._records().get(ACCEPTED, 0))
-        self._requests: tuple[int, float] = (0, 0.0)
-        self._latency: float | None = None
+        self._requests = SampledMean(metrics.ingest_request_seconds.labels())
 
     def _records(self) -> dict[str, int]:
         return counts_by(self._metrics.ingest_records, "status")
@@ -60,10 +60,7 @@ class IngestModel:
     def sample(self) -> None:
         """Add this moment to the history. Not a checkpoint."""
         now = self._clock()
-        count, total = count_and_sum(self._metrics.ingest_request_seconds.labels())
-        new = count - self._requests[0]
-        self._latency = (total - self._requests[1]) / new if new else None
-        self._requests = (count, total)
+        self._requests.sample()
         self._history.append(Sample(now, self._accepted.at(now)))
 
     def state(self) -> dict[str, Any]:
@@ -75,6 +72,8 @@ class IngestModel:
             "rate": self._history[-1].rate if self._history else None,
             "message_lag": None,
             "time_lag_seconds": None,
+            "visible": 0,
+            "accepted_to_visible_seconds": None,
             "trouble": list(self._trouble()),
             "topics": {},
             "partitions": [],
@@ -86,7 +85,7 @@ class IngestModel:
             "dead_letters": {},
             "ingest": {
                 "pending": self._pending(),
-                "latency_seconds": self._latency,
+                "latency_seconds": self._requests.mean,
                 "accepted": records.pop(ACCEPTED, 0),
                 "refused": records,
             },

@@ -18,7 +18,8 @@ from pipeline.contracts.snapshot import PartitionSnapshot, ShardSnapshot
 from pipeline.contracts.wish import Hold, Pause
 from pipeline.dashboard.apart import heavy_told, hold_told, lane_told
 from pipeline.dashboard.identity import Identity
-from pipeline.observe.counts import count_and_sum, counts_by
+from pipeline.dashboard.sampled import SampledMean, SampledRate
+from pipeline.observe.counts import counts_by
 from pipeline.observe.heavy import Heavy
 from pipeline.observe.metrics import Metrics
 
@@ -33,13 +34,17 @@ MAX_CHANGES = 100
 class Sample:
     """All partitions at one moment: ``at`` in seconds since the epoch; None is not known.
 
-    The rate is of records applied; of records accepted, where the instance is an ingest.
+    The rate is of records applied; of records accepted, where the instance is an ingest. Of the records
+    that came through the endpoint and were applied since the sample before: how many, and how long that
+    took in the mean.
     """
 
     at: float
     rate: float | None
     message_lag: int | None = None
     time_lag: float | None = None
+    visible: int = 0
+    accepted_to_visible: float | None = None
 
 
 class Model(Protocol):
@@ -79,6 +84,7 @@ class Sources:
         topics: how many partitions each topic has, as far as Kafka has told.
         trouble: why the instance is not live or not ready, a line each.
         metrics: what was applied and refused, and how long it took.
+        shard_of: the name of the shard that a partition writes to.
         usage: the heaviest tenants and keys; None if it is not said what a tenant is.
     """
 
@@ -89,6 +95,7 @@ class Sources:
     topics: Callable[[], Mapping[str, int]]
     trouble: Callable[[], Iterable[str]]
     metrics: Metrics
+    shard_of: Callable[[int], str]
     usage: HeavyUsers | None = None
 
 
@@ -110,7 +117,8 @@ class ConsumerModel:
         self._history: deque[Sample] = deque(maxlen=HISTORY_LENGTH)
         self._changes: deque[dict[str, Any]] = deque(maxlen=MAX_CHANGES)
         self._rate = SampledRate(sources.metrics.applied_in_all)
-        self._latency = Latencies(sources.metrics)
+        self._visible = SampledMean(sources.metrics.accepted_to_visible_seconds.labels())
+        self._latencies: dict[str, SampledMean] = {}
         self._assigned: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -122,9 +130,18 @@ class ConsumerModel:
     def sample(self) -> None:
         """Add this moment to the history. Not a checkpoint."""
         now, found = self._clock(), list(self._sources.partitions())
-        self._latency.sample(each.name for each in self._sources.shards())
-        self._history.append(Sample(now, self._rate.at(now), *totals(found)))
+        for shard in self._sources.shards():
+            self._latency(shard.name).sample()
+        self._visible.sample()
+        visible = (self._visible.count, self._visible.mean)
+        self._history.append(Sample(now, self._rate.at(now), *totals(found), *visible))
         self._note_changes(found, now)
+
+    def _latency(self, shard: str) -> SampledMean:
+        if shard not in self._latencies:
+            series = self._sources.metrics.apply_seconds.labels(shard)
+            self._latencies[shard] = SampledMean(series)
+        return self._latencies[shard]
 
     def _note_changes(self, found: Iterable[PartitionSnapshot], now: float) -> None:
         assigned = {str(each.source): each.assignment_id for each in found}
@@ -145,12 +162,14 @@ class ConsumerModel:
             "rate": self._history[-1].rate if self._history else None,
             "message_lag": messages,
             "time_lag_seconds": age,
+            "visible": self._visible.count,
+            "accepted_to_visible_seconds": self._visible.mean,
             "trouble": list(self._sources.trouble()),
             "topics": dict(self._sources.topics()),
-            "partitions": [_partition(each) for each in found],
-            "shards": [
-                _shard(each, *self._latency.of(each.name)) for each in self._sources.shards()
+            "partitions": [
+                _partition(each, self._sources.shard_of(each.source.partition)) for each in found
             ],
+            "shards": [_shard(each, self._latency(each.name)) for each in self._sources.shards()],
             "pauses": [
                 {"id": each.id, "what": str(each.what), "story": each.story()}
                 for each in self._sources.pauses()
@@ -170,44 +189,6 @@ class ConsumerModel:
         }
 
 
-class SampledRate:
-    """What a count has grown by per second, from one sample to the next."""
-
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-        self._before: tuple[float, int] | None = None
-
-    def at(self, now: float) -> float | None:
-        """Return it; None for the first sample."""
-        count, before = self._count(), self._before
-        self._before = (now, count)
-        if before is None or now <= before[0]:
-            return None
-        return (count - before[1]) / (now - before[0])
-
-
-class Latencies:
-    """How long each shard's transactions took, between the two newest samples."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._before: dict[str, tuple[int, float]] = {}
-        self._found: dict[str, tuple[int, float]] = {}
-
-    def sample(self, shards: Iterable[str]) -> None:
-        """Look at these shards."""
-        for name in shards:
-            count, total = count_and_sum(self._metrics.apply_seconds.labels(name))
-            past_count, past_total = self._before.get(name, (count, total))
-            self._before[name] = (count, total)
-            self._found[name] = (count - past_count, total - past_total)
-
-    def of(self, shard: str) -> tuple[int, float | None]:
-        """Return how many there were, and their mean in seconds; None without any."""
-        count, total = self._found.get(shard, (0, 0.0))
-        return count, total / count if count else None
-
-
 def totals(found: Collection[PartitionSnapshot]) -> tuple[int | None, float | None]:
     """The messages of all, and the age of the oldest; None where a partition's is not known yet.
 
@@ -221,10 +202,11 @@ def totals(found: Collection[PartitionSnapshot]) -> tuple[int | None, float | No
     )
 
 
-def _partition(found: PartitionSnapshot) -> dict[str, Any]:
+def _partition(found: PartitionSnapshot, shard: str) -> dict[str, Any]:
     return {
         "topic": found.source.topic,
         "partition": found.source.partition,
+        "shard": shard,
         "state": found.phase.value,
         "state_seconds": found.phase_seconds,
         "watermark": found.watermark,
@@ -238,7 +220,7 @@ def _partition(found: PartitionSnapshot) -> dict[str, Any]:
     }
 
 
-def _shard(found: ShardSnapshot, transactions: int, latency: float | None) -> dict[str, Any]:
+def _shard(found: ShardSnapshot, latency: SampledMean) -> dict[str, Any]:
     return {
         "shard": found.name,
         "state": found.state.name.lower().replace("_", "-"),
@@ -246,6 +228,6 @@ def _shard(found: ShardSnapshot, transactions: int, latency: float | None) -> di
         "in_flight": found.in_flight,
         "busy": found.busy,
         "trouble": found.trouble,
-        "transactions": transactions,
-        "latency_seconds": latency,
+        "transactions": latency.count,
+        "latency_seconds": latency.mean,
     }

@@ -132,7 +132,7 @@ class Instance:
         sources = Sources(
             self._lags.snapshots, self._store.snapshots, self._wishes.pauses, self._wishes.holds,
             self._resources.consumer.topic_sizes, lambda: [*health.live(), *health.ready()],
-            self._metrics, self._context.usage,
+            self._metrics, self._context.shard_of, self._context.usage,
         )  # fmt: skip
         model = ConsumerModel(Identity.of(config, "run"), sources)
         tell = partial(announce, config, self._presences)

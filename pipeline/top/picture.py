@@ -164,6 +164,8 @@ def _partitions(partitions: Sequence[State], room: int | None) -> Iterator[Rende
 
 
 def _ingest(state: State) -> Iterator[Text]:
+    if (visible := state.get("accepted_to_visible_seconds")) is not None:
+        yield line(f"accepted to visible: {millis(visible) if visible < 1 else seconds(visible)}")
     for each in state["instances"]:
         if given := each.get("ingest"):
             refused = sum((given.get("refused") or {}).values())

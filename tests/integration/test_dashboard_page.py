@@ -60,6 +60,9 @@ def test_a_shard_that_goes_is_seen_on_the_page_until_it_is_back(
         expect(page.locator("#instances tr")).to_have_count(2)
         expect(page.locator("#ingest")).to_contain_text("none")
         expect(page.locator("#note")).to_be_hidden()
+        shards = page.locator("#partitions td:nth-child(3)")
+        expect(shards).to_have_text(["db0"] * 3 + ["db1"] * 3)
+        expect(page.locator("#visible-figure")).to_be_visible(timeout=20_000)
 
         proxy.refuse()
         job.produce([accounts.change(1, 2)], partition=0)  # somebody has to want the shard
@@ -95,7 +98,7 @@ def works_for_everybody(watched: Watched) -> None:
     page = watched.page
     for name in ("Shards", "Partitions", "Instances"):
         expect(page.get_by_role("region", name=name, exact=True)).to_be_visible()
-    for name in ("Records per second", "Message lag", "Time lag"):
+    for name in ("Records per second", "Message lag", "Time lag", "Accepted to visible"):
         chart = page.get_by_role("img", name=re.compile(f"^{name}, the last 5 minutes: highest"))
         expect(chart).to_be_visible()
     page.keyboard.press("Tab")

@@ -59,7 +59,7 @@ class Given:
         sources = Sources(
             lambda: self.partitions, lambda: self.shards, lambda: self.pauses,
             lambda: self.holds, lambda: self.topics, lambda: self.trouble, self.metrics,
-            self,
+            lambda partition: f"db{partition % 2}", self,
         )  # fmt: skip
         return ConsumerModel(self.identity(), sources, clock=lambda: self.now)
 

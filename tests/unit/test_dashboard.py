@@ -53,6 +53,24 @@ def test_a_shards_latency_is_the_mean_between_two_samples() -> None:
     assert (shard["transactions"], shard["latency_seconds"]) == (2, pytest.approx(0.2))
 
 
+def test_from_accepted_to_visible_is_the_mean_between_two_samples_with_an_hour_of_history() -> None:
+    given = Given()
+    model = given.model()
+    model.sample()
+    assert model.state()["accepted_to_visible_seconds"] is None
+    for seconds in (0.5, 1.5, 4.0):
+        given.metrics.accepted_to_visible_seconds.labels().observe(seconds)
+    model.sample()
+    state = model.state()
+    assert (state["visible"], state["accepted_to_visible_seconds"]) == (3, 2.0)
+    model.sample()
+    assert [sample[4:] for sample in model.past()["samples"]] == [(0, None), (3, 2.0), (0, None)]
+
+
+def test_a_partition_is_told_with_the_shard_that_it_writes_to() -> None:
+    assert [each["shard"] for each in Given().model().state()["partitions"]] == ["db0", "db1"]
+
+
 def test_pauses_and_dead_letters_are_told_by_whom_and_why() -> None:
     given = Given()
     what = Scope(shard="db0")

@@ -95,6 +95,19 @@ def test_one_that_does_not_answer_is_shown_with_the_reason() -> None:
     assert (me["owner"], me["answers"]) == ("owner-me", True)
 
 
+def test_from_accepted_to_visible_each_instance_counts_by_its_records() -> None:
+    one, two, idle = (
+        Given().model().state(),
+        Given("two").model().state(),
+        Given("idle").model().state(),
+    )
+    one.update(visible=30, accepted_to_visible_seconds=1.0)
+    two.update(visible=10, accepted_to_visible_seconds=5.0)
+    others = [Seen(present(Given(told["id"]).model(), 1), told, "") for told in (two, idle)]
+    assert merged(one, others, whole=True)["accepted_to_visible_seconds"] == 2.0
+    assert merged(idle, [], whole=True)["accepted_to_visible_seconds"] is None
+
+
 def test_histories_are_added_up_by_step() -> None:
     def told(role: str, *samples: Any, **more: Any) -> dict[str, Any]:
         return {"role": role, "owner": role, "samples": list(samples), **more}
@@ -104,17 +117,24 @@ def test_histories_are_added_up_by_step() -> None:
         [
             told(
                 "run",
-                (1000.0, 9, 9, 9.0),
-                (1001.0, 10, 5, 1.0),
+                (1000.0, 9, 9, 9.0, 5, 9.0),
+                (1001.0, 10, 5, 1.0, 30, 1.0),
                 (1005.1, 20, None, 2.0),
                 changes=[change],
             ),
-            told("run", (1001.0, 30, 6, 3.0), (1006.0, 40, 7, 1.0), changes=["odd", {"at": "x"}]),
+            told(
+                "run",
+                (1001.0, 30, 6, 3.0, 10, 5.0),
+                (1006.0, 40, 7, 1.0),
+                changes=["odd", {"at": "x"}],
+            ),
             told("ingest", (1002.0, 9, None, None)),
             told("run", "odd", samples="odd"),
         ]
     )
-    assert found["samples"] == [(1000.0, 40, 11, 3.0, 9), (1005.0, 60, None, 2.0, None)]
+    assert found["samples"] == [
+        (1000.0, 40, 11, 3.0, 9, 2.0), (1005.0, 60, None, 2.0, None, None),
+    ]  # fmt: skip
     assert found["changes"] == [{**change, "owner": "run"}]
 
 

@@ -97,6 +97,15 @@ def test_an_endpoint_has_its_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0123, "12.3 ms"), (4.0, "4.0 s"), (None, None)])
+def test_how_long_what_was_accepted_takes_is_shown_while_something_comes(
+    seconds: float | None, shown: str | None
+) -> None:
+    told = {**group(), "accepted_to_visible_seconds": seconds}
+    found = [line for line in lines(told) if line.startswith("accepted to visible")]
+    assert found == ([] if shown is None else [f"accepted to visible: {shown}"])
+
+
 @pytest.mark.parametrize(
     ("listen", "url", "expected"),
     [

@@ -5,6 +5,7 @@ const known = (value) => value !== null && value !== undefined;
 const number = (value) => (known(value) ? Math.round(value).toLocaleString("en") : "–");
 const seconds = (value) => (!known(value) ? "–" : value < 10 ? `${value.toFixed(1)} s` : value < 120 ? `${Math.round(value)} s` : value < 7200 ? `${Math.round(value / 60)} min` : `${Math.round(value / 3600)} h`);
 const millis = (value) => (known(value) ? `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms` : "–");
+const delay = (value) => (known(value) && value < 1 ? millis(value) : seconds(value));
 const minutes = (value) => `${Math.round(value / 60)} minutes`;
 const text = (value) => (known(value) ? String(value) : "–");
 
@@ -96,6 +97,7 @@ function show(state) {
   at("lag").textContent = number(state.message_lag);
   at("age").textContent = seconds(state.time_lag_seconds);
   at("accepted").textContent = number(state.accepted_rate);
+  at("visible").textContent = delay(state.accepted_to_visible_seconds);
   rows("shards", state.shards.map((s) => ({ bad: s.trouble !== "", cells: [s.shard, states[s.state] ?? text(s.state), { n: text(s.limit) }, { n: text(s.in_flight) }, { n: text(s.busy) }, { n: millis(s.latency_seconds) }, s.trouble] })));
   at("pauses-section").hidden = !state.pauses.length;
   rows("pauses", state.pauses.map((p) => ({ cells: [text(p.what), text(p.id), text(p.story)] })));
@@ -104,7 +106,7 @@ function show(state) {
   at("lanes-section").hidden = !state.lanes.length;
   at("lanes-more").textContent = state.lanes_left_out ? `and ${number(state.lanes_left_out)} more, with younger records` : "";
   rows("lanes", state.lanes.map((l) => ({ cells: [`${l.topic}-${l.partition}`, text(l.records_of), text(l.reason), text(l.state), { n: number(l.waiting) }, { n: seconds(l.time_lag_seconds) }, new Date(l.opened_at * 1000).toLocaleString(), known(l.hold) ? `${l.hold.id} by ${l.hold.by}` : ""] })));
-  rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), known(p.paused) ? "paused" : text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
+  rows("partitions", state.partitions.map((p) => ({ bad: !p.answers, cells: [`${p.topic}-${p.partition}`, text(p.owner), text(p.shard), known(p.paused) ? "paused" : text(p.state), { n: seconds(p.state_seconds) }, { n: text(p.watermark) }, { n: number(p.message_lag) }, { n: seconds(p.time_lag_seconds) }, { n: number(p.buffered) }, known(p.paused) ? `paused ${p.paused}` : text(p.waits_for)] })));
   rows("instances", state.instances.map((i) => ({ bad: !i.answers, cells: [text(i.owner) + (i.id === state.asked ? " (this page)" : ""), text(i.role), text(i.machine), text(i.version), new Date(i.since * 1000).toLocaleString(), { n: text(i.partitions) }, { n: number(i.rate) }, i.answers ? (i.trouble ?? []).join("; ") || "fine" : `not answering: ${i.problem}`] })));
   const ingests = state.instances.filter((i) => known(i.ingest));
   at("ingest-section").hidden = at("accepted-figure").hidden = !ingests.length;
@@ -129,6 +131,8 @@ async function past() {
   chart("chart-lag", "Message lag", 2, number);
   chart("chart-age", "Time lag", 3, seconds);
   chart("chart-accepted", "Records accepted per second", 4, number);
+  at("visible-figure").hidden = !samples.some((s) => known(s[5]));
+  chart("chart-visible", "Accepted to visible", 5, delay);
   items("changes", changes.slice().reverse().map((change) => {
     const parts = [["gained", change.gained], ["lost", change.lost]].filter(([, names]) => (names ?? []).length);
     return { text: `${new Date(change.at * 1000).toLocaleTimeString()}: ${text(change.owner)} ${parts.map(([word, names]) => `${word} ${names.join(", ")}`).join("; ")}` };
