@@ -51,6 +51,11 @@ EVENTS: Mapping[str, str] = {
     "receipts-back": "a ledger that could not be asked answers again",
     "not-accepting": "the endpoint accepts nothing, because of `reason`",
     "accepting": "the endpoint accepts records",
+    "stopping": "a signal stops the process; `reason` says which, and how",
+    "stopped": "the process has ended: it applied so many `records`, in so many `milliseconds`",
+    "reloaded": "the configuration was read again; `reason` names what changed",
+    "not-reloaded": "the configuration is as before, because of `reason`",
+    "not-committed": "Kafka did not take offsets; they are committed later",
 }
 """Every event and what it says; docs/operations/health.md has the table."""
 

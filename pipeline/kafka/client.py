@@ -34,6 +34,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.config.model import COMMIT_SECONDS, KafkaConfig
 from pipeline.contracts.kafka import AssignmentEvent, Change, Event, Position
+from pipeline.contracts.log_events import event
 from pipeline.kafka.blocking_calls import BlockingCalls
 from pipeline.kafka.commands import Commands, Pin
 from pipeline.kafka.errors import in_words, raise_if_fatal, unusable
@@ -191,9 +192,9 @@ class KafkaClient:
 
     def _tell_moved(self, error: KafkaError) -> None:
         """Tell once of each partition whose log moved, and pause it until its task seeks."""
-        for event in moved_logs(error):
-            if self._commands.pause_until_sought(event.source):
-                self._tell(event)
+        for moved in moved_logs(error):
+            if self._commands.pause_until_sought(moved.source):
+                self._tell(moved)
 
     def _tell(self, event: Event) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -242,7 +243,9 @@ class KafkaClient:
         except KafkaError as error:
             raise_if_fatal(error)
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
-            log.warning("offsets were not committed: %s (%s)", in_words(error), shown)
+            why = in_words(error)
+            facts = event("not-committed", partitions=list(offsets), reason=why)
+            log.warning("offsets were not committed: %s (%s)", why, shown, extra=facts)
             return False
         return True
 

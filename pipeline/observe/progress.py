@@ -9,6 +9,7 @@ import trio
 
 from pipeline.config.model import Config
 from pipeline.config.secrets import hide_password
+from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import DEAD_LETTERS, PartitionSnapshot, Phase
 from pipeline.observe.health import held_lines, paused_lines
 from pipeline.records.ranges import ranges_of
@@ -104,7 +105,11 @@ class ProgressLog:
     def _log_end(self) -> None:
         seconds = self._clock() - self._started
         letters = f"; {refused} became dead letters" if (refused := self._refused()) else ""
-        log.info("stopped: %d records were applied in %.0f s%s", self._applied(), seconds, letters)
+        applied = self._applied()
+        facts = event("stopped", records=applied, milliseconds=seconds * 1000)
+        log.info(
+            "stopped: %d records were applied in %.0f s%s", applied, seconds, letters, extra=facts
+        )
 
 
 def lag_of(found: Collection[PartitionSnapshot]) -> str:

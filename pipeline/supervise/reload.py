@@ -16,6 +16,7 @@ import trio
 from pipeline.config.changes import changed_keys
 from pipeline.config.mistakes import ConfigError
 from pipeline.config.model import Config
+from pipeline.contracts.log_events import event
 from pipeline.observe.logging import configure_logging
 
 log = logging.getLogger(__name__)
@@ -65,25 +66,24 @@ class Reloading:
         try:
             config = await trio.to_thread.run_sync(self.read)
         except ConfigError as error:
-            log.error("the configuration is as before: %s", error)
-            return _summary(error)
+            return _refused(error)
         changed = [key for key in changed_keys(self.config, config) if self._is_used(key)]
         fixed = [key for key in changed if not self._is_live(key)]
         if fixed:
-            log.error(
-                "the configuration is as before: a restart is needed to change %s", ", ".join(fixed)
-            )
-            return f"a restart is needed to change {', '.join(fixed)}"
+            why = f"a restart is needed to change {', '.join(fixed)}"
+            facts = event("not-reloaded", reason=why)
+            log.error("the configuration is as before: %s", why, extra=facts)
+            return why
         try:
             for apply in dict.fromkeys(self.live.values()):
                 apply(config)
             if config.log != self.config.log:
                 configure_logging(config.log.level.upper(), config.log.format)
         except ConfigError as error:
-            log.error("the configuration is as before: %s", error)
-            return _summary(error)
+            return _refused(error)
         self.config = config
-        log.warning("reloaded: %s", ", ".join(changed) or "nothing was changed in the file")
+        what = ", ".join(changed) or "nothing was changed in the file"
+        log.warning("reloaded: %s", what, extra=event("reloaded", reason=what))
         return ""
 
     def _is_used(self, key: str) -> bool:
@@ -100,7 +100,11 @@ def write_whole(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def _summary(error: ConfigError) -> str:
+def _refused(error: ConfigError) -> str:
+    """Log every mistake; return the first on one line."""
     more = f" (and {len(error.mistakes) - 1} more)" if len(error.mistakes) > 1 else ""
     first = error.mistakes[0]
-    return f"{first.key}: {first.message}{more}" if first.key else f"{first.message}{more}"
+    why = f"{first.key}: {first.message}{more}" if first.key else f"{first.message}{more}"
+    facts = event("not-reloaded", reason=why)
+    log.error("the configuration is as before: %s", error, extra=facts)
+    return why

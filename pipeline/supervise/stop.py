@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import trio
 
+from pipeline.contracts.log_events import event
 from pipeline.supervise.reports import Reports, State
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,13 @@ class Stop:
     def _stop(self, name: str, nursery: trio.Nursery) -> None:
         drain, self._drain = self._drain, None
         if drain is None:
-            log.warning("%s: cancelling", name)
+            facts = event("stopping", reason=f"{name}: cancelled")
+            log.warning("%s: cancelling", name, extra=facts)
             self._reports.stopping(f"{name}: cancelled", self.seconds)
             self._everything.cancel()
         else:
-            log.warning("%s: %s", name, self._draining)
+            facts = event("stopping", reason=f"{name}: {self._draining}")
+            log.warning("%s: %s", name, self._draining, extra=facts)
             self._reports.stopping(self._draining, self.seconds)
             nursery.start_soon(drain)
 
@@ -80,7 +83,8 @@ class Stop:
         """Reload; while the process starts or stops there is nothing to change."""
         reload = self._reload
         if reload is None or self._reports.state is not State.RUNNING:
-            log.warning("%s: not reloaded: the process is %s", name, self._reports.state.value)
+            why = f"the process is {self._reports.state.value}"
+            log.warning("%s: not reloaded: %s", name, why, extra=event("not-reloaded", reason=why))
             return
         log.info("%s: reading the configuration again", name)
         self._reports.reloading()

@@ -91,6 +91,8 @@ async def test_a_line_per_minute_has_what_was_applied_and_what_waits(
         f"applied 3 records in the last minute, 13 in all; {refused}{waits}",
         "stopped: 13 records were applied in 150 s; 2 became dead letters",
     ]
+    facts = vars(caplog.records[-1])["facts"]
+    assert facts == {"event": "stopped", "records": 13, "milliseconds": 150_000.0}
 
 
 def test_without_partitions_the_line_says_so() -> None:

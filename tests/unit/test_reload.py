@@ -124,6 +124,9 @@ async def test_a_reload_that_is_refused_changes_nothing_and_says_why(
     assert reload.config is before
     assert (tmp_path / "answer").read_text().startswith(why)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    facts = vars(caplog.records[0])["facts"]
+    assert facts["event"] == "not-reloaded"
+    assert facts["reason"].startswith(why)
 
 
 async def test_sections_that_are_for_others_may_change(tmp_path: Path) -> None:
