@@ -4,7 +4,8 @@
 
 It starts a Kafka and a Postgres, two instances, an endpoint and a load of 200 records a second; a proxy
 stands between the instances and one of the two databases, and refuses for the picture of a shard that is
-away. Everything ends with it. Needs what tests of real servers need, and Chromium.
+away. For the picture of a hot tenant somebody locks the row that most records are for. Everything ends with
+it. Needs what tests of real servers need, and Chromium.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from threading import Event, Thread
 from typing import Any
 
 import attrs
+import orjson
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
@@ -33,10 +35,12 @@ from pipeline.local import Servers
 from pipeline.local.ports import free_port
 from pipeline.local.postgres import psql
 from pipeline.local.waiting import wait_until
+from pipeline.partitioner import partition_for
 from pipeline.top.picture import picture
 from tests.support import accounts
 from tests.support.browser import chromium
 from tests.support.instance import Instance
+from tests.support.locked import locked
 from tests.support.pipelines import Job
 from tests.support.proxy import Proxy
 from tests.support.traffic import Load
@@ -45,6 +49,11 @@ PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 PER_SECOND = 200
 PATIENCE = 120.0
 TRIES = 20
+TENANTS = 20
+HOT = 0
+"""The key of one record in five (`accounts.changes`)."""
+LIMITS = "max_buffered = 800\nmax_batch = 400\nmax_buffered_per_key = 200"
+"""So small that the hot key fills its partition, and has a lane, in seconds."""
 INGEST = '\n[ingest]\nlisten = "127.0.0.1:{port}"\nstatus = "127.0.0.1:0"\n'
 
 
@@ -55,12 +64,23 @@ class Running:
     job: Job
     instance: Instance
     proxy: Proxy
+    hot_dsn: str
+    """Where the row of the hot key is."""
 
     def state(self) -> dict[str, Any]:
         """What the dashboard says; empty while it does not answer."""
         status, text = self.instance.probe("/api/state")
         found: dict[str, Any] = json.loads(text) if status == 200 else {}
         return found
+
+    def wait_hot(self) -> None:
+        """Wait until the hot key has a lane in which records wait."""
+
+        def waiting() -> int:
+            return sum(each["waiting"] for each in self.state().get("lanes", ()))
+
+        if not wait_until(lambda: waiting() > 500, PATIENCE):
+            sys.exit(f"a lane of the hot key was not reached:\n{self.job.tails()}")
 
     def wait(self, what: str, *, away: bool) -> None:
         """Wait until all instances are shown, and the shard is as it should be."""
@@ -95,7 +115,12 @@ def running() -> Iterator[Running]:
         port = free_port()
 
         def start(owner: str, command: str = "run") -> Instance:
-            job.write_config(shards, pipeline=f'owner = "{owner}"', records='key = "id"')
+            job.write_config(
+                shards,
+                pipeline=f'owner = "{owner}"',
+                records='key = "id"\ntenant = "app"',
+                limits=LIMITS,
+            )
             file = directory / f"{owner}.toml"
             file.write_text(job.config.read_text() + INGEST.format(port=port))
             instance = Instance(file, directory / f"{owner}.log", command)
@@ -110,11 +135,19 @@ def running() -> Iterator[Running]:
         pipeline(["pause", "add", *pause, *config])  # which makes the control topic
         start("web-2")
         start("edge-1", "ingest")
-        stack.enter_context(
-            Load(job.bootstrap, "sessions", accounts.changes(10**7, 500, 1), PER_SECOND)
-        )
+        load = map(of_a_tenant, accounts.changes(10**7, 500, 1))
+        stack.enter_context(Load(job.bootstrap, "sessions", load, PER_SECOND))
         stack.enter_context(posting(port))
-        yield Running(job, first, proxy)
+        tenant, _ = of_a_tenant(accounts.change(HOT, 0))
+        hot = dsns[0 if partition_for(tenant or b"", 6) < 3 else 1]
+        yield Running(job, first, proxy, hot)
+
+
+def of_a_tenant(message: accounts.Message) -> accounts.Message:
+    """The same message, as its tenant's producer sends it."""
+    value = orjson.loads(message[1] or b"")
+    tenant = f"app-{value['id'] % TENANTS + 1}"
+    return tenant.encode(), orjson.dumps({**value, "app": tenant})
 
 
 @contextmanager
@@ -126,7 +159,7 @@ def posting(port: int) -> Iterator[None]:
         for number in count():
             if ended.wait(0.05):
                 return
-            _, value = accounts.change(number % 500, number)
+            _, value = of_a_tenant(accounts.change(number % 500, number))
             connection = HTTPConnection("127.0.0.1", port, timeout=5)
             try:
                 connection.request(
@@ -167,6 +200,10 @@ def draw(system: Running, page: Page, seconds: float) -> None:
     system.wait("a shard that is away", away=True)
     terminal(system.state(), "top-shard-away")
     system.proxy.accept()
+    system.wait("a shard that is back", away=False)
+    with locked(system.hot_dsn, f"select 1 from accounts where id = {HOT} for update"):
+        system.wait_hot()
+        shoot(page, "hot-tenant")
 
 
 def shoot(page: Page, name: str, *, whole: bool = True) -> None:
