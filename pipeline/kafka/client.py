@@ -47,9 +47,8 @@ from pipeline.kafka.polls import Polls
 from pipeline.kafka.positions import MOVED, moved_logs
 from pipeline.kafka.reader import read_first
 from pipeline.kafka.record_batches import install_decoder
+from pipeline.kafka.retried_errors import RetriedErrors
 from pipeline.records.record import FirstRecords, RawBatch, Spans, TopicPartition
-
-log = logging.getLogger(__name__)
 
 COMMIT_MS = int(COMMIT_SECONDS * 1000)
 CLOSE_MS = 5000
@@ -78,6 +77,7 @@ class KafkaClient:
     ) -> None:
         self._consumer = consumer
         self._calls = BlockingCalls()
+        self._retried = RetriedErrors()
         self._offsets = OffsetQueries(consumer, self._calls, read_first)
         self._token = trio.lowlevel.current_trio_token()
         self._commands = Commands(consumer, pin)
@@ -180,7 +180,7 @@ class KafkaClient:
                 self._tell_moved(error)
             except KafkaError as error:
                 raise_if_fatal(error)
-                log.warning("polling Kafka failed, trying again: %s", in_words(error))
+                self._retried.tell("polling Kafka failed, trying again", error)
         await trio.sleep(BUSY_POLL_SECONDS)
         return {}
 
@@ -243,9 +243,8 @@ class KafkaClient:
         except KafkaError as error:
             raise_if_fatal(error)
             shown = ", ".join(f"{source} {offset}" for source, (offset, _) in offsets.items())
-            why = in_words(error)
-            facts = event("not-committed", partitions=list(offsets), reason=why)
-            log.warning("offsets were not committed: %s (%s)", why, shown, extra=facts)
+            facts = event("not-committed", partitions=list(offsets), reason=in_words(error))
+            self._retried.tell("offsets were not committed", error, of=shown, extra=facts)
             return False
         return True
 

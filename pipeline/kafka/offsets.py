@@ -31,6 +31,7 @@ from pipeline.errors import PipelineError
 from pipeline.kafka.blocking_calls import BlockingCalls
 from pipeline.kafka.errors import raise_if_fatal
 from pipeline.kafka.reachability import Reachability
+from pipeline.kafka.retried_errors import RetriedErrors
 from pipeline.records.record import FirstRecords, Spans, TopicPartition
 from pipeline.runtime.backoff import Backoff
 
@@ -73,6 +74,7 @@ class OffsetQueries:
         self._calls = calls
         self._read_first = read_first
         self._reachability = Reachability()
+        self._retried = RetriedErrors()
 
     async def positions(self, sources: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         """See `Consumer.positions`."""
@@ -145,7 +147,7 @@ class OffsetQueries:
                 return await self._calls.run(work)
             except KafkaError as error:
                 raise_if_fatal(error)
-                log.warning("asking Kafka failed, trying again: %s", type(error).__name__)
+                self._retried.tell("asking Kafka failed, trying again", error)
             await trio.sleep(BACKOFF.seconds(attempt))
             attempt += 1
 

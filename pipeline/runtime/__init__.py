@@ -1,1 +1,4 @@
-"""The process itself: signals, Ctrl-C, the cycle collector, back-off. Imports nothing of the pipeline."""
+"""The process itself: signals, Ctrl-C, the cycle collector, back-off, what recurs.
+
+It imports nothing of the pipeline.
+"""

@@ -15,9 +15,9 @@ from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.breaker import LONGEST_WAIT, Breaker
 from pipeline.postgres.connections.bridge import Session
-from pipeline.postgres.connections.recurring import FORGET_SECONDS, Recurring
 from pipeline.postgres.connections.shard import IDLE_SECONDS, Shard
 from pipeline.runtime.backoff import Backoff
+from pipeline.runtime.recurring import FORGET_SECONDS, Recurring
 
 
 class Server:

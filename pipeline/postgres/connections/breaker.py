@@ -12,8 +12,8 @@ from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import BreakerState
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.explanations import explain
-from pipeline.postgres.connections.recurring import Recurring
 from pipeline.runtime.backoff import Backoff
+from pipeline.runtime.recurring import Recurring
 
 log = logging.getLogger(__name__)
 

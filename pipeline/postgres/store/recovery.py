@@ -35,11 +35,11 @@ from pipeline.postgres.connections.explanations import (
     explain,
     explain_without_values,
 )
-from pipeline.postgres.connections.recurring import Recurring
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.records.record import Record, TopicPartition
 from pipeline.runtime.backoff import Backoff
+from pipeline.runtime.recurring import Recurring
 
 log = logging.getLogger(__name__)
 
