@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,10 +30,11 @@ from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.validate import mistakes_of
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Applier, Database
+from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.idempotency import key_digest
-from pipeline.records.record import TopicPartition
+from pipeline.records.record import Record, TopicPartition
 from pipeline.runtime.backoff import Backoff
 
 
@@ -43,8 +44,12 @@ def make_store(
     dead_letters: DeadLetters,
     nursery: trio.Nursery,
     tracing: Tracing | None = None,
+    may_wait: Callable[[Record], bool] = lambda _: False,
 ) -> StoreRouter:
     """The stores of all shards. Each connects when its first partition is taken over.
+
+    Args:
+        may_wait: whether a record that can't be applied can wait in a lane.
 
     Raises:
         UsageError: the handler can't be loaded.
@@ -53,6 +58,9 @@ def make_store(
         load_handler(config.sink.handler, Path(config.source))
     waits = Backoff(config.errors.backoff_initial, config.errors.backoff_max)
     handled = config.sink.handler is not None
+    policy = RetryPolicy(
+        config.errors.retry, hold_key=config.errors.on_reject == "hold-key", may_wait=may_wait
+    )
     stores = {}
     breakers: list[Breaker] = []
     for shard_config in config.shards:
@@ -73,6 +81,7 @@ def make_store(
             waits,
             others_work=others_work,
             details=config.errors.details,
+            policy=policy,
         )
     return StoreRouter(stores, partial(shard_name, config))
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pipeline.cli.parsers import add_wish
 from pipeline.cli.wishes import LIVE, act, add_actions, story, tell, tell_all
 from pipeline.config.model import Config
 from pipeline.contracts.wish import Hold, HoldState
-from pipeline.errors import UsageError
-from pipeline.operate import control
+from pipeline.errors import PipelineError, UsageError
+from pipeline.operate import control, held_up
 from pipeline.operate.cluster import Cluster
 from pipeline.operate.console import confirmed
+from pipeline.operate.held_up import HeldUp
 from pipeline.operate.refusals import refuse_hold, rule_of
 from pipeline.operate.wish_views import hold_lines
 
 SUMMARIES = {
     "add": "let the records of a key or a tenant wait, while all others go on",
-    "list": "list what is held",
+    "list": "list what is held, and which records hold up others",
     "release": "apply what waits, in order, before newer records",
     "drop": "skip what waits for good, or give up the first record of it",
 }
@@ -38,8 +40,13 @@ example:
 with --json, on one line:
   {"group": "...", "topic": "...", "holds": [{"id": "h1f3a",
    "rule": {"key": 12}, "state": "holding", "by": "ada@host",
-   "since": 1777636800000, "until": null, "why": "..."}]}
+   "since": 1777636800000, "until": null, "why": "..."}],
+   "held_up": [{"record": "sessions-3@57", "topic": "sessions",
+   "partition": 3, "offset": 57, "rule": {"key": 12}, "reason": "retry",
+   "since": 1777636800000, "why": "..."}]}
 times are in ms since 1970; a key that is no text is {"base64": "..."}.
+"held_up" has records that can't be applied ([errors.retry], and
+on_reject = "hold-key"): what comes after them waits.
 
 example:
   pipeline hold list --config sessions.toml
@@ -49,6 +56,9 @@ example:
 example:
   pipeline hold release h1f3a --config sessions.toml
   pipeline hold release --tenant app-7 --config sessions.toml
+
+A record that holds up others is tried again at once:
+  pipeline hold release sessions-3@57 --config sessions.toml
 """,
     "drop": """\
 Without --first: all that waits is skipped, and never applied. It is counted,
@@ -58,6 +68,9 @@ that waits goes to the dead letter topic, and the others go on waiting.
 example:
   pipeline hold drop h1f3a --config sessions.toml
   pipeline hold drop h1f3a --first --yes --config sessions.toml
+
+A record that holds up others becomes a dead letter, and those go on:
+  pipeline hold drop sessions-3@57 --first --config sessions.toml
 """,
 }
 
@@ -72,7 +85,8 @@ def _add_options(parser: argparse.ArgumentParser, action: str) -> None:
         parser.add_argument("--all", action="store_true", help="also those released or dropped")
         return
     if action != "add":
-        parser.add_argument("id", nargs="?", metavar="HOLD", help="which: as list shows it")
+        what = "which hold, or record: as list shows it"
+        parser.add_argument("id", nargs="?", metavar="HOLD", help=what)
     parser.add_argument("--key", help="the records of this ordering key")
     parser.add_argument("--tenant", help="the records of this tenant")
     if action == "add":
@@ -103,31 +117,55 @@ def _add(config: Config, cluster: Cluster, known: control.Known, args: argparse.
 def _list(config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace) -> int:
     del cluster
     holds = [h for h in known.of(Hold) if args.all or h.state not in control.ENDED]
-    tell_all(config, "holds", holds, known, hold_lines, args.json)
-    return 0
+    stuck: list[HeldUp] = []
+    code = 0
+    if held_up.may_be(config):
+        try:
+            stuck = held_up.read(config)
+        except PipelineError as error:
+            print(f"which records hold up others is not known: {error}", file=sys.stderr)
+            code = 1
+    more = {"held_up": [each.to_json() for each in stuck]}
+    tell_all(config, "holds", holds, known, hold_lines, args.json, more)
+    if stuck and not args.json:
+        print("\n" + "\n".join(held_up.lines(stuck)))
+    return code
 
 
-def _meant(config: Config, known: control.Known, args: argparse.Namespace) -> Hold:
-    """Return the hold that is meant, by its id or by its rule.
+def _meant(config: Config, known: control.Known, args: argparse.Namespace) -> Hold | HeldUp:
+    """Return what is meant, by its id or by its rule: a hold, or a record that holds up others.
 
     Raises:
-        UsageError: not one of the ways is used, or there is no such hold.
+        UsageError: not one of the ways is used, or there is nothing such.
+        PipelineError: a shard does not answer.
     """
     if args.id is not None:
         if args.key is not None or args.tenant is not None:
             raise UsageError("say which hold once: its id, or --key or --tenant")
-        return known.find(Hold, args.id)
+        return held_up.named(config, args.id) if "@" in args.id else known.find(Hold, args.id)
     rule = rule_of(config, args.key, args.tenant)
     held = [h for h in known.of(Hold) if h.rule == rule and h.state not in control.ENDED]
-    if not held:
+    if held:
+        return held[0]
+    stuck = held_up.of_rule(config, rule)
+    if len(stuck) > 1:
+        names = ", ".join(map(str, stuck))
+        raise UsageError(f"several records hold up {rule}: name one of {names}")
+    if not stuck:
         raise UsageError(f"{rule} is not held: to see what is, pipeline hold list")
-    return held[0]
+    return stuck[0]
 
 
 def _release(
     config: Config, cluster: Cluster, known: control.Known, args: argparse.Namespace
 ) -> int:
-    hold = control.change(_meant(config, known, args), HoldState.RELEASED, known.now)
+    meant = _meant(config, known, args)
+    if isinstance(meant, HeldUp):
+        ruling = meant.ruling(known, drop=False)
+        control.keep(cluster, known, ruling)
+        tell(ruling, args.json, f"{meant} is tried again within 5 s, and then what waits for it")
+        return 0
+    hold = control.change(meant, HoldState.RELEASED, known.now)
     control.keep(cluster, known, hold)
     tell(hold, args.json, f"hold {hold.id} of {hold.rule} is released: what waits is applied now")
     return 0
@@ -139,7 +177,10 @@ def _drop(config: Config, cluster: Cluster, known: control.Known, args: argparse
         raise UsageError(
             "the first record would go to the dead letter topic: set [errors] dead_letter_topic"
         )
-    hold = control.change(_meant(config, known, args), state, known.now)
+    meant = _meant(config, known, args)
+    if isinstance(meant, HeldUp):
+        return _give_up(cluster, known, meant, args)
+    hold = control.change(meant, state, known.now)
     what = "the first record" if args.first else "everything"
     if not confirmed(f"Give up {what} that waits of {hold.rule} (hold {hold.id})?", args.yes):
         print("nothing was dropped")
@@ -151,4 +192,23 @@ def _drop(config: Config, cluster: Cluster, known: control.Known, args: argparse
         else ("what waits is skipped for good, and newer records are applied again")
     )
     tell(hold, args.json, f"hold {hold.id} of {hold.rule}: {done}")
+    return 0
+
+
+def _give_up(
+    cluster: Cluster, known: control.Known, record: HeldUp, args: argparse.Namespace
+) -> int:
+    """Give up the record that holds up others."""
+    rule = record.lane.rule
+    if not args.first:
+        raise UsageError(
+            f"{record} is one record: add --first to give it up; to skip all that waits of {rule}, "
+            "hold it (pipeline hold add), and drop that hold"
+        )
+    if not confirmed(f"Give up {record}, which holds up {rule}?", args.yes):
+        print("nothing was dropped")
+        return 1
+    ruling = record.ruling(known, drop=True)
+    control.keep(cluster, known, ruling)
+    tell(ruling, args.json, f"{record} becomes a dead letter, and what waits for it goes on")
     return 0

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from pipeline.cli.common import with_config
@@ -21,6 +22,8 @@ from pipeline.operate.control import Known, operator
 from pipeline.operate.wish_views import wishes_json
 
 W = TypeVar("W", Hold, Pause, RateLimit)
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 LIVE = "every instance follows within 5 s, and after restarts"
 
@@ -92,14 +95,19 @@ def tell_all(
     known: Known,
     lines: Callable[[Sequence[W]], Iterator[str]],
     as_json: bool,
+    more: Mapping[str, Any] = NOTHING,
 ) -> None:
-    """Print a list of wishes, and on standard error what this version can't read."""
+    """Print a list of wishes, and on standard error what this version can't read.
+
+    Args:
+        more: what else stands in the JSON.
+    """
     group = config.kafka.group_id
     topic = control_topic_of(group)
     for why in known.unreadable:
         print(f"note: {topic}: not shown: {why}", file=sys.stderr)
     if as_json:
-        print(json.dumps(wishes_json(group, topic, name, wishes)))
+        print(json.dumps({**wishes_json(group, topic, name, wishes), **more}))
     elif wishes:
         print("\n".join(lines(wishes)))
     else:

@@ -20,6 +20,7 @@ from pipeline.config.ingest import (
 from pipeline.config.kafka_options import DEFAULTS
 from pipeline.config.mistakes import Mistake, describe, did_you_mean, join
 from pipeline.config.model import COMMIT_SECONDS, Config
+from pipeline.config.retries import check_waiting
 from pipeline.config.tls_files import dsn_file_mistakes, tls_mistakes
 from pipeline.records.path import Path
 
@@ -191,5 +192,6 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
         ("records.idempotency_key", "records.dedupe_for", "pipeline", "pipeline.delivery"),
     ),
     (_check_dead_letters, ("errors.dead_letter_topic", "kafka", "kafka.topics")),
+    (check_waiting, ("errors.*", "pipeline.delivery", "records*", "sink*")),
 )
 """Each check, with the keys (patterns of fnmatch) whose mistakes make it pointless."""

@@ -35,6 +35,7 @@ from pipeline.config.model import (
     SinkConfig,
 )
 from pipeline.config.reading import Reading, fields_by_key
+from pipeline.config.retries import read_retry
 from pipeline.config.toml import read_toml
 
 
@@ -92,7 +93,7 @@ def _read(reading: Reading, document: Mapping[str, Any], source: str) -> Config:
         sink=_read_sink(reading, tables["sink"]),
         shards=_read_shards(reading, document.get("shards", [])),
         limits=reading.build(LimitsConfig, tables["limits"], "limits"),
-        errors=reading.build(ErrorsConfig, tables["errors"], "errors"),
+        errors=_read_errors(reading, tables["errors"]),
         http=_read_http(reading, tables["http"]) if "http" in document else None,
         ingest=reading.build(IngestConfig, tables["ingest"], "ingest")
         if "ingest" in document
@@ -167,6 +168,12 @@ def _read_shard(reading: Reading, values: Mapping[str, Any], path: str) -> Shard
         given["dsn"] = None
     given["written"] = written if from_file(written) else None
     return reading.build(ShardConfig, table, path, given)
+
+
+def _read_errors(reading: Reading, values: Mapping[str, Any]) -> ErrorsConfig:
+    table = dict(values)
+    retry = read_retry(reading, table.pop("retry", {}))
+    return reading.build(ErrorsConfig, table, "errors", {"retry": retry})
 
 
 def _read_http(reading: Reading, values: Mapping[str, Any]) -> HttpConfig:

@@ -184,6 +184,10 @@ class ErrorsConfig:
     """``[errors]``: where refused records go, and the back-off between retries, in seconds."""
 
     dead_letter_topic: str | None = field(default=None, metadata=by(TOPIC))
+    on_reject: str = field(default="dead-letter", metadata=by(choice("dead-letter", "hold-key")))
+    """What becomes of a record that can't be applied: it is passed over, or its key waits."""
+    retry: Mapping[str, float] = field(factory=dict)
+    """For how many seconds a record is tried again first, by the error: see `pipeline.config.retries`."""
     max_dead_letters_per_minute: int = field(default=600, metadata=by(COUNT))
     backoff_initial: float = field(default=0.1, metadata=by(DURATION))
     backoff_max: float = field(default=10.0, metadata=by(DURATION))

@@ -91,6 +91,7 @@ class Supervisor:
         self._pauses = Pauses(context.wishes, context.shard_of, self.tasks.values)
         self._numbers = count(1)
         self._committed: dict[TopicPartition, Committable] = {}
+        self._sent: dict[TopicPartition, int] = {}  # what Kafka may have, answered or not
         self._committing = trio.Lock()
         self._leaving: set[PartitionTask] = set()  # those whose partitions are given up
         self._stopping = False
@@ -181,6 +182,7 @@ class Supervisor:
         if task.log_changed is not None:
             labels = (task.source.topic, str(task.source.partition))
             self._metrics.log_changes.labels(*labels).inc()
+            self._sent.pop(task.source, None)  # it is an offset of another log
             self._take_over_anew(task, task.log_changed.why)
             return
         if task.server_changed:
@@ -267,6 +269,7 @@ class Supervisor:
             if self.tasks.get(task.source) is task:
                 del self.tasks[task.source]
                 self._committed.pop(task.source, None)
+                self._sent.pop(task.source, None)
                 self._metrics.forget_partition(task.source.topic, str(task.source.partition))
 
     # Records in
@@ -296,6 +299,7 @@ class Supervisor:
         async with self._committing:  # one after another: an older offset never follows a newer
             moved = self._moved(tasks)
             offsets = {each.claim.source: (each.watermark, each.metadata) for each in moved}
+            self._sent.update({each.claim.source: each.watermark for each in moved})
             if not moved or not await self._consumer.commit(offsets):
                 return
             self._committed.update({each.claim.source: each for each in moved})
@@ -306,12 +310,18 @@ class Supervisor:
                 await self._store.fold([(each.claim, each.watermark) for each in moved])
 
     def _moved(self, tasks: Iterable[PartitionTask]) -> list[Committable]:
-        """What is to be committed: of tasks that are still this instance's, what Kafka has not got."""
+        """What is to be committed: of tasks that are still this instance's, what Kafka has not got.
+
+        A partition that was taken over anew may begin below what was on its way to Kafka for its former
+        task; it commits nothing until it has come as far.
+        """
         moved = []
         for task in tasks:
             if self.tasks.get(task.source) is not task:
                 continue  # lost while its commit waited: the offset is another owner's to commit
             found = committable(task, self._describe)
-            if found is not None and self._committed.get(task.source) != found:
+            if found is None or found.watermark < self._sent.get(task.source, 0):
+                continue
+            if self._committed.get(task.source) != found:
                 moved.append(found)
         return moved

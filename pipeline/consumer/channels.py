@@ -81,6 +81,12 @@ class Channels(Protocol):
     def done(self, batch: Batch) -> None:
         """Free the keys of a batch whose records are all applied (or will never be)."""
 
+    def put_back(self, records: Sequence[Record]) -> None:
+        """File records again that were taken and are not applied, before all that waits of their keys.
+
+        They are in offset order where they share a key, and their batch is done.
+        """
+
     def waiting_records(self) -> Iterator[Record]:
         """Every record that waits, those of one key in offset order."""
 
@@ -157,6 +163,18 @@ class KeyChannels:
         self.in_flight -= len(batch.records)
         assert self.in_flight >= 0, "a batch is done once"
         assert len(ready) <= len(channels), "a key is ready or in flight, never both"
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        channels = self._channels
+        for record in reversed(records):
+            key = record.ordering
+            if key not in channels:
+                channels[key] = []
+                self._ready.append(key)
+            channel = channels[key]
+            assert channel is not None, "a key whose batch is done is not in flight"
+            channel.insert(0, record)
+        self.waiting += len(records)
 
     def waiting_records(self) -> Iterator[Record]:
         return chain.from_iterable(filter(None, self._channels.values()))

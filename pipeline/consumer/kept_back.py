@@ -40,7 +40,7 @@ class KeptBack:
         return any(map(matches, chain(self._moving, *self._by_rule.values())))
 
     def add(self, rule: Rule, records: Sequence[Record]) -> None:
-        """Keep records back, which come after those of the rule that are here."""
+        """Keep records back."""
         if not self._by_rule:
             self._still.enter_context(self._main.decoding_nothing())
         self._by_rule.setdefault(rule, []).extend(records)
@@ -48,7 +48,7 @@ class KeptBack:
     def let_go(self, rule: Rule) -> None:
         """Give a rule's records back to the main way: no lane is to have them."""
         with self._main.decoding_nothing():
-            self._main.channels.put(self._by_rule.pop(rule))
+            self._main.channels.put(sorted(self._by_rule.pop(rule), key=offset_of))
             self._settle()
 
     @contextmanager

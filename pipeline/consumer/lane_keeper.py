@@ -6,7 +6,8 @@
   a moment. Once the lane's end is asked for, it goes on only when that is known.
 - *None is ahead.* No lane is closed while one has read or applied further than the main way has decoded, as
   it may have after a restart: another one has left out what this one answered for, and would not come
-  back; and what this one has applied beyond its end, the main way would apply once more.
+  back; and what this one has applied beyond its end, the main way would apply once more. Nor while Kafka has
+  a higher offset: what a lane no longer answers for below it would be taken for commits that were lost.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from pipeline.consumer.lanes import Lanes
 from pipeline.consumer.overflow import Overflow
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.writers import Writers
-from pipeline.contracts.lane import Lane, LaneReason
+from pipeline.contracts.lane import Lane, LaneFailure, LaneReason
 from pipeline.contracts.rule import Rule
+from pipeline.contracts.setback import Failure
 from pipeline.contracts.store import Claim, PartitionStore
 from pipeline.records.ranges import outside, ranges_of
 
@@ -61,6 +63,7 @@ class LaneKeeper:
         shared: what lanes share.
         claim: on the partition.
         store: of the partition, as it was taken over.
+        acknowledged: below this offset Kafka takes all for done.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class LaneKeeper:
         shared: LaneContext,
         claim: Claim,
         store: PartitionStore,
+        acknowledged: int = 0,
     ) -> None:
+        self._acknowledged = acknowledged
         self._lanes = lanes
         self._main = main
         self._context = context
@@ -81,7 +86,7 @@ class LaneKeeper:
         self._last = store.last_lane
         self._catching: dict[int, _Catching] = {}
         self._folded: dict[int, int] = {}
-        self._overflow = Overflow(shared.overflow, shared.tenant_of) if shared.overflow else None
+        self._overflow = Overflow(shared.kind, shared.tenant_of) if shared.kind else None
         self._told_of_bound = False
         self._nursery: trio.Nursery
         lanes.table.put(*store.lanes)
@@ -131,7 +136,8 @@ class LaneKeeper:
             with trio.move_on_after(LOOK_SECONDS):
                 await self._lanes.woken.wait()
             self._lanes.woken = trio.Event()
-            await self._open_for_holds()
+            await self._open_for_kept_back()
+            await self._note_failures()
             if trio.current_time() >= looked + LOOK_SECONDS:
                 await self._open_for_overflow()
                 await self._close_what_is_done()
@@ -139,12 +145,16 @@ class LaneKeeper:
 
     # Opening
 
-    async def _open_for_holds(self) -> None:
+    async def _open_for_kept_back(self) -> None:
         for rule in self._lanes.kept_back.rules:
             if not self._may_open():
-                return
+                continue
             holds = [hold.id for hold in self._lanes.holds.stopping if hold.rule == rule]
-            if holds and rule in self._lanes.kept_back.rules:
+            if rule not in self._lanes.kept_back.rules:
+                continue  # let go while another lane was opened
+            if cause := self._lanes.setbacks.cause(rule):
+                await self._open(rule, cause.reason, failed=cause)
+            elif holds:
                 await self._open(rule, LaneReason.HOLD, holds[0])
 
     async def _open_for_overflow(self) -> None:
@@ -159,9 +169,16 @@ class LaneKeeper:
             await self._open(rule, LaneReason.OVERFLOW)
 
     def _may_open(self) -> bool:
-        """Whether another lane may be opened; told once if there are too many."""
+        """Whether another lane may be opened; told once if there are too many.
+
+        While one has not begun, or is ahead of the main way, another may always be: it waits for what needs
+        a lane, or for the main way to decode further, which waits for the same.
+        """
         if self._lanes.closed:
             return False
+        waiting = any(not task.begun for task in self._lanes.tasks.values())
+        if waiting or self._is_behind(self._lanes.position):
+            return True
         lanes = len(self._lanes.tasks)
         if lanes >= self._shared.most and not self._told_of_bound:
             log.warning(
@@ -171,7 +188,9 @@ class LaneKeeper:
             self._told_of_bound = True
         return lanes < self._shared.most
 
-    async def _open(self, rule: Rule, reason: LaneReason, hold: str = "") -> None:
+    async def _open(
+        self, rule: Rule, reason: LaneReason, hold: str = "", failed: Failure | None = None
+    ) -> None:
         """Give a rule a lane, which begins with what waits of it."""
         matches = self._lanes.matches(rule)
         with self._lanes.kept_back.moving(rule, matches) as withdrawn:
@@ -180,9 +199,13 @@ class LaneKeeper:
             start = min(offsets, default=position)
             stay = self._staying(offsets, start, position) if rule.kind == "tenant" else ()
             self._last += 1
+            now = self._shared.clock()
+            failure = None
+            if failed is not None:
+                failure = LaneFailure(failed.record.offset, now, failed.why.reason)
             lane = Lane(
                 self._last, rule, reason, start,
-                left_out=stay, hold=hold, opened_at=self._shared.clock(),
+                left_out=stay, hold=hold, opened_at=now, failure=failure,
             )  # fmt: skip
             await self._store.open_lane(lane)
             task = self._start(lane)
@@ -192,7 +215,8 @@ class LaneKeeper:
         self._lanes.refresh()
         log.warning(
             "%s: %s opened from offset %d on: %d records that waited, and what comes, have a way of "
-            "their own now", self._claim.source, self._name(lane), start, len(offsets),
+            "their own now%s", self._claim.source, self._name(lane), start, len(offsets),
+            "" if failure is None else f"; record {failure.offset} failed: {failure.why}",
         )  # fmt: skip
 
     def _staying(
@@ -216,6 +240,15 @@ class LaneKeeper:
         shown = f" of {lane.rule}" if self._shared.details else f" of one {lane.rule.kind}"
         return f"lane {lane.number}{shown} ({lane.reason.value})"
 
+    async def _note_failures(self) -> None:
+        """Write what holds up lanes, where that has changed."""
+        for number, task in list(self._lanes.tasks.items()):
+            failure = task.failure
+            if failure != task.lane.failure and not self._lanes.closed:
+                await self._store.note_failure(number, failure)
+                task.lane = attrs.evolve(task.lane, failure=failure)
+                self._lanes.table.put(task.lane)
+
     # Closing
 
     async def _close_what_is_done(self) -> None:
@@ -237,7 +270,7 @@ class LaneKeeper:
             with trio.move_on_after(CLOSE_SECONDS):
                 while not task.caught_up(position):  # noqa: ASYNC110 (of reads and writes both)
                     await trio.sleep(CATCH_SECONDS)
-            if not task.caught_up(position) or task.stopped or self._one_is_ahead(position):
+            if not task.caught_up(position) or task.stopped or self._is_behind(position):
                 return False
             await self._store.close_lane(lane.number, position)
             task.end()
@@ -250,8 +283,14 @@ class LaneKeeper:
         log.info("%s: %s is closed at offset %d", self._claim.source, self._name(lane), position)
         return True
 
-    def _one_is_ahead(self, position: int) -> bool:
-        """Whether a lane has come further than ``position``, or may have."""
+    def _is_behind(self, position: int) -> bool:
+        """Whether Kafka has a higher offset of ours than ``position``, or a lane has come further.
+
+        So it may be after a take-over. What lies between would be the main way's if a lane ended here, and
+        Kafka takes it for done.
+        """
+        if position < self._acknowledged:
+            return True
         reached = [task.reached for task in self._lanes.tasks.values()]
         return any(to is None or to > position for to in reached)
 

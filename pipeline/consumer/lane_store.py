@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from pipeline.consumer.channels import Matches
+from pipeline.consumer.lane_retries import LaneRetries
 from pipeline.contracts.rule import Rule
+from pipeline.contracts.setback import Setback
 from pipeline.contracts.store import PartitionStore
 from pipeline.contracts.wish import Hold, HoldState
 from pipeline.records.disposition import DeadLetterReason
@@ -24,6 +26,7 @@ class LaneStore:
         hold: the hold that the lane obeys now.
         matches: whether a record is a rule's, as a function.
         dropped_first: called when the first record was given up, as an operator wished.
+        retries: what failed in the lane.
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class LaneStore:
         hold: Callable[[], Hold | None],
         matches: Callable[[Rule], Matches],
         dropped_first: Callable[[Hold], None],
+        retries: LaneRetries,
     ) -> None:
         self._store = store
         self._hold = hold
         self._matches = matches
         self._dropped_first = dropped_first
+        self._retries = retries
         self.skipped = 0
         """Records that were given up for good."""
 
@@ -52,10 +57,10 @@ class LaneStore:
 
     @property
     def batch_limit(self) -> int:
-        """See `PartitionStore.batch_limit`; a single record while the first one is to be given up."""
+        """See `PartitionStore.batch_limit`; a single record while one is to be given up."""
         hold = self._hold()
-        alone = hold is not None and hold.state is HoldState.DROP_FIRST
-        return 1 if alone else self._store.batch_limit
+        first = hold is not None and hold.state is HoldState.DROP_FIRST
+        return 1 if first or self._retries.gives_up else self._store.batch_limit
 
     @property
     def linger(self) -> float:
@@ -66,26 +71,43 @@ class LaneStore:
         """See `PartitionStore.slot`."""
         return self._store.slot()
 
-    async def apply(self, writer: int, records: Sequence[Record]) -> None:
-        """See `PartitionStore.apply`; what an operator has dropped is skipped, or becomes a dead letter."""
+    async def apply(self, writer: int, records: Sequence[Record]) -> Setback | None:
+        """See `PartitionStore.apply`; what is given up is skipped, or becomes a dead letter."""
+        left = await self._without_dropped(writer, records)
+        left = await self._without_failed(writer, left)
+        setback = await self._store.apply(writer, left) if left else None
+        self._retries.decided(records, setback)
+        return setback
+
+    async def _without_dropped(self, writer: int, records: Sequence[Record]) -> Sequence[Record]:
+        """Give up what an operator has dropped; return the rest."""
         hold = self._hold()
-        if hold is not None:
-            meant = self._matches(hold.rule)
-            given_up = [record for record in records if meant(record)]
-            if given_up and hold.state is HoldState.DROP_FIRST:
-                given_up = given_up[:1]
-                await self._store.reject(writer, given_up[0], _reason(hold))
-                log.warning("%s is a dead letter now: dropped by hold %s", given_up[0], hold.id)
-                self._dropped_first(hold)
-            elif given_up and hold.state is HoldState.DROPPING:
-                await self._store.skip(writer, given_up)
-                self.skipped += len(given_up)
+        if hold is None:
+            return records
+        meant = self._matches(hold.rule)
+        given_up = [record for record in records if meant(record)]
+        if given_up and hold.state is HoldState.DROP_FIRST:
+            given_up = given_up[:1]
+            await self._store.reject(writer, given_up[0], _reason(hold))
+            log.warning("%s is a dead letter now: dropped by hold %s", given_up[0], hold.id)
+            self._dropped_first(hold)
+        elif given_up and hold.state is HoldState.DROPPING:
+            await self._store.skip(writer, given_up)
+            self.skipped += len(given_up)
+        else:
+            return records
+        gone = {record.offset for record in given_up}
+        return [record for record in records if record.offset not in gone]
+
+    async def _without_failed(self, writer: int, records: Sequence[Record]) -> Sequence[Record]:
+        """Give up what was tried for long enough, or an operator has ruled so; return the rest."""
+        left = []
+        for record in records:
+            if (why := self._retries.given_up(record)) is not None:
+                await self._store.reject(writer, record, why)
             else:
-                given_up = []
-            gone = {record.offset for record in given_up}
-            records = [record for record in records if record.offset not in gone]
-        if records:
-            await self._store.apply(writer, records)
+                left.append(record)
+        return left
 
 
 def _reason(hold: Hold) -> DeadLetterReason:

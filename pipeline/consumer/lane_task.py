@@ -8,6 +8,7 @@ has read, the main way has passed over. In the place of Kafka's commit, its own 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -15,18 +16,20 @@ import trio
 
 from pipeline.consumer.channels import Matches
 from pipeline.consumer.holds import STOPPING
+from pipeline.consumer.lane_retries import LaneRetries
 from pipeline.consumer.lane_store import LaneStore
 from pipeline.consumer.offset_tracker import OffsetTracker
-from pipeline.consumer.partition_context import PartitionContext
+from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.valve import Cut, Valve
 from pipeline.consumer.waiting_count import WaitingCount
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Fetched
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.rule import Rule
+from pipeline.contracts.setback import Setback
 from pipeline.contracts.snapshot import age_of
 from pipeline.contracts.store import Claim
-from pipeline.contracts.wish import Hold, HoldState
+from pipeline.contracts.wish import Hold, HoldState, Ruling
 from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,12 @@ class Around(Protocol):
     def met(self, task: LaneTask, record: Record) -> None:
         """The lane has taken in a record: if an operator's hold lets it wait, the lane is told."""
 
+    def rulings(self) -> Sequence[Ruling]:
+        """Return what operators have said of records of the partition that failed."""
+
+    def wake(self) -> None:
+        """Something has changed that the keeper is to see."""
+
     def lost(self, task: LaneTask, start: int, end: int) -> None:
         """Kafka deleted what the lane had still to read, from one offset up to another."""
 
@@ -75,6 +84,7 @@ class LaneTask:
         main: the claim on the partition.
         context: what partitions share.
         around: the partition.
+        shared: what lanes share.
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class LaneTask:
         main: Claim,
         context: PartitionContext,
         around: Around,
+        shared: LaneContext,
     ) -> None:
         self.lane = lane
         self.claim = attrs.evolve(main, lane=lane.number)
@@ -110,6 +121,10 @@ class LaneTask:
             through_endpoint=main.source.topic == context.ingest_topic, usage=context.usage,
         )  # fmt: skip
         self.writers.intake.sieve = self._sieve
+        self.writers.on_setback = self._take_back
+        self.retries = LaneRetries(
+            lane, main.source, around.rulings, shared, self._retries_changed
+        )
 
     async def run(self) -> None:
         """Take the lane over, wait for its turn, work through it until `end`.
@@ -131,10 +146,13 @@ class LaneTask:
         self.count.begin(start, self._around.position)
         await self._around.clear(self)
         self.begun = True
-        self._store = LaneStore(store, lambda: self.hold, self._around.matches, self._dropped_first)
+        self._store = LaneStore(
+            store, lambda: self.hold, self._around.matches, self._dropped_first, self.retries
+        )
         offsets = OffsetTracker(start, store.applied.offsets_from(start))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
+            nursery.start_soon(self.retries.run)
             await self.writers.run(self._store, self._context.decoder(store.shape), offsets)
 
     def close(self) -> int:
@@ -200,7 +218,17 @@ class LaneTask:
     def obey(self, hold: Hold | None, *, paused: bool) -> None:
         """Work, stand still, or give records up, as an operator wishes."""
         self.hold, self.paused = hold, paused
-        self.writers.stand_still(paused or self.holding)
+        # A hold that does not stop the lane gives up what waits there, also what has failed.
+        waits = self.retries.waiting and self.hold is None
+        self.writers.stand_still(paused or self.holding or waits)
+
+    def _take_back(self, setback: Setback) -> None:
+        self.writers.channels.put_back(setback.records)
+        self.retries.set_back(setback)
+
+    def _retries_changed(self) -> None:
+        self.obey(self.hold, paused=self.paused)
+        self._around.wake()
 
     @property
     def holding(self) -> bool:
@@ -244,6 +272,14 @@ class LaneTask:
             return self.writers.offsets.watermark
         return self.read_to
 
+    @property
+    def failure(self) -> LaneFailure | None:
+        """What holds up the lane; None: nothing does, as far as is known."""
+        failure, watermark = self.retries.failure, self.watermark
+        if failure is None or (watermark is not None and watermark > failure.offset):
+            return None  # also of a former owner, who had no time to say that it was mended
+        return failure
+
     def caught_up(self, position: int) -> bool:
         """Whether all is applied that the main way has passed over below ``position``."""
         done = self.begun and not self.closed and not self.writers.buffered
@@ -252,6 +288,8 @@ class LaneTask:
     def nearly(self, position: int) -> bool:
         """Whether it may catch up at once, if the main way waits at ``position``."""
         if self._store is None or self.read_to is None or self.stopped or self.paused:
+            return False
+        if self.failure is not None:
             return False
         return position - self.read_to <= NEAR and self.writers.buffered <= self._store.batch_limit
 
@@ -284,4 +322,6 @@ class LaneTask:
             return "held"
         if self.hold is not None and self.hold.state is HoldState.DROPPING:
             return "dropping"
-        return "paused" if self.paused else "working"
+        if self.paused:
+            return "paused"
+        return "retrying" if self.retries.waiting else "working"

@@ -26,6 +26,7 @@ from pipeline.consumer.kept_back import KeptBack
 from pipeline.consumer.lane_table import LaneTable
 from pipeline.consumer.lane_task import LaneTask
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
+from pipeline.consumer.setbacks import Setbacks
 from pipeline.consumer.starting_offset import tell_lost
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Fetched
@@ -33,6 +34,7 @@ from pipeline.contracts.lane import Lane
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.snapshot import LaneSnapshot
 from pipeline.contracts.store import Claim
+from pipeline.contracts.wish import Ruling
 from pipeline.records.record import Record
 
 log = logging.getLogger(__name__)
@@ -64,11 +66,12 @@ class Lanes:
         self.tasks: dict[int, LaneTask] = {}
         """Of the lanes that are open, by number."""
         self.kept_back = KeptBack(main)
+        self.setbacks = Setbacks(main, self.kept_back, lanes.rule_of, self.matches, self.wake)
         self.holds = Holds(context.wishes, lanes.tenant_of)
         self.closed = False
         """Whether a drain has begun: no lane is opened or closed any more."""
         self.woken = trio.Event()
-        """Set when a lane is to be opened for a hold."""
+        """Set when there is something for the keeper to do at once."""
         self._context = context
         self._lanes = lanes
         self._main = main
@@ -97,7 +100,7 @@ class Lanes:
                     self.tasks[lane.number].count.passed([record])
             elif (hold := self.holds.stops(record)) is not None:
                 self.kept_back.add(hold.rule, [record])
-                self.woken.set()
+                self.wake()
             else:
                 kept.append(record)
         self._progress.unpark_all()
@@ -105,7 +108,7 @@ class Lanes:
 
     def add(self, lane: Lane) -> LaneTask:
         """A lane is open: the caller runs the task. What it answers for is passed over from now on."""
-        task = LaneTask(lane, self._claim, self._context, self)
+        task = LaneTask(lane, self._claim, self._context, self, self._lanes)
         self.table.put(lane)
         self.tasks[lane.number] = task
         self._order(task)
@@ -119,18 +122,19 @@ class Lanes:
         version = self.holds.refresh()
         stopping = self.holds.stopping
         self.arm()
+        for rule in self.kept_back.rules:
+            if rule not in self.setbacks and all(hold.rule != rule for hold in stopping):
+                self.kept_back.let_go(rule)  # first: another hold may mean it too
         for hold in stopping:
             if self.table.open_lane_of(hold.rule) is None:
                 found = self._main.channels.withdraw(self.matches(hold.rule))
                 if found:
                     self.kept_back.add(hold.rule, found)
-                    self.woken.set()
-        for rule in self.kept_back.rules:
-            if all(hold.rule != rule for hold in stopping):
-                self.kept_back.let_go(rule)
+                    self.wake()
         for task in self.tasks.values():
             foreign = [hold for hold in stopping if hold.rule != task.lane.rule]
             task.met |= {x.id for x in foreign if task.writers.have(self.matches(x.rule))}
+            task.retries.obey()
             self._order(task)
         return version
 
@@ -171,6 +175,17 @@ class Lanes:
     def matches(self, rule: Rule) -> Matches:
         """See `Around.matches`."""
         return self.table.matches(rule)
+
+    def rulings(self) -> list[Ruling]:
+        """See `Around.rulings`."""
+        claim = self._claim
+        mine = (claim.source.topic, claim.source.partition, str(claim.topic_id))
+        found = self._context.wishes.rulings()
+        return [each for each in found if (each.topic, each.partition, each.topic_id) == mine]
+
+    def wake(self) -> None:
+        """See `Around.wake`."""
+        self.woken.set()
 
     def met(self, task: LaneTask, record: Record) -> None:
         """See `Around.met`."""
@@ -259,6 +274,7 @@ class Lanes:
                 opened_at=task.lane.opened_at,
                 hold=task.hold,
                 retention=self._left(task, now),
+                failure=task.failure,
             )
             for number, task in self.tasks.items()
         )

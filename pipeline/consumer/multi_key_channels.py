@@ -117,6 +117,11 @@ class MultiKeyChannels:
         self._batches.remove(batch)
         self.in_flight -= len(batch.held)
 
+    def put_back(self, records: Sequence[Record]) -> None:
+        waiting = sorted([*records, *self.waiting_records()], key=offset_of)
+        self.clear()
+        self.put(waiting)
+
     def waiting_records(self) -> Iterator[Record]:
         return (place.record for place in self._waiting_places())
 

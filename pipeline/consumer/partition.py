@@ -195,7 +195,9 @@ class PartitionTask:
         if context.lanes is None or self.claim is None:
             return None
         self.lanes = Lanes(context, context.lanes, self.writers, self.claim)
-        keeper = LaneKeeper(self.lanes, self.writers, context, context.lanes, self.claim, store)
+        keeper = LaneKeeper(
+            self.lanes, self.writers, context, context.lanes, self.claim, store, self.acknowledged
+        )
         self.lanes.pause(self.pause is not None)
         return keeper
 

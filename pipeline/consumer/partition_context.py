@@ -11,15 +11,15 @@ import attrs
 from pipeline.consumer.buffer_budget import BufferBudget
 from pipeline.consumer.channels import Channels
 from pipeline.consumer.request_batching import RequestBatcher
-from pipeline.consumer.rule_index import nobody
+from pipeline.consumer.rule_index import nobody, rule_of
 from pipeline.consumer.usage import Usage
 from pipeline.contracts.kafka import Consumer, LaneRecords, Position
-from pipeline.contracts.rule import RuleKind
+from pipeline.contracts.rule import Rule, RuleKind
 from pipeline.contracts.store import Store
 from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
-from pipeline.records.record import TopicPartition
+from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
 from pipeline.records.tenant import TenantOf
 
@@ -30,7 +30,7 @@ class LaneContext:
 
     Attributes:
         records: what reads a partition once more.
-        overflow: whose records get a lane when there are too many of them; None: nobody's.
+        kind: whose records get a lane of themselves, a key's or a tenant's; None: nobody's.
         tenant_of: a record's tenant.
         most: lanes that a partition may have.
         buffered: records of one key, or of one tenant, that a full partition may hold; None: a quarter of
@@ -38,16 +38,22 @@ class LaneContext:
         clock: seconds since the epoch.
         retention: for how many seconds a topic's records are kept; None where that is not known.
         details: whether the log may name keys and tenants.
+        wait_after: how many seconds a lane waits after a record has failed, by how often it failed before.
     """
 
     records: LaneRecords
-    overflow: RuleKind | None = "key"
+    kind: RuleKind | None = "key"
     tenant_of: TenantOf = nobody
     most: int = 64
     buffered: int | None = None
     clock: Callable[[], float] = time.time
     retention: Callable[[str], float | None] = lambda _: None
     details: bool = False
+    wait_after: Callable[[int], float] = lambda failures: min(2.0**failures, 60.0)
+
+    def rule_of(self, record: Record) -> Rule | None:
+        """Return whose lane a record would be in; None: it can have none."""
+        return None if self.kind is None else rule_of(record, self.kind, self.tenant_of)
 
 
 @attrs.frozen

@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from pipeline.consumer.channels import Matches
-from pipeline.contracts.rule import Rule
+from pipeline.contracts.rule import Rule, RuleKind
 from pipeline.records.record import Record
-from pipeline.records.tenant import TenantOf
+from pipeline.records.tenant import PLAIN, TenantOf
 
 T = TypeVar("T")
 
@@ -25,6 +25,12 @@ def matcher(rule: Rule, tenant_of: TenantOf) -> Matches:
     if rule.kind == "key":
         return lambda record: record.ordering == value
     return lambda record: tenant_of(record) == value
+
+
+def rule_of(record: Record, kind: RuleKind, tenant_of: TenantOf) -> Rule | None:
+    """Return the rule of a record's key, or of its tenant; None where that can't be named."""
+    value = record.ordering if kind == "key" else tenant_of(record)
+    return Rule(kind, value) if isinstance(value, PLAIN) else None
 
 
 class RuleIndex(Generic[T]):

@@ -46,6 +46,10 @@ takes: no batch begins after `stand_still` has returned.
 **Decoding nothing.** While a lane opens or closes (`lanes`), nothing is decoded: then what is fetched
 can't start a batch, and what waits in channels can. At its end a writer is woken.
 
+**What is set back.** The store may leave records of a batch undecided, which are to wait in a lane
+(`setbacks`, `lane_retries`). Their keys come free like the others', and before any writer looks, whoever
+is told of it has taken them, and what waits behind them, out of the channels, or has put them in front.
+
 **How large a batch is** follows from three numbers, the smallest counts: what the store says
 (`PartitionStore.batch_limit`, by what transactions have cost), ``max_batch``, and ``max_batch_bytes``
 over the measured size of this partition's records; the last two are `BufferBudget.at_once`.
@@ -58,7 +62,7 @@ Postgres cheap). Cost: a waking is a parking lot's unpark, a microsecond, twice 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -70,12 +74,17 @@ from pipeline.consumer.intake import Intake, Tap
 from pipeline.consumer.offset_tracker import OffsetTracker
 from pipeline.consumer.usage import Usage
 from pipeline.consumer.writing import Writing
+from pipeline.contracts.setback import Setback
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import Decoder
-from pipeline.records.record import RawBatch, TopicPartition
+from pipeline.records.record import RawBatch, Record, TopicPartition
 
 DECODE_AT_ONCE = 500
 """Records decoded before other tasks run: 1 to 2 ms."""
+
+
+def _nothing_may_wait(setback: Setback) -> None:
+    raise AssertionError(f"{len(setback.records)} records are to wait in a lane, and there are none")
 
 
 class Writers:
@@ -104,6 +113,8 @@ class Writers:
     ) -> None:
         self.channels = channels
         self.intake = Intake(source, tap, channels, budget, metrics)
+        self.on_setback: Callable[[Setback], None] = _nothing_may_wait
+        """Called with what a batch has left undecided, when its keys are free; not after `close`."""
         self.standing_still = False
         """Whether no batch may start, because an operator wishes so."""
         self._budget = budget
@@ -294,20 +305,23 @@ class Writers:
     async def _apply(self, number: int, batch: Batch) -> None:
         self._in_flight.append(batch)
         begun = time.perf_counter()
-        await self._store.apply(number, batch.records)
+        setback = await self._store.apply(number, batch.records)
         # Only now. Of a batch that failed it is not known what is applied: the partition ends, but until it
         # has ended no lane may take the batch for done, and begin with later records of its keys.
         self._in_flight.remove(batch)
-        self._finish(batch)
-        if self._usage is not None:
-            self._usage.applied(batch.records, time.perf_counter() - begun)
+        records = batch.records if setback is None else setback.decided(batch.records)
+        self._finish(batch, records, setback)
+        if self._usage is not None and records:
+            self._usage.applied(records, time.perf_counter() - begun)
 
-    def _finish(self, batch: Batch) -> None:
-        self.offsets.done(batch.records)
+    def _finish(self, batch: Batch, records: list[Record], setback: Setback | None) -> None:
+        self.offsets.done(records)
         self.channels.done(batch)
+        if setback is not None and self._open:
+            self.on_setback(setback)
         self._wake_a_writer()
-        self._records_applied.inc(len(batch.records))
-        stamps, now = [record.raw.timestamp for record in batch.records], time.time()
+        self._records_applied.inc(len(records))
+        stamps, now = [record.raw.timestamp for record in records], time.time()
         for ages in self._ages:
             ages.observe_ages(stamps, now)
         self._balance()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from pipeline.contracts.setback import Setback
 from pipeline.records.record import Record
 
 
@@ -23,4 +24,4 @@ class Writing(Protocol):
 
     def slot(self) -> AbstractAsyncContextManager[None]: ...
 
-    async def apply(self, writer: int, records: Sequence[Record]) -> None: ...
+    async def apply(self, writer: int, records: Sequence[Record]) -> Setback | None: ...

@@ -24,6 +24,21 @@ class LaneReason(Enum):
 
 
 @attrs.frozen
+class LaneFailure:
+    """A record that could not be applied, and holds up the lane that it is in.
+
+    Attributes:
+        offset: the record's.
+        since: when it failed first, in seconds since the epoch.
+        why: a sentence.
+    """
+
+    offset: int
+    since: float
+    why: str
+
+
+@attrs.frozen
 class Lane:
     """What a row of ``pipeline.lanes`` says. Frozen: closing a lane makes another object.
 
@@ -37,6 +52,7 @@ class Lane:
         left_out: ranges, half-open, sorted, from ``from_offset`` on, that stay with the main way.
         hold: the id of the operator's wish; empty if it was opened for another reason.
         opened_at: seconds since the epoch.
+        failure: what holds it up, as far as that was noted; it may be mended by now.
     """
 
     number: int
@@ -47,6 +63,7 @@ class Lane:
     left_out: tuple[tuple[int, int], ...] = ()
     hold: str = ""
     opened_at: float = 0.0
+    failure: LaneFailure | None = None
 
     def covers(self, offset: int) -> bool:
         """Whether a record of the rule at this offset is the lane's."""

@@ -10,7 +10,7 @@ from enum import Enum, IntEnum
 
 import attrs
 
-from pipeline.contracts.lane import LaneReason
+from pipeline.contracts.lane import LaneFailure, LaneReason
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.wish import Hold, Pause
 from pipeline.records.record import TopicPartition
@@ -44,12 +44,13 @@ class LaneSnapshot:
         number: unlike that of any other lane of the partition.
         rule: whose records wait in it.
         reason: why it was opened.
-        state: what it does, for people: working, held, dropping, waits for earlier records.
+        state: what it does, for people: working, held, dropping, retrying, waits for earlier records.
         waiting: how many records wait; a few more, if a former owner had passed over some of them.
         time_lag: seconds since the oldest of them was produced, as far as is known; 0 if none waits.
         opened_at: seconds since the epoch.
         hold: the operator's hold that it obeys; None if it may work.
         retention: seconds until Kafka may delete the oldest of them; None if none waits, or it is not known.
+        failure: the record that can't be applied, and holds up the others; None: none.
     """
 
     number: int
@@ -61,6 +62,7 @@ class LaneSnapshot:
     opened_at: float = 0.0
     hold: Hold | None = None
     retention: float | None = None
+    failure: LaneFailure | None = None
 
 
 @attrs.frozen

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import attrs
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
+from pipeline.contracts.setback import Setback
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape
@@ -140,10 +141,12 @@ class PartitionStore(Protocol):
     def slot(self) -> AbstractAsyncContextManager[None]:
         """Wait for a slot at the shard, whose limit bounds what runs at once on all partitions."""
 
-    async def apply(self, writer: int, records: Sequence[Record]) -> None:
+    async def apply(self, writer: int, records: Sequence[Record]) -> Setback | None:
         """Apply records, in the order given where they share a key; returns when all are decided.
 
-        Decided is applied or kept as a dead letter. What fails for a while is retried without end.
+        Decided is applied or kept as a dead letter. What fails for a while is retried without end. What is
+        configured to wait in a lane is left undecided, and returned: the caller opens the lane, and tries
+        again there; None: all are decided.
         Cancelled, it may leave any part of the batch applied; the ledger knows which.
 
         Raises:
@@ -171,6 +174,9 @@ class PartitionStore(Protocol):
 
     async def open_lane(self, lane: Lane) -> None:
         """Write a lane's row; returns when it is committed. Its number is above `last_lane`."""
+
+    async def note_failure(self, number: int, failure: LaneFailure | None) -> None:
+        """Write what holds up a lane; returns when it is committed."""
 
     async def close_lane(self, number: int, until: int) -> None:
         """Let a lane end before the offset ``until``; returns when that is committed."""

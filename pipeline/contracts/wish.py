@@ -144,4 +144,22 @@ class RateLimit(Wish):
     rate: float
 
 
-AnyWish: TypeAlias = Hold | Pause | RateLimit
+@attrs.frozen(kw_only=True)
+class Ruling(Wish):
+    """What is to become of one record that can't be applied, and holds up the records behind it.
+
+    It names the record, so it is carried out once, whoever owns the partition by then.
+
+    Attributes:
+        topic, topic_id, partition, offset: the record.
+        drop: whether it is given up, and becomes a dead letter; otherwise it is tried again at once.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    drop: bool = False
+
+
+AnyWish: TypeAlias = Hold | Pause | RateLimit | Ruling

@@ -14,9 +14,14 @@ from typing import Any
 import attrs
 
 from pipeline.contracts.rule import Rule, plain_from_json, plain_to_json
-from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Scope
+from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Ruling, Scope
 
-KINDS: Mapping[str, type[AnyWish]] = {"hold": Hold, "pause": Pause, "limit": RateLimit}
+KINDS: Mapping[str, type[AnyWish]] = {
+    "hold": Hold,
+    "pause": Pause,
+    "limit": RateLimit,
+    "ruling": Ruling,
+}
 
 
 class Unreadable(ValueError):
@@ -111,6 +116,12 @@ def _rate(value: Any) -> float:
     return float(value)
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
 def _state(value: Any) -> HoldState:
     try:
         return HoldState(value)
@@ -141,4 +152,9 @@ _READERS: Mapping[str, Any] = {
     "what": _scope,
     "tenant": plain_from_json,
     "rate": _rate,
+    "topic": _text,
+    "topic_id": _text,
+    "partition": _whole,
+    "offset": _whole,
+    "drop": _switch,
 }

@@ -14,13 +14,13 @@ from typing import TypeVar
 
 import trio
 
-from pipeline.contracts.wish import AnyWish, Hold, Pause, RateLimit
+from pipeline.contracts.wish import AnyWish, Hold, Pause, RateLimit, Ruling
 from pipeline.records.record import TopicPartition
 
 LOOK_SECONDS = 60.0
 """How long a wait for a wish's end lasts at most before the clock is read again: it may be set."""
 
-W = TypeVar("W", Hold, Pause, RateLimit)
+W = TypeVar("W", Hold, Pause, RateLimit, Ruling)
 
 
 class Wishes:
@@ -53,6 +53,10 @@ class Wishes:
     def limits(self) -> Sequence[RateLimit]:
         """Return every limit in force, the oldest first."""
         return self._of(RateLimit)
+
+    def rulings(self) -> Sequence[Ruling]:
+        """Return what is said of records that could not be applied, the oldest first."""
+        return self._of(Ruling)
 
     def pause_of(self, source: TopicPartition, shard: str) -> Pause | None:
         """Return the oldest pause that covers a partition; None if it may work."""

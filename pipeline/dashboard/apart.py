@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from pipeline.contracts.rule import Rule, briefly
 from pipeline.contracts.snapshot import LaneSnapshot
 from pipeline.contracts.wish import Hold
@@ -27,7 +29,7 @@ Told = Mapping[str, Any]
 
 def lane_told(found: LaneSnapshot) -> dict[str, Any]:
     """Return what an instance tells of a lane."""
-    hold = found.hold
+    hold, failure = found.hold, found.failure
     return {
         "number": found.number,
         "records_of": _rule(found.rule),
@@ -37,6 +39,7 @@ def lane_told(found: LaneSnapshot) -> dict[str, Any]:
         "time_lag_seconds": found.time_lag,
         "opened_at": found.opened_at,
         "hold": None if hold is None else {"id": hold.id, "by": hold.by},
+        "failure": None if failure is None else attrs.asdict(failure),
     }
 
 

@@ -219,11 +219,11 @@ class Metrics:
     lane_records = gauge(
         "pipeline_lane_records",
         LANES,
-        "Records that wait in lanes, by why those were opened: overflow, hold. They do not count in"
-        " pipeline_message_lag. No series: there are no lanes.",
+        "Records that wait in lanes, by why those were opened: overflow, hold, retry, reject. They do not"
+        " count in pipeline_message_lag. No series: there are no lanes.",
         "overflow: a key (or tenant) is slower than its records come; all others go on. The table"
-        " pipeline.lanes says whose records, pg_stat_activity what their rows wait for. hold: `pipeline hold"
-        " list`.",
+        " pipeline.lanes says whose records, pg_stat_activity what their rows wait for. hold, retry, reject:"
+        " `pipeline hold list`.",
     )
     lane_time_lag_seconds = gauge(
         "pipeline_lane_time_lag_seconds",

@@ -19,13 +19,13 @@ import attrs
 from kafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
 from pipeline.contracts.presence import presence_id
-from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit
+from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, RateLimit, Ruling
 from pipeline.contracts.wish_codec import Unreadable, decode, encode, key_of, kind_of
 from pipeline.errors import PipelineError, UsageError
 from pipeline.kafka.control_topic import control_topic_of
 from pipeline.operate.cluster import Cluster
 
-W = TypeVar("W", Hold, Pause, RateLimit)
+W = TypeVar("W", Hold, Pause, RateLimit, Ruling)
 
 FORGET_OVER_SECONDS = 24 * 3600.0
 """How long what ended by itself stays on the topic; the next command that writes removes it."""
@@ -141,7 +141,7 @@ def _is_stale(wish: AnyWish, now: float) -> bool:
 
 def new_id(known: Known, kind: type[AnyWish]) -> str:
     """Return an id that no wish has: a letter for the kind, and four digits."""
-    letter = {Hold: "h", Pause: "p", RateLimit: "l"}[kind]
+    letter = {Hold: "h", Pause: "p", RateLimit: "l", Ruling: "r"}[kind]
     taken = {wish.id for wish in known.wishes}
     while (made := letter + secrets.token_hex(2)) in taken:
         pass

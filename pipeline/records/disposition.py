@@ -28,7 +28,8 @@ class DeadLetterReason:
         """What kind of reason it is, one of `KINDS`.
 
         ``not-json``: the record can't be read; ``value``: it doesn't fit the columns; ``data`` and
-        ``constraint``: Postgres's SQLSTATE classes 22 and 23; ``handler``: `HandlerReject`.
+        ``constraint``: Postgres's SQLSTATE classes 22 and 23; ``handler``: `HandlerReject`, or a
+        `HandlerRetry` whose time was over.
         """
         by_class = _BY_CLASS.get((self.sqlstate or "")[:2])
         return by_class or _BY_ERROR.get(self.error, "other")
@@ -37,7 +38,12 @@ class DeadLetterReason:
 KINDS = ("not-json", "value", "data", "constraint", "handler", "other")
 """What `DeadLetterReason.kind` may be."""
 
-_BY_ERROR = {"DecodeError": "not-json", "RowError": "value", "HandlerReject": "handler"}
+_BY_ERROR = {
+    "DecodeError": "not-json",
+    "RowError": "value",
+    "HandlerReject": "handler",
+    "HandlerRetry": "handler",
+}
 _BY_CLASS = {"22": "data", "23": "constraint"}
 
 Disposition: TypeAlias = DeadLetterReason

@@ -23,8 +23,13 @@ from pipeline.kafka.retention import Retention
 from pipeline.observe.metrics import Metrics
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
+from pipeline.records.record import Record
 from pipeline.records.tenant import tenant_reader
+from pipeline.runtime.backoff import Backoff
 from pipeline.stores import shard_name
+
+RETRY_WAITS = Backoff(1.0, 60.0)
+"""Between two attempts at a record that holds up a lane."""
 
 
 def partition_context(
@@ -72,18 +77,24 @@ def partition_context(
 def lane_context(config: Config, records: LaneRecords, retention: Retention) -> LaneContext:
     """What lanes share, as configured. With several keys a record only a tenant's records get a lane."""
     tenant = config.records.tenant
-    overflow: RuleKind | None = "key"
+    kind: RuleKind | None = "key"
     if len(config.records.keys) > 1:
-        overflow = None if tenant is None else "tenant"
+        kind = None if tenant is None else "tenant"
     return LaneContext(
         records=records,
-        overflow=overflow,
+        kind=kind,
         tenant_of=nobody if tenant is None else tenant_reader(RecordPath.parse(tenant)),
         most=config.limits.max_lanes,
         buffered=records_per_rule(config),
         retention=retention.seconds,
         details=config.errors.details,
+        wait_after=RETRY_WAITS.seconds,
     )
+
+
+def may_have_lane(lanes: LaneContext | None) -> Callable[[Record], bool]:
+    """Return whether a record can wait in a lane."""
+    return lambda record: lanes is not None and lanes.rule_of(record) is not None
 
 
 def records_per_rule(config: Config) -> int | None:

@@ -29,7 +29,7 @@ from pipeline.observe.process import process_source
 from pipeline.observe.progress import ProgressLog
 from pipeline.observe.tasks import describe_process
 from pipeline.runtime.collector import collect_cycles
-from pipeline.service.contexts import lane_context, partition_context
+from pipeline.service.contexts import lane_context, may_have_lane, partition_context
 from pipeline.service.reload import live
 from pipeline.service.resources import Resources
 from pipeline.stores import chores_of, make_store
@@ -60,12 +60,13 @@ class Instance:
         self._retention = Retention(config.kafka, config.pipeline.name)
         self._health = ProgressWatch(trio.current_time, describe_process)
         consumer = resources.consumer
-        self._store = store = make_store(
-            config, metrics, resources.dead_letters, process, resources.tracing
-        )
-        self._health.shards = store.snapshots
         reader = resources.lane_reader
         lanes = None if reader is None else lane_context(config, reader, self._retention)
+        self._store = store = make_store(
+            config, metrics, resources.dead_letters, process, resources.tracing,
+            may_have_lane(lanes),
+        )  # fmt: skip
+        self._health.shards = store.snapshots
         self._context = partition_context(config, consumer, store, metrics, self._wishes, lanes)
         self.supervisor = Supervisor(
             consumer, store, self._context, metrics,

@@ -149,7 +149,7 @@ class History:
             max_poll_records=rng.choice([5, 20, 50]),
             drain_deadline=rng.choice([0.2, 1.0, 3.0]),
             handler=rng.choice([False, False, True]),
-            overflow="tenant" if self.several_keys else "key",
+            lanes_of="tenant" if self.several_keys else "key",
             max_lanes=rng.choice([1, 4, 64]),
             max_buffered_per_key=rng.choice([None, 1, 4]),
             make_database=make_database,
@@ -175,7 +175,11 @@ class History:
                 actors.start_soon(self._trouble)
             self._heal()
             with trio.move_on_after(FINISH_SECONDS) as limit:
-                await self._finish()
+                async with trio.open_nursery() as ruling:
+                    if self.world.refusals.share:
+                        ruling.start_soon(self.operators.rule, self.servers.values())
+                    await self._finish()
+                    ruling.cancel_scope.cancel()
             if limit.cancelled_caught:
                 self.world.violated(f"no progress\n{waiting_tasks()}")
                 nursery.cancel_scope.cancel()
@@ -231,6 +235,7 @@ class History:
             document["n"] = "poison"
         else:
             self.expected.good.setdefault(source, {})[offset] = row
+            self.world.refusals.draw((source, offset))
         return Message(offset, orjson.dumps(document), headers=headers)
 
     def _headers(self, source: TopicPartition, offset: int) -> list[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.starting_offset import LogChange
 from pipeline.contracts.commit_metadata import ledger
 from pipeline.contracts.rule import RuleKind
+from pipeline.contracts.setback import Setback
 from pipeline.contracts.store import Claim, PartitionStore
 from pipeline.contracts.wish import AnyWish
 from pipeline.contracts.wishes import Wishes
@@ -59,7 +60,7 @@ class Setup:
     """Whether batches are sized as a handler's are."""
     make_database: Callable[[SimulatedServer, Gate], SimulatedDatabase]
     metrics: Metrics
-    overflow: RuleKind = "key"
+    lanes_of: RuleKind = "key"
     max_lanes: int = 64
     max_buffered_per_key: int | None = None
 
@@ -82,14 +83,20 @@ class SimulatedShard(Shard):
 class SimulatedDeadLetters:
     """The dead letter topic: what is on it is in the world's ``dead_letters``."""
 
-    def __init__(self, world: World, awake: Gate) -> None:
+    def __init__(
+        self, world: World, awake: Gate, may_wait: Callable[[Record], bool]
+    ) -> None:
         self._world = world
         self._awake = awake
+        self._may_wait = may_wait
 
     async def put(self, record: Record, rejection: DeadLetterReason) -> None:
         await self._awake.passed()
         await trio.sleep(self._world.rng.uniform(0.001, 0.02))
         self._world.journal.note("dead letter: %s: %s", record, rejection.reason)
+        law = self._world.refusals.broken_law(record, rejection, self._may_wait(record))
+        if law is not None:
+            self._world.violated(law)
         self._world.dead_letters.add((record.source, record.offset))
         await trio.sleep(self._world.rng.uniform(0.001, 0.02))
         await self._awake.passed()
@@ -126,11 +133,11 @@ class WatchedRouter(StoreRouter):
         partition = await super().open(claim)
         apply = partition.apply
 
-        async def watched(writer: int, records: Sequence[Record]) -> None:
+        async def watched(writer: int, records: Sequence[Record]) -> Setback | None:
             pauses, holds = self.laws
             pauses.begins(claim.source)
             holds.begins(records)
-            await apply(writer, records)
+            return await apply(writer, records)
 
         partition.apply = watched  # type: ignore[method-assign]  # the object is this claim's own
         return partition
@@ -152,7 +159,17 @@ class Instance:
         self.awake = Gate()
         self.consumer = SimulatedConsumer(broker, self.awake, setup.max_poll_records)
         self.shards = [self._shard(server, setup) for server in servers.values()]
-        dead_letters = SimulatedDeadLetters(world, self.awake)
+        tenant_of = tenant_reader(Path.parse("tenant"))
+        lanes = LaneContext(
+            SimulatedLaneRecords(broker, self.awake, self.consumer.connected),
+            setup.lanes_of, tenant_of, setup.max_lanes, setup.max_buffered_per_key,
+            trio.current_time,
+        )  # fmt: skip
+
+        def may_wait(record: Record) -> bool:
+            return lanes.rule_of(record) is not None
+
+        dead_letters = SimulatedDeadLetters(world, self.awake, may_wait)
         names = sorted(servers)
         stores = {
             shard.name: ShardStore(
@@ -162,6 +179,7 @@ class Instance:
                 BatchSizer(setup.max_batch, bounded=setup.handler),
                 BACKOFF,
                 trio.current_time,
+                policy=world.refusals.policy(may_wait),
             )
             for shard in self.shards
         }
@@ -171,7 +189,6 @@ class Instance:
             return names[partition % len(names)]
 
         store = WatchedRouter(stores, shard_of)
-        tenant_of = tenant_reader(Path.parse("tenant"))
         self.law = PauseLaw(world, self.wishes, shard_of)
         self.hold_law = HoldLaw(world, self.wishes, tenant_of)
         store.laws = (self.law, self.hold_law)
@@ -191,12 +208,8 @@ class Instance:
             ),
             wishes=self.wishes,
             shard_of=shard_of,
-            lanes=LaneContext(
-                SimulatedLaneRecords(broker, self.awake, self.consumer.connected),
-                setup.overflow, tenant_of, setup.max_lanes, setup.max_buffered_per_key,
-                trio.current_time,
-            ),
-        )  # fmt: skip
+            lanes=lanes,
+        )
         self.supervisor = MarkedSupervisor(
             self.consumer, store, settings, setup.metrics, drain_deadline=setup.drain_deadline,
             describe=lambda task: ledger(task.claim.topic_id) if task.claim else "",

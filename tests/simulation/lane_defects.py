@@ -12,7 +12,9 @@ import trio
 from pipeline.consumer.lane_keeper import LaneKeeper
 from pipeline.consumer.lane_task import LaneTask
 from pipeline.consumer.lanes import Lanes
+from pipeline.consumer.setbacks import Setbacks
 from pipeline.contracts.lane import Lane
+from pipeline.contracts.setback import Setback
 from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.records.record import Record
@@ -103,7 +105,7 @@ def lane_answers_for_what_is_applied() -> Iterator[MakeDatabase]:
 @contextmanager
 def lane_closed_while_another_is_ahead() -> Iterator[MakeDatabase]:
     """After a take-over a lane is closed below what another one has read, and left out for it."""
-    with patch.object(LaneKeeper, "_one_is_ahead", lambda *_: False):
+    with patch.object(LaneKeeper, "_is_behind", lambda *_: False):
         yield SimulatedDatabase
 
 
@@ -121,12 +123,44 @@ def lane_forgotten_while_a_younger_one_reads() -> Iterator[MakeDatabase]:
         yield SimulatedDatabase
 
 
+@contextmanager
+def failed_record_counts_as_done_without_a_lane() -> Iterator[MakeDatabase]:
+    """A record that is to be tried again in a lane is passed over before the lane is there."""
+    take = Setbacks.take
+
+    def done(setbacks: Setbacks, setback: Setback) -> None:
+        take(setbacks, setback)
+        setbacks._main.offsets.done(setback.records)
+
+    with patch.object(Setbacks, "take", done):
+        yield SimulatedDatabase
+
+
+@contextmanager
+def key_of_a_failed_record_goes_on() -> Iterator[MakeDatabase]:
+    """What waits behind a record that failed is applied before its lane is open."""
+
+    def take(setbacks: Setbacks, setback: Setback) -> None:
+        for failure in setback.failures:
+            rule = setbacks._rule_of(failure.record)
+            assert rule is not None
+            setbacks._causes.setdefault(rule, failure)
+            mine = [r for r in setback.records if setbacks._rule_of(r) == rule]
+            setbacks._kept_back.add(rule, mine)
+        setbacks._wake()
+
+    with patch.object(Setbacks, "take", take):
+        yield SimulatedDatabase
+
+
 LANE_DEFECTS: tuple[Callable[[], AbstractContextManager[MakeDatabase]], ...] = (
     lane_opened_after_passing_over,
     lane_closed_too_early,
     lane_begins_before_its_turn,
     lane_answers_for_what_is_applied,
     lane_folds_what_it_has_read,
+    failed_record_counts_as_done_without_a_lane,
+    key_of_a_failed_record_goes_on,
 )
 
 SOUGHT: tuple[Callable[[], AbstractContextManager[MakeDatabase]], ...] = (

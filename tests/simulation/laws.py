@@ -206,7 +206,8 @@ def _given_up(
     """Records that are decided and not applied, as an operator wished; no others may be."""
     marked = set().union(*(server.marked for server in servers))
     messages = {(s, m.offset): m for s, log in broker.logs.items() for m in log}
-    for place in sorted((marked | world.dead_letters) - expected.poison):
+    refused = world.refusals.until.keys()
+    for place in sorted((marked | world.dead_letters) - expected.poison - refused):
         if not any(is_meant(rule, messages[place]) for rule in dropped):
             world.violated(f"{place} was given up, and nobody wished so")
     return marked

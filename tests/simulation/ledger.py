@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import attrs
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.records.ranges import ranges_of
+from pipeline.records.record import TopicPartition
 
 Ranges = list[tuple[int, int]]
 
@@ -58,7 +60,7 @@ class SimulatedLanes:
     """The rows of lanes by partition. Whoever changes them does it as one step."""
 
     def __init__(self) -> None:
-        self._rows: dict[Hashable, dict[int, Lane]] = {}
+        self._rows: dict[Any, dict[int, Lane]] = {}
         self._last: dict[Hashable, int] = {}
 
     def known(self, key: Hashable) -> tuple[list[Lane], int]:
@@ -70,6 +72,22 @@ class SimulatedLanes:
         """Add a lane, unless it is there."""
         self._rows.setdefault(key, {}).setdefault(lane.number, lane)
         self._last[key] = max(lane.number, self._last.get(key, 0))
+
+    def note(self, key: Hashable, number: int, failure: LaneFailure | None) -> None:
+        """Say what holds up a lane; no harm if it was forgotten already."""
+        rows = self._rows.get(key, {})
+        if number in rows:
+            rows[number] = attrs.evolve(rows[number], failure=failure)
+
+    def failures(self) -> list[tuple[tuple[TopicPartition, int], str]]:
+        """The records that hold up open lanes, and their topics' ids."""
+        found = []
+        for (stream, topic_id, partition), rows in self._rows.items():
+            source = TopicPartition(stream.partition("/")[2], partition)
+            for lane in rows.values():
+                if lane.failure is not None and lane.until_offset is None:
+                    found.append(((source, lane.failure.offset), str(topic_id)))
+        return found
 
     def close(self, key: Hashable, number: int, until: int) -> None:
         """End a lane; no harm if it was forgotten already."""

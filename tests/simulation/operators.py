@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 import trio
@@ -10,6 +10,7 @@ import trio
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.wish import AnyWish, Hold, HoldState, Pause, Scope
 from tests.simulation.instance import Instance
+from tests.simulation.postgres import SimulatedServer
 from tests.simulation.world import World
 
 LIVE_SECONDS = 5.0
@@ -87,6 +88,21 @@ class Operators:
             await trio.sleep(rng.uniform(0.1, 3.0))
         world.journal.note("%s is held no more", rule)
         await self._take_back(hold)
+
+    async def rule(self, servers: Collection[SimulatedServer]) -> None:
+        """Look every few seconds at what holds up lanes, and give it up, or let it be tried at once."""
+        world, rng = self._world, self._world.refusals.rng
+        while True:
+            await trio.sleep(rng.uniform(1.0, 8.0))
+            found = [each for server in servers for each in server.lanes.failures()]
+            if not found:
+                continue
+            place, topic_id = rng.choice(sorted(found))
+            drop = rng.random() < 0.7
+            ruling = world.refusals.ruling(place, topic_id, world.marks["ruled"], drop=drop)
+            world.mark("ruled")
+            world.journal.note("%s %s: %s", *place, "given up" if drop else "to be tried again")
+            await self._wish(ruling)
 
     async def _change(self, hold: Hold, state: HoldState) -> Hold:
         changed = attrs.evolve(hold, state=state, changed=int(trio.current_time() * 1000))

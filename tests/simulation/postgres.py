@@ -22,7 +22,7 @@ import asyncpg
 import attrs
 import trio
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import Claim, Fenced
 from pipeline.postgres.ledger.lease import Lease, TakenOver, key_of
 from pipeline.postgres.store.database import Transactions
@@ -32,6 +32,7 @@ from pipeline.records.rows import Shape
 from tests.simulation.keys import SimulatedKeys
 from tests.simulation.ledger import SimulatedLanes, SimulatedLedger
 from tests.simulation.locks import RowLocks
+from tests.simulation.refusals import SQLSTATE
 from tests.simulation.world import Gate, World
 
 T = TypeVar("T")
@@ -366,6 +367,8 @@ class SimulatedDatabase:
     def check_values(self, records: Sequence[Record]) -> None:
         if any(type(record.document.get("n")) is not int for record in records):
             raise asyncpg.DataError("invalid input syntax for type integer")
+        if [record for record in records if self.server.world.refusals.refuses(record)]:
+            raise postgres_error(SQLSTATE)
 
     def note_applied(self, claim: Claim, records: Sequence[Record]) -> None:
         self.server.ledger.note(key_of(claim), map(offset_of, records))
@@ -423,6 +426,18 @@ class SimulatedDatabase:
         self.server.lanes.open(key_of(lease.claim), lane)
         self.server.world.mark(f"lane opened: {lane.reason.value}")
         self._note(lease, f"lane {lane.number} opened at {lane.from_offset} for {lane.rule}")
+
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        commit = partial(self.commit_note, lease, number, failure)
+        await self._guarded("note a failure of", lease, commit)
+
+    def commit_note(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
+        self.check_fence(lease)
+        self.server.lanes.note(key_of(lease.claim), number, failure)
+        self.server.world.mark("lane goes on" if failure is None else "lane held up")
+        self._note(lease, f"lane {number}: {failure}")
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
         commit = partial(self.commit_close, lease, number, until)

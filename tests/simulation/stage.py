@@ -24,6 +24,7 @@ from pipeline.records.record import TopicPartition
 from tests.simulation.instance import Instance, Setup
 from tests.simulation.kafka import Broker, Message
 from tests.simulation.postgres import Request, SimulatedDatabase, SimulatedServer
+from tests.simulation.refusals import Refusals
 from tests.simulation.world import World
 
 SOURCE = TopicPartition("events", 0)
@@ -81,6 +82,7 @@ class Stage:
 
     def __init__(self, nursery: trio.Nursery, **limits: Any) -> None:
         self.world = World(0, random.Random(0))
+        self.world.refusals = Refusals(random.Random(0))
         self.broker = Broker(self.world, [SOURCE])
         self.server = SteppedServer("db0", self.world, nursery)
         self.commits: list[int] = []

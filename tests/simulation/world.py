@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from pipeline.records.record import TopicPartition
+from tests.simulation.refusals import Refusals
 
 
 @attrs.define
@@ -57,6 +58,11 @@ class World:
     violations: list[str] = attrs.field(factory=list)
     dead_letters: set[tuple[TopicPartition, int]] = attrs.field(factory=set)
     marks: Counter[str] = attrs.field(factory=Counter)
+    refusals: Refusals = attrs.field(init=False)
+
+    @refusals.default
+    def _drawn(self) -> Refusals:
+        return Refusals.of(self.seed)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability

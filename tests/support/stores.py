@@ -13,13 +13,14 @@ import trio
 from asyncpg.exceptions import PostgresError
 
 from pipeline.config.model import ShardConfig
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import AppliedOffsets, Claim, Fenced
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.disposition import DeadLetterReason
@@ -93,6 +94,14 @@ class FakeDatabase:
         self._demand(lease)
         self.lanes.setdefault(lane.number, lane)
         self.last_lane = max(self.last_lane, lane.number)
+        self._answer()
+
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        self.calls.append(f"note {number}")
+        self._demand(lease)
+        self.lanes[number] = attrs.evolve(self.lanes[number], failure=failure)
         self._answer()
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
@@ -181,6 +190,7 @@ class World:
         others_work: Callable[[], bool] = lambda: False,
         *,
         details: bool = False,
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (never changes)
     ) -> None:
         self.database = FakeDatabase()
         self.shard = FakeShard(nursery)
@@ -193,6 +203,7 @@ class World:
             clock=trio.current_time,
             others_work=others_work,
             details=details,
+            policy=policy,
         )
 
     async def _connect(self) -> FakeDatabase:

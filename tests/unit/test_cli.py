@@ -150,6 +150,7 @@ def configured_keys() -> dict[str, set[str]]:
         for table, read in classes.items()
     }
     keys["shards"].add("dsn_file")  # another way to write dsn
+    keys["errors"].add("retry")  # a table, whose keys are names of errors
     return keys
 
 

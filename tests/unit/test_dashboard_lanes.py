@@ -48,6 +48,7 @@ def test_lanes_are_told_with_partition_owner_and_hold_and_the_oldest_first() -> 
         "topic": "sessions", "partition": 0, "owner": "owner-me", "number": 1,
         "records_of": "tenant app-7", "reason": "hold", "state": "held", "waiting": 120,
         "time_lag_seconds": 61.0, "opened_at": NOW - 600, "hold": {"id": "h1", "by": "ada@host"},
+        "failure": None,
     }  # fmt: skip
     assert (hot["records_of"], hot["reason"], hot["hold"]) == ('key "12"', "overflow", None)
 

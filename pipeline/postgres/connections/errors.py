@@ -60,7 +60,10 @@ class HandlerReject(Exception):
 
 
 class HandlerRetry(Exception):
-    """Raised by a handler for what may succeed later: it is called again, without end."""
+    """Raised by a handler for what may succeed later: it is called again.
+
+    Without end, unless ``[errors.retry]`` says for how long.
+    """
 
 
 class HandlerFailed(Exception):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.contracts.lane import Lane, LaneReason
+from pipeline.contracts.lane import Lane, LaneFailure, LaneReason
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.store import Claim
 from pipeline.postgres.connections.bridge import Connection
@@ -21,7 +21,8 @@ from pipeline.postgres.ledger.multirange import multirange_of, parse_multirange
 
 COLUMNS = """\
 lane, rule::text as rule, reason, from_offset, until_offset, left_out::text as left_out, hold,
-extract(epoch from opened_at)::float8 as opened_at"""
+extract(epoch from opened_at)::float8 as opened_at,
+failed_offset, extract(epoch from failed_at)::float8 as failed_at, failed_why"""
 
 _LANES = f"select {COLUMNS} from pipeline.lanes where {KEY} order by lane"
 _LAST = f"select coalesce(max(last_lane), 0) from pipeline.ownership where {KEY}"
@@ -32,9 +33,10 @@ with fence as (
     where {KEY} and writer = $4 and epoch = $5 and server = {SERVER} returning 1
 ), opened as (
     insert into pipeline.lanes (stream, topic_id, partition, lane, rule, reason, from_offset,
-        until_offset, left_out, hold, opened_at)
+        until_offset, left_out, hold, opened_at, failed_offset, failed_at, failed_why)
     select $1, $2, $3, $6::int, $7::text::json, $8, $9::int8, $10::int8,
-        $11::text::int8multirange, $12, to_timestamp($13::float8) from fence
+        $11::text::int8multirange, $12, to_timestamp($13::float8),
+        $14::int8, to_timestamp($15::float8), $16 from fence
     on conflict (stream, topic_id, partition, lane) do nothing
 )
 select count(*) from fence"""
@@ -42,6 +44,14 @@ select count(*) from fence"""
 CLOSE = f"""\
 with fence as ({FENCE}), closed as (
     update pipeline.lanes set until_offset = $7::int8 from fence where {KEY} and lane = $6::int
+)
+select count(*) from fence"""
+
+NOTE = f"""\
+with fence as ({FENCE}), noted as (
+    update pipeline.lanes
+    set failed_offset = $7::int8, failed_at = to_timestamp($8::float8), failed_why = $9
+    from fence where {KEY} and lane = $6::int
 )
 select count(*) from fence"""
 
@@ -94,7 +104,7 @@ async def open_lane(connection: Connection, lease: Lease, lane: Lane) -> None:
     opened = await connection.fetchval(
         OPEN, *lease.parameters(), lane.number, json.dumps(lane.rule.to_json()), lane.reason.value,
         lane.from_offset, lane.until_offset, multirange_of(lane.left_out), lane.hold,
-        lane.opened_at,
+        lane.opened_at, *_failed(lane.failure),
     )  # fmt: skip
     if not opened:
         raise fenced(lease)
@@ -108,6 +118,25 @@ async def close_lane(connection: Connection, lease: Lease, number: int, until: i
     """
     if not await connection.fetchval(CLOSE, *lease.parameters(), number, until):
         raise fenced(lease)
+
+
+async def note_failure(
+    connection: Connection, lease: Lease, number: int, failure: LaneFailure | None
+) -> None:
+    """Write what holds up a lane.
+
+    Raises:
+        Fenced: the lease is void.
+    """
+    if not await connection.fetchval(NOTE, *lease.parameters(), number, *_failed(failure)):
+        raise fenced(lease)
+
+
+def _failed(failure: LaneFailure | None) -> tuple[int | None, float | None, str | None]:
+    """The columns of a failure."""
+    if failure is None:
+        return None, None, None
+    return failure.offset, failure.since, failure.why.replace("\0", "\ufffd")
 
 
 async def forget_lanes(connection: Connection, lease: Lease) -> list[int]:
@@ -124,6 +153,9 @@ async def forget_lanes(connection: Connection, lease: Lease) -> list[int]:
 
 def lane_of(row: Mapping[str, Any]) -> Lane:
     """The lane that a row of `COLUMNS` says."""
+    failure = None
+    if row["failed_offset"] is not None:
+        failure = LaneFailure(row["failed_offset"], row["failed_at"], row["failed_why"])
     return Lane(
         number=row["lane"],
         rule=Rule.from_json(json.loads(row["rule"])),
@@ -133,4 +165,5 @@ def lane_of(row: Mapping[str, Any]) -> Lane:
         left_out=tuple(parse_multirange(row["left_out"])),
         hold=row["hold"],
         opened_at=row["opened_at"],
+        failure=failure,
     )

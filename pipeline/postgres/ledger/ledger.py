@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import Claim
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.connections.shard import Shard
@@ -81,6 +81,15 @@ class Ledger(Protocol):
 
     async def open_lane(self, lease: Lease, lane: Lane) -> None:
         """Write a lane's row, if it is not there already.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        """Write what holds up a lane.
 
         Raises:
             Fenced: the lease is void.
@@ -165,6 +174,13 @@ class PostgresLedger:
     async def open_lane(self, lease: Lease, lane: Lane) -> None:
         """See `Ledger.open_lane`."""
         await self._shard.run(partial(lanes.open_lane, lease=lease, lane=lane))
+
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        """See `Ledger.note_failure`."""
+        work = partial(lanes.note_failure, lease=lease, number=number, failure=failure)
+        await self._shard.run(work)
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
         """See `Ledger.close_lane`."""

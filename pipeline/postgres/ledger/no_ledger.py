@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import Claim
 from pipeline.postgres.connections.bridge import Connection
 from pipeline.postgres.ledger.lease import Lease, TakenOver
@@ -49,6 +49,12 @@ class NoLedger:
 
     async def open_lane(self, lease: Lease, lane: Lane) -> None:
         """There are no lanes: without a ledger nothing says what waits."""
+        raise NotImplementedError("without a ledger no lane is opened")
+
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        """There are no lanes."""
         raise NotImplementedError("without a ledger no lane is opened")
 
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:

@@ -67,6 +67,9 @@ create table if not exists pipeline.lanes (
     left_out     int8multirange not null default '{}',
     hold         text not null default '',
     opened_at    timestamptz not null default now(),
+    failed_offset bigint,
+    failed_at    timestamptz,
+    failed_why   text,
     primary key (stream, topic_id, partition, lane)
 );
 

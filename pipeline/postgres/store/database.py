@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import Claim
 from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.ledger.ledger import Ledger
@@ -86,6 +86,15 @@ class Transactions(Protocol):
             Fenced: the lease is void.
         """
 
+    async def note_failure(
+        self, lease: Lease, number: int, failure: LaneFailure | None
+    ) -> None:
+        """Write what holds up a lane.
+
+        Raises:
+            Fenced: the lease is void.
+        """
+
     async def close_lane(self, lease: Lease, number: int, until: int) -> None:
         """Write where a lane ends.
 
@@ -128,5 +137,6 @@ class Database:
         self.fold = ledger.fold
         self.voided = ledger.voided
         self.open_lane = ledger.open_lane
+        self.note_failure = ledger.note_failure
         self.close_lane = ledger.close_lane
         self.forget_lanes = ledger.forget_lanes

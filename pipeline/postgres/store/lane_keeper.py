@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
 from pipeline.contracts.store import Claim, Fenced
 from pipeline.errors import PipelineError
 from pipeline.postgres.connections.errors import Verdict, judge
@@ -75,6 +75,13 @@ class LaneKeeper:
             f"closing lane {number} of {self.lease.claim.source}",
         )
         self._closed.add(number)
+
+    async def note(self, number: int, failure: LaneFailure | None) -> None:
+        """See `PartitionStore.note_failure`."""
+        await self._do(
+            lambda: self._database.note_failure(self.lease, number, failure),
+            f"noting what holds up lane {number} of {self.lease.claim.source}",
+        )
 
     async def forget(self) -> list[int]:
         """See `PartitionStore.forget_lanes`."""

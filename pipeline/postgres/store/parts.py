@@ -77,8 +77,13 @@ def divided(
     return halves(records) if suspected else pieces(records)
 
 
+def without(todo: Sequence[Part], offsets: set[int]) -> list[Part]:
+    """What is left of parts."""
+    left = (([r for r in part if r.offset not in offsets], attempts) for part, attempts in todo)
+    return [(part, attempts) for part, attempts in left if part]
+
+
 def set_aside(todo: Sequence[Part], run: Sequence[Record], held: set[int]) -> list[Part]:
     """Hold a run, and what must not be applied before it; return what is left of the parts."""
     held |= held_up([record for part, _ in reversed(todo) for record in part], run)
-    left = (([r for r in part if r.offset not in held], attempts) for part, attempts in todo)
-    return [(part, attempts) for part, attempts in left if part]
+    return without(todo, held)

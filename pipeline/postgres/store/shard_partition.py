@@ -1,21 +1,6 @@
-"""The store: every record of a batch is decided, whatever Postgres says.
+"""The store as the owner of a partition, or of a lane, sees it: a lease for each writer.
 
-This is where an error becomes a verdict (see `errors`), the same for a real database and for a
-simulated one:
-
-- retried without end, while the shard is away or busy;
-- settled by the ledger first, where an answer was lost;
-- halved until the guilty record stands alone, where a row was refused;
-- cut into smaller parts, where it took too long or met a lock a second time; a record that fails so
-  alone waits, with the later ones of its keys, until the others are applied;
-- suspected and halved, where the error may be a record's fault or the schema's: see ``suspects.py``;
-- raised, where retrying can't help.
-
-Parts are applied one after the other, so records of one key stay in order. What was rejected is kept and
-marked after that: see ``rejections.py``.
-
-A handler's own failure says nothing of the shard, and names the records of the call that failed. So
-they are set aside and the others applied at once; then they are tried again, with a wait that grows.
+How a batch is decided, whatever Postgres says of it, is told in ``decision.py``.
 """
 
 from __future__ import annotations
@@ -25,27 +10,20 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from pipeline.contracts.lane import Lane
+from pipeline.contracts.lane import Lane, LaneFailure
+from pipeline.contracts.setback import Setback
 from pipeline.contracts.snapshot import DEAD_LETTERS
 from pipeline.contracts.store import Claim, DeadLetters, Fenced, ServerChanged
-from pipeline.errors import PipelineError
-from pipeline.postgres.connections.errors import (
-    HandlerFailed,
-    Verdict,
-    judge,
-    may_be_too_large,
-    sqlstate_of,
-)
 from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
+from pipeline.postgres.store.decision import Decision, Means
 from pipeline.postgres.store.lane_keeper import LaneKeeper
-from pipeline.postgres.store.parts import Held, Part, around, divided, halves, set_aside
-from pipeline.postgres.store.recovery import Recovery, described
+from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.rejections import Rejected, Rejections
-from pipeline.postgres.store.suspects import Suspects
+from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record
 
@@ -68,6 +46,7 @@ class ShardPartition:
         sizer: how large batches are.
         recovery: what follows an error.
         dead_letters: where records go that can never be applied.
+        policy: which of them are tried again in a lane instead.
     """
 
     def __init__(
@@ -80,6 +59,7 @@ class ShardPartition:
         sizer: BatchSizer,
         recovery: Recovery,
         dead_letters: DeadLetters,
+        policy: RetryPolicy,
     ) -> None:
         self.applied = taken.applied
         self.lanes = taken.lanes
@@ -93,9 +73,8 @@ class ShardPartition:
         self._shard = shard
         self._database = database
         self._sizer = sizer
-        self._recovery = recovery
         self._rejections = Rejections(shard, database, recovery, dead_letters)
-        self._rejected: list[list[Rejected]] = [[] for _ in self._leases]  # by writer, not kept yet
+        self._means = Means(shard, database, recovery, policy)
 
     @property
     def waits_for(self) -> str:
@@ -133,9 +112,9 @@ class ShardPartition:
         """See `PartitionStore.slot`."""
         return self._shard.limiter.slot()
 
-    async def apply(self, writer: int, records: Sequence[Record]) -> None:
+    async def apply(self, writer: int, records: Sequence[Record]) -> Setback | None:
         """See `PartitionStore.apply`."""
-        await self._explained(self._decide_all(writer, records))
+        return await self._explained(self._decide(writer, records))
 
     async def reject(self, writer: int, record: Record, reason: DeadLetterReason) -> None:
         """See `PartitionStore.reject`."""
@@ -150,6 +129,10 @@ class ShardPartition:
     async def open_lane(self, lane: Lane) -> None:
         """See `PartitionStore.open_lane`."""
         await self._explained(self.keeper.open(lane))
+
+    async def note_failure(self, number: int, failure: LaneFailure | None) -> None:
+        """See `PartitionStore.note_failure`."""
+        await self._explained(self.keeper.note(number, failure))
 
     async def close_lane(self, number: int, until: int) -> None:
         """See `PartitionStore.close_lane`."""
@@ -173,20 +156,16 @@ class ShardPartition:
             raise ServerChanged(str(fenced)) from fenced
         raise fenced
 
-    async def _decide_all(self, writer: int, records: Sequence[Record]) -> None:
-        self._rejected[writer] = [
-            (record, record.disposition) for record in records if record.disposition is not None
-        ]
-        records = [record for record in records if record.disposition is None]
-        if records:
-            await self._apply(writer, records)
-        await self._keep(writer)
+    async def _decide(self, writer: int, records: Sequence[Record]) -> Setback | None:
+        def renew(epoch: int) -> None:
+            lease = self._leases[writer]
+            self._leases[writer] = Lease(lease.claim, writer, epoch)
 
-    async def _keep(self, writer: int) -> None:
-        """Keep what was rejected, if anything was."""
-        if rejected := self._rejected[writer]:
-            self._rejected[writer] = []
+        async def keep(rejected: Sequence[Rejected]) -> None:
             await self._rejections.keep(self._leases[writer], rejected)
+
+        decision = Decision(records, self._means, lambda: self._leases[writer], renew, keep)
+        return await decision.run()
 
     async def _server_changed(self) -> bool:
         """Whether the leases are void because the database is another one, as far as it tells."""
@@ -195,118 +174,3 @@ class ShardPartition:
         except Exception as error:  # asked again when the partition is taken over
             log.info("whose fault a void lease is was not told: %s", explain(error))
             return False
-
-    async def _apply(self, writer: int, records: Sequence[Record]) -> None:
-        """Until all are decided. What can't be done yet waits until the others are."""
-        todo: list[Part] = [(records, 1)]  # the next one is last
-        held: set[int] = set()  # offsets
-        suspects = Suspects(self._database, self._recovery)
-        waits = 0
-        while todo or held:
-            if not todo:
-                await self._keep(writer)  # those that are held may take long
-                held -= await self._judged(writer, suspects)
-                todo = [([r for r in records if r.offset in held], 1)] if held else []
-                held = set()
-                continue
-            part, attempts = todo.pop()
-            outcome = await self._decide(writer, part, attempts, suspects)
-            if isinstance(outcome, HandlerFailed):
-                todo = set_aside([*todo, (part, attempts)], outcome.records, held)
-                await self._recovery.put_off(outcome, waits)
-                waits += 1
-            elif isinstance(outcome, Held):
-                todo = set_aside([*todo, (part, attempts)], [outcome.record], held)
-                if outcome.suspected:
-                    suspects.add(outcome)
-                elif not todo:
-                    await self._recovery.pause(waits)
-                    waits += 1
-                if suspects.enough:
-                    held |= {record.offset for left, _ in todo for record in left}
-                    todo = []
-            else:
-                todo += [(smaller, attempts + 1) for smaller in reversed(outcome)]
-
-    async def _judged(self, writer: int, suspects: Suspects) -> set[int]:
-        """Reject the suspects that are at fault; return their offsets.
-
-        Raises:
-            PipelineError: it is the schema's or the server's fault.
-        """
-        guilty = await suspects.verdict()
-        self._rejected[writer] += [
-            (each.record, self._reason(each.error, each.attempts)) for each in guilty
-        ]
-        suspects.begin()
-        return {each.record.offset for each in guilty}
-
-    async def _decide(
-        self, writer: int, records: Sequence[Record], attempts: int, suspects: Suspects
-    ) -> Sequence[Sequence[Record]] | HandlerFailed | Held:
-        """Apply records or keep them; or tell what to do instead: smaller parts, or to wait."""
-        attempt, in_doubt = 0, False
-        while True:
-            await self._shard.breaker.wait_closed()
-            try:
-                if in_doubt and await self._was_committed(writer, records):
-                    return ()
-                in_doubt = False
-                started = self._recovery.now()
-                rows = await self._database.write(self._leases[writer], records)
-                self._recovery.applied(len(records), rows, self._recovery.now() - started)
-                return ()
-            except (Fenced, PipelineError):
-                raise
-            except Exception as error:  # judged below: rejected, retried, or raised
-                verdict = judge(error)
-                if verdict is Verdict.REJECT:
-                    return self._refused(writer, records, error, attempts + attempt)
-                guilty = records
-                if isinstance(error, HandlerFailed):
-                    if verdict is Verdict.RETRY:
-                        return error
-                    guilty = error.records
-                tries = attempts + attempt
-                if not in_doubt and await self._may_divide(error, suspects, tries, attempt):
-                    doing = f"applying {described(records)} in smaller parts"
-                    self._recovery.retried(error, doing, records)
-                    return divided(records, error, tries)
-                in_doubt = in_doubt or verdict is Verdict.IN_DOUBT
-                doing, proof = f"applying {described(guilty)}", suspects.proof
-                await self._recovery.failed(error, attempt, doing, proof, records=guilty)
-                attempt += 1
-
-    async def _may_divide(
-        self, error: Exception, suspects: Suspects, tries: int, attempt: int
-    ) -> bool:
-        """Whether an error may have to do with the records; otherwise the same is tried again."""
-        if judge(error) is Verdict.SUSPECT:
-            return not await suspects.cleared(error, attempt)
-        return may_be_too_large(error) and tries >= 2
-
-    async def _was_committed(self, writer: int, records: Sequence[Record]) -> bool:
-        lease = self._leases[writer]
-        epoch, committed = await self._database.resolve(lease, records)
-        self._leases[writer] = Lease(lease.claim, writer, epoch)
-        log.info(
-            "%s: the ledger says %s", described(records), "applied" if committed else "not applied"
-        )
-        return committed
-
-    def _refused(
-        self, writer: int, records: Sequence[Record], error: Exception, attempts: int
-    ) -> Sequence[Sequence[Record]]:
-        """A record is at fault: parts of them to find it in, until it stands alone."""
-        if isinstance(error, HandlerFailed) and len(error.records) < len(records):
-            return around(records, error.records)
-        if len(records) > 1:
-            return halves(records)
-        self._rejected[writer].append((records[0], self._reason(error, attempts)))
-        return ()
-
-    def _reason(self, error: Exception, attempts: int) -> DeadLetterReason:
-        cause = error.error if isinstance(error, HandlerFailed) else error
-        return DeadLetterReason(
-            self._recovery.explain(cause), type(cause).__name__, sqlstate_of(cause), attempts
-        )

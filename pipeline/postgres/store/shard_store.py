@@ -21,6 +21,7 @@ from pipeline.postgres.ledger.tidying import Chore
 from pipeline.postgres.store.batch_sizer import BatchSizer
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery
+from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.tidier import Tidier
 from pipeline.records.record import TopicPartition
@@ -40,6 +41,7 @@ class ShardStore:
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
         others_work, details: see `Recovery`.
+        policy: which records that can't be applied are tried again in a lane.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class ShardStore:
         others_work: Callable[[], bool] = lambda: False,
         *,
         details: bool = False,
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (never changes)
     ) -> None:
         self._shard = shard
         self._connect = connect
         self._connecting = trio.Lock()
         self._database: Transactions | None = None
         self._dead_letters = dead_letters
+        self._policy = policy
         self._sizer = sizer
         self._recovery = Recovery(shard, sizer, backoff, clock, others_work, details=details)
         shard.mended = self._probe
@@ -83,6 +87,7 @@ class ShardStore:
                 partition = ShardPartition(
                     claim, taken, shard=self._shard, database=database,
                     sizer=self._sizer, recovery=self._recovery, dead_letters=self._dead_letters,
+                    policy=self._policy,
                 )  # fmt: skip
                 self._partitions[claim] = partition
                 return partition

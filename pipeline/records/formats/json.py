@@ -32,8 +32,8 @@ def json_decoder(
     Without a shape, whole values are decoded; with one, what is at ``reads`` is decoded too.
 
     The decoder raises nothing: a record that can't be decoded, or has no ordering key, carries the
-    reason in `Record.disposition`. Such a record is filed under its message key, so that it keeps its
-    place among records of that key.
+    reason in `Record.disposition`. Such a record keeps its place among those of its key as far as that can
+    be read, which is so if it does not stand in the value; otherwise it is filed under its message key.
     """
     if shape is not None:
         shape = shape.including(path.steps[0] for path in (*keys, *reads) if path.in_value)
@@ -92,8 +92,20 @@ class _PathsDecoder:
                     raise KeyError(self._wanted)
             except (ValueError, KeyError, TypeError, RecursionError) as problem:
                 record = _misfit(source, raw, self._wanted, problem)
+                if record.disposition is not None:
+                    record.ordering = self._ordering_without_value(record)
             records.append(record)
         return records
+
+    def _ordering_without_value(self, record: Record) -> Hashable:
+        """What orders a record whose value can't be read, or has no key."""
+        bare = Record(record.source, record.offset, record.raw, None, None)
+        try:
+            found = self._ordering(bare)
+            hash(found)
+        except (ValueError, KeyError, TypeError):
+            return record.ordering
+        return record.ordering if found is None else found
 
 
 def _several_orderings(paths: Sequence[Path]) -> Callable[[Record], Hashable]:
