@@ -122,9 +122,7 @@ class LaneTask:
         )  # fmt: skip
         self.writers.intake.sieve = self._sieve
         self.writers.on_setback = self._take_back
-        self.retries = LaneRetries(
-            lane, main.source, around.rulings, shared, self._retries_changed
-        )
+        self.retries = LaneRetries(lane, main.source, around.rulings, shared, self._retries_changed)
 
     async def run(self) -> None:
         """Take the lane over, wait for its turn, work through it until `end`.

@@ -84,7 +84,9 @@ DECODE_AT_ONCE = 500
 
 
 def _nothing_may_wait(setback: Setback) -> None:
-    raise AssertionError(f"{len(setback.records)} records are to wait in a lane, and there are none")
+    raise AssertionError(
+        f"{len(setback.records)} records are to wait in a lane, and there are none"
+    )
 
 
 class Writers:

@@ -83,9 +83,7 @@ class SimulatedShard(Shard):
 class SimulatedDeadLetters:
     """The dead letter topic: what is on it is in the world's ``dead_letters``."""
 
-    def __init__(
-        self, world: World, awake: Gate, may_wait: Callable[[Record], bool]
-    ) -> None:
+    def __init__(self, world: World, awake: Gate, may_wait: Callable[[Record], bool]) -> None:
         self._world = world
         self._awake = awake
         self._may_wait = may_wait

@@ -427,9 +427,7 @@ class SimulatedDatabase:
         self.server.world.mark(f"lane opened: {lane.reason.value}")
         self._note(lease, f"lane {lane.number} opened at {lane.from_offset} for {lane.rule}")
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         commit = partial(self.commit_note, lease, number, failure)
         await self._guarded("note a failure of", lease, commit)
 

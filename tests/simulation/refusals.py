@@ -93,4 +93,3 @@ class Refusals:
             topic=source.topic, topic_id=topic_id, partition=source.partition, offset=offset,
             drop=drop,
         )  # fmt: skip
-

@@ -96,9 +96,7 @@ class FakeDatabase:
         self.last_lane = max(self.last_lane, lane.number)
         self._answer()
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         self.calls.append(f"note {number}")
         self._demand(lease)
         self.lanes[number] = attrs.evolve(self.lanes[number], failure=failure)

@@ -86,9 +86,7 @@ class Ledger(Protocol):
             Fenced: the lease is void.
         """
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         """Write what holds up a lane.
 
         Raises:
@@ -175,9 +173,7 @@ class PostgresLedger:
         """See `Ledger.open_lane`."""
         await self._shard.run(partial(lanes.open_lane, lease=lease, lane=lane))
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         """See `Ledger.note_failure`."""
         work = partial(lanes.note_failure, lease=lease, number=number, failure=failure)
         await self._shard.run(work)

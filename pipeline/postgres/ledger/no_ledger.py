@@ -51,9 +51,7 @@ class NoLedger:
         """There are no lanes: without a ledger nothing says what waits."""
         raise NotImplementedError("without a ledger no lane is opened")
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         """There are no lanes."""
         raise NotImplementedError("without a ledger no lane is opened")
 

@@ -86,9 +86,7 @@ class Transactions(Protocol):
             Fenced: the lease is void.
         """
 
-    async def note_failure(
-        self, lease: Lease, number: int, failure: LaneFailure | None
-    ) -> None:
+    async def note_failure(self, lease: Lease, number: int, failure: LaneFailure | None) -> None:
         """Write what holds up a lane.
 
         Raises:
