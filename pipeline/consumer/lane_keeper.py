@@ -171,15 +171,16 @@ class LaneKeeper:
     def _may_open(self) -> bool:
         """Whether another lane may be opened; told once if there are too many.
 
-        While one has not begun, or is ahead of the main way, another may always be: it waits for what needs
-        a lane, or for the main way to decode further, which waits for the same.
+        While one waits for its turn, or the main way has not come as far again as lanes had been, another may
+        always be: none of those can be closed before what needs the other one has its lane.
         """
         if self._lanes.closed:
             return False
-        waiting = any(not task.begun for task in self._lanes.tasks.values())
-        if waiting or self._is_behind(self._lanes.position):
+        tasks, position = self._lanes.tasks.values(), self._lanes.position
+        waiting = any(not task.begun and not self._lanes.is_clear(task.lane) for task in tasks)
+        if waiting or any((task.reached or 0) > position for task in tasks):
             return True
-        lanes = len(self._lanes.tasks)
+        lanes = len(tasks)
         if lanes >= self._shared.most and not self._told_of_bound:
             log.warning(
                 "%s has %d lanes, and may not have more (limits.max_lanes): what needs another one holds "

@@ -196,10 +196,11 @@ class Lanes:
 
     async def clear(self, task: LaneTask) -> None:
         """See `Around.clear`."""
-        while not self._is_clear(task.lane):  # noqa: ASYNC110 (of records, lanes and decoding all three)
+        while not self.is_clear(task.lane):  # noqa: ASYNC110 (of records, lanes and decoding all three)
             await trio.sleep(CLEAR_SECONDS)
 
-    def _is_clear(self, lane: Lane) -> bool:
+    def is_clear(self, lane: Lane) -> bool:
+        """Whether nobody holds what must be applied before a lane's records."""
         matches = self.matches(lane.rule)
         if self.position < lane.clear_from or self.kept_back.have(matches):
             return False

@@ -66,7 +66,7 @@ def two_lanes_both_answer() -> Iterator[MakeDatabase]:
 @contextmanager
 def lane_begins_before_its_turn() -> Iterator[MakeDatabase]:
     """A lane begins while what comes before its records waits, or is in flight, elsewhere."""
-    with patch.object(Lanes, "_is_clear", lambda *_: True):
+    with patch.object(Lanes, "is_clear", lambda *_: True):
         yield SimulatedDatabase
 
 
