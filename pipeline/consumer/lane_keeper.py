@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import trio
 
+from pipeline.consumer.lane_names import lane_fields, lane_name
 from pipeline.consumer.lane_task import LaneTask
 from pipeline.consumer.lanes import Lanes
 from pipeline.consumer.overflow import Overflow
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.lane import Lane, LaneFailure, LaneReason
+from pipeline.contracts.log_events import event
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.setback import Failure
 from pipeline.contracts.store import Claim, PartitionStore
@@ -117,7 +120,7 @@ class LaneKeeper:
         if self._start(lane).owe_nothing():
             log.warning(
                 "%s: if the first record of %s was to be dropped just now and still waits, drop it again",
-                self._claim.source, lane.rule,
+                self._claim.source, self._name(lane),
             )  # fmt: skip
 
     def _start(self, lane: Lane) -> LaneTask:
@@ -185,6 +188,7 @@ class LaneKeeper:
             log.warning(
                 "%s has %d lanes, and may not have more (limits.max_lanes): what needs another one holds "
                 "up the others, as without lanes", self._claim.source, lanes,
+                extra=event("lanes-full", source=self._claim.source),
             )  # fmt: skip
             self._told_of_bound = True
         return lanes < self._shared.most
@@ -218,6 +222,8 @@ class LaneKeeper:
             "%s: %s opened from offset %d on: %d records that waited, and what comes, have a way of "
             "their own now%s", self._claim.source, self._name(lane), start, len(offsets),
             "" if failure is None else f"; record {failure.offset} failed: {failure.why}",
+            extra=event("lane-opened", **self._fields(lane), offset=start, records=len(offsets),
+                        reason=reason.value),
         )  # fmt: skip
 
     def _staying(
@@ -235,11 +241,10 @@ class LaneKeeper:
         return (*decoded, *ahead)
 
     def _name(self, lane: Lane) -> str:
-        """A lane for people; whose records they are is shown if an operator has named it, or wants it."""
-        if lane.hold:
-            return f"lane {lane.number} of hold {lane.hold} ({lane.rule})"
-        shown = f" of {lane.rule}" if self._shared.details else f" of one {lane.rule.kind}"
-        return f"lane {lane.number}{shown} ({lane.reason.value})"
+        return lane_name(lane, details=self._shared.details)
+
+    def _fields(self, lane: Lane) -> dict[str, Any]:
+        return lane_fields(self._claim.source, lane, details=self._shared.details)
 
     async def _note_failures(self) -> None:
         """Write what holds up lanes, where that has changed."""
@@ -281,7 +286,9 @@ class LaneKeeper:
         if self._overflow is not None:
             self._overflow.closed(lane.rule, trio.current_time())
         lanes.refresh()
-        log.info("%s: %s is closed at offset %d", self._claim.source, self._name(lane), position)
+        facts = event("lane-closed", **self._fields(lane), offset=position)
+        name = self._name(lane)
+        log.info("%s: %s is closed at offset %d", self._claim.source, name, position, extra=facts)
         return True
 
     def _is_behind(self, position: int) -> bool:

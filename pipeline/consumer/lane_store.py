@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from pipeline.consumer.channels import Matches
 from pipeline.consumer.lane_retries import LaneRetries
+from pipeline.contracts.log_events import event
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.setback import Setback
 from pipeline.contracts.store import PartitionStore
@@ -89,7 +90,11 @@ class LaneStore:
         if given_up and hold.state is HoldState.DROP_FIRST:
             given_up = given_up[:1]
             await self._store.reject(writer, given_up[0], _reason(hold))
-            log.warning("%s is a dead letter now: dropped by hold %s", given_up[0], hold.id)
+            first = given_up[0]
+            facts = event(
+                "dropped", source=first.source, wish=hold.id, offset=first.offset, records=1
+            )  # fmt: skip
+            log.warning("%s is a dead letter now: dropped by hold %s", first, hold.id, extra=facts)
             self._dropped_first(hold)
         elif given_up and hold.state is HoldState.DROPPING:
             await self._store.skip(writer, given_up)

@@ -16,6 +16,7 @@ import trio
 
 from pipeline.consumer.channels import Matches
 from pipeline.consumer.holds import STOPPING
+from pipeline.consumer.lane_names import lane_fields, lane_name
 from pipeline.consumer.lane_retries import LaneRetries
 from pipeline.consumer.lane_store import LaneStore
 from pipeline.consumer.offset_tracker import OffsetTracker
@@ -25,6 +26,7 @@ from pipeline.consumer.waiting_count import WaitingCount
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Fetched
 from pipeline.contracts.lane import Lane, LaneFailure
+from pipeline.contracts.log_events import event
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.setback import Setback
 from pipeline.contracts.snapshot import age_of
@@ -113,6 +115,7 @@ class LaneTask:
         self._dropped = 0  # when the last wish to drop the first record, now carried out, was made
         self._context = context
         self._around = around
+        self._details = shared.details
         self._valve = Valve()
         self._scope = trio.CancelScope()
         self._store: LaneStore | None = None
@@ -161,9 +164,12 @@ class LaneTask:
     def end(self) -> None:
         """The lane is closed, and all of it applied. Not a checkpoint."""
         if self._store is not None and self._store.skipped:
+            source, skipped = self.claim.source, self._store.skipped
+            fields = lane_fields(source, self.lane, details=self._details)
             log.warning(
                 "%s: %d records of %s were skipped for good, as an operator wished",
-                self.claim.source, self._store.skipped, self.lane.rule,
+                source, skipped, lane_name(self.lane, details=self._details),
+                extra=event("dropped", **fields, records=skipped),
             )  # fmt: skip
         self._scope.cancel()
 

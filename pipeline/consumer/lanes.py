@@ -23,6 +23,7 @@ import trio
 from pipeline.consumer.channels import Matches
 from pipeline.consumer.holds import Holds
 from pipeline.consumer.kept_back import KeptBack
+from pipeline.consumer.lane_names import lane_fields
 from pipeline.consumer.lane_table import LaneTable
 from pipeline.consumer.lane_task import LaneTask
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
@@ -31,6 +32,7 @@ from pipeline.consumer.starting_offset import tell_lost
 from pipeline.consumer.writers import Writers
 from pipeline.contracts.kafka import Fetched
 from pipeline.contracts.lane import Lane
+from pipeline.contracts.log_events import event
 from pipeline.contracts.rule import Rule
 from pipeline.contracts.snapshot import LaneSnapshot
 from pipeline.contracts.store import Claim
@@ -234,6 +236,8 @@ class Lanes:
                 "%s: what waits in lane %d (%s) is %.0f s old, and Kafka keeps records for %.0f s: after "
                 "that they are lost", self._claim.source, task.lane.number, task.lane.reason.value,
                 task.time_lag(now), kept,
+                extra=event("lane-near-retention", **lane_fields(
+                    self._claim.source, task.lane, details=self._lanes.details)),
             )  # fmt: skip
         return left
 

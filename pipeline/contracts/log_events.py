@@ -36,6 +36,11 @@ EVENTS: Mapping[str, str] = {
     "shard-back": "a database that was away or had stopped works again",
     "retried": "a transaction failed and is tried again",
     "dead-letter": "a record was refused and kept on the dead letter topic",
+    "lane-opened": "records of one key or tenant go a way of their own from `offset` on, because of `reason`",
+    "lane-closed": "a lane has caught up: from `offset` on its records go the main way again",
+    "lanes-full": "a partition has as many lanes as it may; what needs another one holds up the others",
+    "lane-near-retention": "Kafka may delete what waits in a lane soon",
+    "dropped": "records of a lane were skipped, or the first became a dead letter, as `wish` asks",
     "lane-held-up": "the record at `offset` can't be applied; it is tried again, and its key waits",
     "lane-goes-on": "the record at `offset` holds up its key no more",
     "given-up": "a record is given up, because of `reason`, and becomes a dead letter",
@@ -76,6 +81,8 @@ def event(
     sqlstate: str | None = None,
     milliseconds: float | None = None,
     reason: str | None = None,
+    lane: int | None = None,
+    key: str | None = None,
     tenant: str | None = None,
     wish: str | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -93,6 +100,8 @@ def event(
         sqlstate: Postgres's code of the error.
         milliseconds: how long it took.
         reason: why, in words that are in the line too; no value of a record.
+        lane: its number in the partition.
+        key: whose records, as the next.
         tenant: whose records, if an operator named it, or if ``[errors] details`` allows to.
         wish: the hold, pause or limit that it obeys.
     """
@@ -108,6 +117,8 @@ def event(
         "sqlstate": sqlstate,
         "milliseconds": None if milliseconds is None else round(milliseconds, 1),
         "reason": reason,
+        "lane": lane,
+        "key": key,
         "tenant": tenant,
         "wish": wish,
     }

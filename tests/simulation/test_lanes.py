@@ -82,6 +82,23 @@ async def test_a_key_that_is_held_waits_and_no_other_does() -> None:
 
 
 @scene
+async def test_what_becomes_of_a_held_keys_lane_is_told_with_the_hold_and_the_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with open_stage() as stage:
+        instance, task = await holding(stage)
+        produce(stage, ["hot", "a", "hot"])
+        await lane_opened(task)
+        change(instance, HoldState.RELEASED)
+        await all_applied(stage, 3)
+        await until(lambda: not lanes_of(stage.server, SOURCE))
+    facts = [vars(record).get("facts", {}) for record in caplog.records]
+    told = [(each["event"], each["wish"], each["key"]) for each in facts if "lane" in each]
+    assert told == [("lane-opened", "h1", "hot"), ("lane-closed", "h1", "hot")]
+
+
+@scene
 async def test_what_comes_while_a_lane_is_worked_through_comes_after_it() -> None:
     async with open_stage() as stage:
         instance, task = await holding(stage)
