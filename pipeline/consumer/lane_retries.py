@@ -51,6 +51,7 @@ class LaneRetries:
         self.waiting = False
         """Whether the lane stands still until it is tried again."""
         self._source = source
+        self._number = lane.number
         self._name = f"lane {lane.number}"
         self._rulings = rulings
         self._clock = shared.clock
@@ -108,7 +109,8 @@ class LaneRetries:
         self._given_up[record.offset] = attrs.evolve(why, attempts=max(self._tries, why.attempts))
         log.warning(
             "%s is given up, and becomes a dead letter: %s", record, why.reason,
-            extra=event("given-up", source=record.source, offset=record.offset, reason=why.reason),
+            extra=event("given-up", source=record.source, lane=self._number, offset=record.offset,
+                        reason=why.reason),
         )  # fmt: skip
 
     def _wait(self, failures: Sequence[Failure], now: float) -> None:
@@ -140,14 +142,15 @@ class LaneRetries:
         log.warning(
             "%s: record %d can't be applied, and holds up %s: %s",
             self._source, failure.offset, self._name, failure.why,
-            extra=event("lane-held-up", source=self._source, offset=failure.offset,
+            extra=event("lane-held-up", source=self._source, lane=self._number, offset=failure.offset,
                         reason=failure.why),
         )  # fmt: skip
 
     def _tell_end(self, failure: LaneFailure) -> None:
         log.info(
             "%s: record %d holds up %s no more", self._source, failure.offset, self._name,
-            extra=event("lane-goes-on", source=self._source, offset=failure.offset),
+            extra=event("lane-goes-on", source=self._source, lane=self._number,
+                        offset=failure.offset),
         )  # fmt: skip
 
     def obey(self) -> None:
