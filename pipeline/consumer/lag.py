@@ -32,6 +32,7 @@ class LagWatch:
         answers: whether a partition's shard can be reached.
         metrics: whose gauges of partitions are set before each scrape.
         health: what is told of each partition's progress once a second.
+        refused: how many of a partition's transactions the database has refused for now.
         clock: the wall clock, seconds since the epoch, as records' timestamps.
     """
 
@@ -43,10 +44,12 @@ class LagWatch:
         metrics: Metrics,
         health: ProgressWatch,
         *,
+        refused: Callable[[TopicPartition], int] = lambda _: 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tasks = tasks
         self._answers = answers
+        self._refused = refused
         self._metrics = metrics
         self._health = health
         self._clock = clock
@@ -88,6 +91,8 @@ class LagWatch:
             keys=task.channels.active_keys,
             paused=task.writers.paused,
             answers=self._answers(task.source),
+            refused=self._refused(task.source),
+            kept_back=task.lanes is not None and task.lanes.keeps_back,
             pause=task.pause,
             waits_for=waits_for(task, lanes),
             lanes=lanes,
@@ -149,6 +154,8 @@ def waits_for(task: PartitionTask, lanes: Iterable[LaneSnapshot] = ()) -> str:
         return task.writers.waits_for
     if task.pause is not None:
         return f"the end of a pause {task.pause.story()}"
+    if task.lanes is not None and task.lanes.keeps_back:
+        return "a lane for records that can't go on; limits.max_lanes are open"
     if task.writers.buffered:
         return "a slot at its shard"
     if waiting := sum(lane.waiting for lane in lanes):

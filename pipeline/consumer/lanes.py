@@ -249,6 +249,11 @@ class Lanes:
         return len(self.kept_back) + sum(task.writers.buffered for task in self.tasks.values())
 
     @property
+    def keeps_back(self) -> bool:
+        """Whether records wait for a lane that is not open yet: nothing is decoded meanwhile."""
+        return bool(self.kept_back.rules)
+
+    @property
     def in_flight(self) -> int:
         """How many of them are in transactions."""
         return sum(task.writers.channels.in_flight for task in self.tasks.values())

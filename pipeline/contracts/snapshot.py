@@ -85,6 +85,9 @@ class PartitionSnapshot:
         keys: how many keys they have, as far as they are decoded.
         paused: whether fetching is paused because enough is buffered, or an operator paused all of it.
         answers: whether the partition's shard, and what its handler calls, are there as far as known.
+        refused: how many of its transactions the database has refused for now, as for a lock that another
+            program holds.
+        kept_back: whether it waits for a lane that it may not open yet.
         pause: the operator's pause that it obeys; None if it may work.
         waits_for: what the partition waits for, for people.
         lanes: what waits in lanes, and counts neither in the lags nor in the watermark.
@@ -104,6 +107,8 @@ class PartitionSnapshot:
     keys: int = 0
     paused: bool = False
     answers: bool = True
+    refused: int = 0
+    kept_back: bool = False
     pause: Pause | None = None
     waits_for: str = "records from Kafka"
     lanes: tuple[LaneSnapshot, ...] = ()

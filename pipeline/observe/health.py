@@ -184,7 +184,10 @@ def _standing_since(before: _Watched | None, found: PartitionSnapshot, now: floa
     """When the partition was last seen to move, or to have a good reason not to."""
     if before is None or not found.message_lag or not found.answers or found.pause is not None:
         return now
-    moved = found.watermark != before.snapshot.watermark
+    if found.kept_back:  # it goes on when a lane is closed, by whoever mends what holds that up
+        return now
+    # A transaction that was refused has ended: what it waits for, such as a lock, outlives a restart.
+    moved = found.watermark != before.snapshot.watermark or found.refused != before.snapshot.refused
     return now if moved else before.since
 
 

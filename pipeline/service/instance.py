@@ -75,7 +75,9 @@ class Instance:
             on_joined=[self._health.joined],
         )  # fmt: skip
         tasks = self.supervisor.tasks.values
-        self._lags = LagWatch(consumer, tasks, store.answers, metrics, self._health)
+        self._lags = LagWatch(
+            consumer, tasks, store.answers, metrics, self._health, refused=store.refused
+        )
         self._topics = TopicWatch(consumer, tasks, self.supervisor.replace, self._health)
         self.standing = ConsumerStanding(
             self._health, self._lags.snapshots, metrics.applied_in_all,

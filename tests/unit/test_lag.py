@@ -87,6 +87,6 @@ async def test_a_partition_that_has_nothing_else_to_do_says_what_waits_in_its_la
     )
     assert watch.snapshots()[0].waits_for == "records from Kafka"
     lanes = tuple(LaneSnapshot(n, Rule("key", n), LaneReason.HOLD, waiting=60) for n in range(2))
-    task.lanes = SimpleNamespace(snapshots=lambda: lanes)
+    task.lanes = SimpleNamespace(snapshots=lambda: lanes, keeps_back=False)
     (found,) = watch.snapshots()
     assert (found.lanes, found.waits_for) == (lanes, "records from Kafka; 120 wait in lanes")

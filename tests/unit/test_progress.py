@@ -20,7 +20,7 @@ from pipeline.contracts.rule import Rule
 from pipeline.contracts.snapshot import LaneSnapshot, PartitionSnapshot, Phase
 from pipeline.contracts.store import AppliedOffsets
 from pipeline.contracts.wish import Hold, Pause, Scope
-from pipeline.observe.health import ProgressWatch
+from pipeline.observe.health import STALL_SECONDS, ProgressWatch
 from pipeline.observe.logging import configure_logging
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.progress import ProgressLog, announcement, shown
@@ -198,3 +198,26 @@ def test_a_broken_connection_of_kafkas_is_one_line() -> None:
     assert first.endswith("ERROR kafka.net.manager closing: [Errno 104] reset")
     assert second.endswith("closing")
     assert "Traceback" in trace[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "live"),
+    [
+        ({}, {}, False),
+        ({}, {"answers": False}, True),
+        ({}, {"pause": PAUSE}, True),
+        ({"refused": 3}, {"refused": 4}, True),
+        ({"refused": 3}, {"refused": 3}, False),
+        ({}, {"kept_back": True}, True),
+    ],
+    ids=["stands", "shard-away", "paused", "a-lock-refused-again", "nothing-ended", "no-lane-left"],
+)
+def test_a_partition_that_waits_for_what_outlives_a_restart_is_live(
+    before: dict[str, object], after: dict[str, object], live: bool
+) -> None:
+    now = 0.0
+    health = ProgressWatch(lambda: now, lambda: "")
+    health.feed([snapshot(0, message_lag=5, watermark=7, **before)])
+    now = STALL_SECONDS
+    health.feed([snapshot(0, message_lag=5, watermark=7, **after)])
+    assert (not health.live()) == live

@@ -77,6 +77,8 @@ class Recovery:
         self._others_work = others_work
         self._details = details
         self._put_off: Counter[TopicPartition] = Counter()
+        self.refused: Counter[TopicPartition] = Counter()
+        """How many transactions of each partition the server has refused for now, as for a lock."""
         self._recurring = Recurring(clock)
         self.successes = 0
         """How many transactions were applied: what tells a record's fault from the schema's."""
@@ -172,6 +174,8 @@ class Recovery:
         sqlstate = sqlstate_of(error)
         kind = sqlstate or type(error).__name__
         self._retries(kind).inc()
+        if records and judge(error) is Verdict.RETRY:
+            self.refused[records[0].source] += 1
         again = self._recurring.meet(kind)
         if again is None and not log.isEnabledFor(logging.DEBUG):
             return

@@ -120,6 +120,10 @@ class ShardStore:
         """Let batches hold another number of records from now on. Not a checkpoint."""
         self._sizer.resize(largest)
 
+    def refused(self, source: TopicPartition) -> int:
+        """See `Recovery.refused`."""
+        return self._recovery.refused[source]
+
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
         return self._recovery.answers(source)

@@ -45,6 +45,10 @@ class StoreRouter:
             for store in self._stores.values():
                 nursery.start_soon(store.tidy, chores, streams, lag)
 
+    def refused(self, source: TopicPartition) -> int:
+        """See `Recovery.refused`."""
+        return self._stores[self._shard_of(source.partition)].refused(source)
+
     def answers(self, source: TopicPartition) -> bool:
         """See `Recovery.answers`."""
         return self._stores[self._shard_of(source.partition)].answers(source)
