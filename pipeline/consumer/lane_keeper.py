@@ -181,7 +181,8 @@ class LaneKeeper:
             return False
         tasks, position = self._lanes.tasks.values(), self._lanes.position
         waiting = any(not task.begun and not self._lanes.is_clear(task.lane) for task in tasks)
-        if waiting or any((task.reached or 0) > position for task in tasks):
+        reached = max([self._acknowledged, *(task.reached or 0 for task in tasks)])
+        if waiting or reached > position:
             return True
         lanes = len(tasks)
         if lanes >= self._shared.most and not self._told_of_bound:
