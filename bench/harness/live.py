@@ -75,7 +75,7 @@ class Live:
         """Start an instance of the program; several share the partitions."""
         return self._launched("instance", self._command)
 
-    def producer(self, rate: float, **limits: float) -> Process:
+    def producer(self, rate: float, **limits: float | str) -> Process:
         """Start `bench.harness.paced` with these options; without limits it never ends by itself."""
         command = [sys.executable, "-m", "bench.harness.paced", f"--topic={self.job.topic}"]
         command += [f"--bootstrap={self.job.bootstrap}", f"--rate={rate}"]

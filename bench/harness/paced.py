@@ -3,8 +3,8 @@
 Record n is due n ÷ rate seconds after the start, and its ``last_seen`` is that time: the producer's own
 linger and delays count as latency like everything after them. ``tags`` says how late the record was
 made, in µs. Records have the size and the columns of `bench.harness.load`'s (200 bytes), but each has
-an id of its own, counted from 0, and record n goes to partition n modulo the number of partitions. With
-rate 0 the producer is as fast as it can be.
+an id of its own, counted from --first, and record n goes to partition n modulo the number of partitions.
+They are of 64 apps in turn, or all of one. With rate 0 the producer is as fast as it can be.
 
 At the end, or at SIGTERM, it waits until Kafka has acknowledged everything and prints a line of JSON.
 """
@@ -25,7 +25,7 @@ import attrs
 from aiokafka import AIOKafkaProducer
 
 VALUE = (
-    b'{"id":%d,"app_id":"app-%d","last_seen":"%b.%06dZ","session_count":1,'
+    b'{"id":%d,"app_id":"%b","last_seen":"%b.%06dZ","session_count":1,'
     b'"tags":{"n":%d,"late":%d},"pad":"%b"}'
 )
 SIZE = 200
@@ -50,9 +50,14 @@ class Produced:
 
 
 class Values:
-    """Makes the values of records, in ascending order of their times."""
+    """Makes the values of records, in ascending order of their times.
 
-    def __init__(self) -> None:
+    Args:
+        app: whose all records are; empty: they are of 64 apps in turn.
+    """
+
+    def __init__(self, app: str = "") -> None:
+        self._apps = [app.encode()] if app else [b"app-%d" % number for number in range(64)]
         self._second = -1
         self._prefix = b""
 
@@ -64,7 +69,8 @@ class Values:
             self._prefix = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}".encode()
         micros = int((due - second) * 1e6)
         late = int((now - due) * 1e6)
-        value = VALUE % (number, number % 64, self._prefix, micros, number, late, b"")
+        app = self._apps[number % len(self._apps)]
+        value = VALUE % (number, app, self._prefix, micros, number, late, b"")
         return value[:-2] + b"x" * (SIZE - len(value)) + b'"}'
 
 
@@ -75,7 +81,7 @@ class Paced:
         self._options = options
         self._producer = producer
         self._partitions = partitions
-        self._values = Values()
+        self._values = Values(options.app)
         self._sent = 0
         self._unacknowledged: deque[Awaitable[Any]] = deque()
         self.stopped = asyncio.Event()
@@ -113,13 +119,15 @@ class Paced:
     async def _send(self, started: float, until: int, now: float) -> None:
         """Make and send the records up to number ``until``: one batch per partition."""
         partitions, rate, make = self._partitions, self._options.rate, self._values.make
+        first = self._options.first
         batches = {partition: self._producer.create_batch() for partition in partitions}
         stamp = int(now * 1000)
         for number in range(self._sent, until):
             due = started + number / rate if rate else now
             batch = batches[partitions[number % len(partitions)]]
-            value = make(number, due, now)
-            if batch.append(key=b"%d" % number, value=value, timestamp=stamp) is None:
+            identity = first + number
+            value = make(identity, due, now)
+            if batch.append(key=b"%d" % identity, value=value, timestamp=stamp) is None:
                 until = number  # full: the rest follows in the next round, late
                 break
         self._sent = until
@@ -156,6 +164,8 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=1e6)
     parser.add_argument("--records", type=int, default=10**12, help="at most (default: no limit)")
+    parser.add_argument("--first", type=int, default=0, help="the first id (default: 0)")
+    parser.add_argument("--app", default="", help="whose all records are (default: 64 apps')")
     parser.add_argument("--linger", type=float, default=0.002, help="seconds between batches")
     print(json.dumps(attrs.asdict(asyncio.run(produce(parser.parse_args())))), flush=True)
 

@@ -15,12 +15,14 @@ from bench.harness.drain import Job
 Table = Mapping[str, Any]
 
 NOTHING: Table = {}
+BY_ID: Table = {"key": "id"}
 ANY_PORT: Table = {"listen": "127.0.0.1:0"}
 
 
 def configuration(
     job: Job,
     *,
+    records: Table = BY_ID,
     sink: Table = load.SINK,
     pipeline: Table = NOTHING,
     kafka: Table = NOTHING,
@@ -32,6 +34,7 @@ def configuration(
 
     Args:
         job: servers, topic and databases.
+        records: the table ``[records]``.
         sink: the table ``[sink]``.
         pipeline: more of ``[pipeline]``.
         kafka: more of ``[kafka]``.
@@ -47,7 +50,7 @@ def configuration(
             "group_id": job.group,
             **kafka,
         },
-        "records": {"key": "id"},
+        "records": dict(records),
         "sink": dict(sink),
         "shards": [{**one, **shard} for one in shards(job)],
         "limits": dict(limits),

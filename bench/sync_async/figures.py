@@ -6,12 +6,11 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
 from typing import Any
 
 import attrs
 
-from bench.harness.figures import percentile
+from bench.harness.figures import percentile, waiting
 from bench.harness.open_loop import Shot
 from bench.sync_async.watching import Look
 from bench.sync_async.world import Write
@@ -128,19 +127,9 @@ def lag(writes: Iterable[Write], times: Iterable[float]) -> list[tuple[int, floa
 
     Rows that were never queued, as their request wrote them itself, don't count.
     """
-    queued = [(write.queued, write.visible) for write in writes if write.queued is not None]
-    in_order = sorted(at for at, _ in queued)
-    by_visible = sorted((visible, at) for at, visible in queued)
-    visible = [each[0] for each in by_visible]
-    # The oldest of those that became visible at this place or later.
-    oldest = list(accumulate((at for _, at in reversed(by_visible)), min))[::-1]
-    found = []
-    for time in times:
-        done = bisect_right(visible, time)
-        count = max(0, bisect_right(in_order, time) - done)
-        age = max(0.0, time - oldest[done]) if count and done < len(oldest) else 0.0
-        found.append((count, age))
-    return found
+    return waiting(
+        ((write.queued, write.visible) for write in writes if write.queued is not None), times
+    )
 
 
 def in_flight(shots: Iterable[Shot], times: Iterable[float]) -> list[int]:

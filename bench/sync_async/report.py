@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.harness.page import filled, seconds, share
 from bench.pictures.draw import draw
 from bench.sync_async.scenarios import SCENARIOS, Scenario
 
@@ -20,20 +20,6 @@ COLUMNS = (
     "connections", "lock waits", "lost", "doubled", "refused, yet written",
 )  # fmt: skip
 HEAD = f"| | {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * len(COLUMNS)}"
-
-
-def seconds(value: float | None) -> str:
-    """Format a time for people: three digits at most."""
-    if value is None:
-        return "–"
-    if value < 0.0995:
-        return f"{value * 1000:.1f} ms" if value < 0.00995 else f"{value * 1000:.0f} ms"
-    return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.1f} s"
-
-
-def share(value: float) -> str:
-    """Format a share of requests as per cent."""
-    return f"{value:.1%}" if 0 < value < 0.0995 else f"{value:.0%}"
 
 
 def line(scenario: Scenario, way: str, found: Mapping[str, Any]) -> str:
@@ -101,14 +87,6 @@ def blocks(document: Mapping[str, Any]) -> dict[str, str]:
     if document.get("method"):
         found["method"] = table_of_method(document["method"])
     return found
-
-
-def filled(page: str, tables: Mapping[str, str]) -> str:
-    """Return a page with its tables put in their places: ``<!-- NAME: begin -->`` to ``end``."""
-    for name, text in tables.items():
-        place = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
-        page = place.sub(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)  # type: ignore[misc]
-    return page
 
 
 def write(file: Path) -> None:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import tomli_w
 
+from bench.harness import page as page_of
 from bench.harness.open_loop import NO_ANSWER, Shot
 from bench.sync_async import report
 from bench.sync_async.figures import Run, in_flight, lag, over_time, rounded, summary
@@ -103,10 +104,10 @@ def test_the_page_has_a_place_for_every_table_and_keeps_its_own_words() -> None:
     scenario = {"rate": 1, "seconds": 10, "ways": ways}
     document = {"scenarios": dict.fromkeys(SCENARIOS, scenario), "method": METHOD}
     page = report.PAGE.read_text()
-    filled = report.filled(page, report.blocks(document))
+    filled = page_of.filled(page, report.blocks(document))
     rows = [line for line in filled.splitlines() if line.startswith(f"| {ASYNC} |")]
     assert len(rows) == len(SCENARIOS)
-    assert report.filled(filled, report.blocks(document)) == filled
+    assert page_of.filled(filled, report.blocks(document)) == filled
     assert [line for line in page.splitlines() if not line.startswith("|")] == [
         line for line in filled.splitlines() if not line.startswith("|")
     ]
@@ -115,7 +116,7 @@ def test_the_page_has_a_place_for_every_table_and_keeps_its_own_words() -> None:
 def test_the_pages_tables_are_those_of_the_kept_figures() -> None:
     page = report.PAGE.read_text()
     document = orjson.loads(report.RESULTS.read_bytes())
-    assert report.filled(page, report.blocks(document)) == page
+    assert page_of.filled(page, report.blocks(document)) == page
 
 
 METHOD = {
@@ -131,4 +132,4 @@ METHOD = {
 def test_times_are_written_with_as_many_digits_as_mean_something(
     value: float | None, text: str
 ) -> None:
-    assert report.seconds(value) == text
+    assert page_of.seconds(value) == text
