@@ -38,6 +38,11 @@ def bare_loop(job: Job, *, fast: bool = False) -> list[list[str]]:
     return [command + ["--fast"] * fast]
 
 
+def python_module(module: str, *options: str) -> list[str]:
+    """Return the command of a module with a main function."""
+    return [sys.executable, "-m", module, *options]
+
+
 PROGRAMS: dict[str, Commands] = {
     BARE_LOOP: bare_loop,
     FAST_LOOP: partial(bare_loop, fast=True),
