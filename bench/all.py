@@ -1,6 +1,6 @@
 """Answer all questions but `bench.sync_async`, one after the other, and write every file of results.
 
-The sizes are chosen so that all of it takes about 30 minutes on 2 cores, without the one-time builds of
+The sizes are chosen so that all of it takes about 40 minutes on 2 cores, without the one-time builds of
 the peers. Nothing else should run on the machine meanwhile. A question that fails does not stop the
 others.
 """
@@ -30,6 +30,9 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "handover": (),
     "adaptive": ("--records=500000", "--rounds=3"),
     "isolation": (),
+    "incident": (),
+    "hot_key": (),
+    "contention": (),
     "growth": ("--records=300000", "--rounds=1"),
     "compare": ("--two", "--records=500000", "--rounds=2"),
 }

@@ -15,8 +15,12 @@ RESULTS = ROOT / "bench" / "results" / "incident.json"
 PAGE = ROOT / "docs" / "design" / "sharding.md"
 
 COLUMNS = (
-    "", "", "time lag p50", "p99", "age at commit p50", "p99", "CPU, instance", "CPU, Postgres",
-    "busy connections", "wrong rows",
+    "", "", "time lag p50", "p99", "highest", "age at commit p50", "p99", "CPU, instance",
+    "CPU, Postgres", "busy connections", "lost or doubled",
+)  # fmt: skip
+OPENED = (
+    "", "there is a lane after", "time lag until then p50", "highest", "from then on p50", "p99",
+    "highest",
 )  # fmt: skip
 
 
@@ -36,7 +40,7 @@ def table(kinds: Mapping[str, Mapping[str, Any]]) -> str:
     """Format all runs as a table."""
     rows = [
         [
-            kind, way, *(page.seconds(run["time_lag"][name]) for name in ("p50", "p99")),
+            kind, way, *map(page.seconds, run["time_lag"].values()),
             *(page.seconds(run["age"][name]) for name in ("p50", "p99")),
             page.share(run["cpu"]), page.share(run["postgres_cpu"]), f"{run['busy']:.1f}",
             run["wrong"],
@@ -47,11 +51,23 @@ def table(kinds: Mapping[str, Mapping[str, Any]]) -> str:
     return page.table(COLUMNS, rows, texts=2)
 
 
+def table_of_lanes(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Format what came before a lane was open, and what after."""
+    rows = []
+    for kind, ways in kinds.items():
+        run = ways["lanes"]
+        if run["opened"] is not None:
+            until, since = run["time_lag_until_opened"], run["time_lag_since_opened"]
+            times = [run["opened"], until["p50"], until["highest"], *since.values()]
+            rows.append([kind, *map(page.seconds, times)])
+    return page.table(OPENED, rows)
+
+
 def write(file: Path) -> None:
     """Draw the picture beside a file of results; if it is the kept one, fill the page too."""
     document = json.loads(file.read_text())
     draw("incident", file, file.with_suffix(".svg"))
-    shown = table(document["kinds"])
+    shown = f"{table(document['kinds'])}\n\n{table_of_lanes(document['kinds'])}"
     if file == RESULTS:
         text = f"{page.measured_on(document)}\n\n{shown}"
         PAGE.write_text(page.filled(PAGE.read_text(), {"incident": text}))
