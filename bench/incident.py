@@ -33,19 +33,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bench.harness import incident_report, load, usage
 from bench.harness.drain import Job, servers
-from bench.harness.figures import percentile, waiting
 from bench.harness.goals import Goal, at_least, at_most
+from bench.harness.incident_figures import Look, figures
 from bench.harness.live import Live
 from bench.harness.paced import Produced
 from bench.harness.question import Answer, answer, parser
-from bench.harness.sampling import Sessions, sampling, sessions, within
+from bench.harness.sampling import sampling, sessions
 from bench.harness.scraping import series
+from bench.pictures.draw import draw
 from bench.subjects.programs import pipeline
 from pipeline.local import LocalError, Servers
 from pipeline.local.ports import HOST, free_port
@@ -65,7 +67,6 @@ WARM_UP_SECONDS = 5.0
 BEFORE_SECONDS = 10.0
 DRAIN_SECONDS = 300.0
 EVERY_SECONDS = 0.5
-GRID_SECONDS = 0.25
 
 SLOWER = 1.5
 LATER = 0.05
@@ -123,28 +124,6 @@ KINDS = {
     "declared sink": Kind(load.SINK, 2.0, (LINK, TRIGGER)),
     "handler": Kind({"handler": "bench.subjects.linking:apply", "scope": "batch"}, 5.0),
 }
-
-
-@attrs.frozen
-class Look:
-    """What is seen at a moment.
-
-    Attributes:
-        cpu, postgres_cpu: seconds that the instance, and Postgres, have used so far.
-        busy: connections that the instance uses, by its own gauge; None: it did not answer.
-        sessions: what Postgres says of them.
-        limit: how many transactions the instance runs at once, at most.
-        in_lanes: records that wait in lanes.
-        opened: when the oldest lane was opened that is known, since the epoch.
-    """
-
-    cpu: float
-    postgres_cpu: float
-    busy: float | None
-    sessions: Sessions
-    limit: float | None = None
-    in_lanes: float = 0.0
-    opened: float | None = None
 
 
 def commands(job: Job, kind: Kind, way: str, listen: str) -> list[list[str]]:
@@ -232,75 +211,6 @@ def _look(started: Servers, instance: Process, listen: str) -> Any:
     return look
 
 
-def figures(
-    spans: Sequence[tuple[float, float]],
-    looks: Sequence[tuple[float, Look]],
-    began: float,
-    hot: tuple[float, float],
-) -> dict[str, Any]:
-    """Return the figures of a way, and its series in seconds since ``began``.
-
-    Args:
-        spans: of each of the others' records when it was due and when it was visible, since the epoch.
-        looks: what was seen meanwhile.
-        began: when the series begin.
-        hot: from when to when the hot tenant produced: the figures are of that.
-    """
-    start, end = hot
-    ages = sorted(visible - due for due, visible in spans if start <= due < end)
-    last = max(visible for _, visible in spans)
-    grid = [began + n * GRID_SECONDS for n in range(int((last - began) / GRID_SECONDS) + 1)]
-    lags = [lag for _, lag in waiting(spans, grid)]
-    seen = within(looks, start, end)
-    busy = [look.busy for look in seen if look.busy is not None]
-    first, final = seen[0], seen[-1]
-    seconds = (len(seen) - 1) * (looks[-1][0] - looks[0][0]) / (len(looks) - 1)
-    opened = min((look.opened for look in seen if look.opened is not None), default=None)
-    return {
-        "age": _named(ages),
-        "time_lag": _named(_between(grid, lags, start, end)),
-        "opened": None if opened is None else opened - start,
-        "time_lag_until_opened": opened and _named(_between(grid, lags, start, opened)),
-        "time_lag_since_opened": opened and _named(_between(grid, lags, opened, end)),
-        "cpu": (final.cpu - first.cpu) / seconds,
-        "postgres_cpu": (final.postgres_cpu - first.postgres_cpu) / seconds,
-        "busy": sum(busy) / len(busy),
-        "lock_waits": max(look.sessions.waiting for look in seen),
-        "hot": [round(start - began, 2), round(end - began, 2)],
-        "series": {
-            "time": [round(at - began, 2) for at in grid],
-            "time_lag": [round(lag, 3) for lag in lags],
-            "looked": [round(at - began, 2) for at, _ in looks[1:]],
-            "cpu": _rates(looks, "cpu"),
-            "postgres_cpu": _rates(looks, "postgres_cpu"),
-            "busy": [look.busy for _, look in looks[1:]],
-            "limit": [look.limit for _, look in looks[1:]],
-            "in_lanes": [look.in_lanes for _, look in looks[1:]],
-        },
-    }
-
-
-def _between(
-    times: Sequence[float], values: Sequence[float], start: float, end: float
-) -> list[float]:
-    return [value for at, value in zip(times, values, strict=True) if start <= at < end]
-
-
-def _named(samples: Sequence[float]) -> dict[str, float]:
-    """Return three figures of samples; there is at least one."""
-    ascending = sorted(samples)
-    named = {"p50": percentile(ascending, 0.5), "p99": percentile(ascending, 0.99)}
-    return {**named, "highest": ascending[-1]}
-
-
-def _rates(looks: Sequence[tuple[float, Look]], name: str) -> list[float]:
-    """Return seconds of CPU per second, between each look and the one before."""
-    return [
-        round((getattr(new, name) - getattr(old, name)) / (at - before), 3)
-        for (before, old), (at, new) in zip(looks, looks[1:], strict=False)
-    ]
-
-
 def goals(kinds: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
     """Return three goals for each kind."""
     made = []
@@ -336,6 +246,12 @@ def measure(options: argparse.Namespace) -> Answer:
     return Answer({"kinds": found}, goals(found), wrong)
 
 
+def report(file: Path) -> None:
+    """Draw the picture beside a file of results, and write the tables."""
+    draw("incident", file, file.with_suffix(".svg"))
+    incident_report.write(file)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the question; see `bench.harness.question.answer` for the exit code."""
     made = parser("incident", __doc__, "--rate 2500 --seconds 40 --gate")
@@ -350,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND",
         help=f"some of them: {', '.join(KINDS)}",
     )  # fmt: skip
-    return answer(made.parse_args(arguments), measure, incident_report.write)
+    return answer(made.parse_args(arguments), measure, report)
 
 
 if __name__ == "__main__":

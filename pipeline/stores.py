@@ -28,7 +28,7 @@ from pipeline.postgres.ledger.tidying import Chore, keys_chore, reasons_chore
 from pipeline.postgres.sink.applier import SinkApplier
 from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.validate import mistakes_of
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Applier, Database
 from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.postgres.store.shard_store import ShardStore
@@ -69,15 +69,15 @@ def make_store(
             handled=handled, adaptive=config.limits.adaptive,
         )  # fmt: skip
         nursery.start_soon(shard.serve)
-        sizer = BatchSizer(config.limits.max_batch, bounded=handled)
-        connect = partial(make_database, config, shard, sizer, tracing)
+        sizers = BatchSizers(config.limits.max_batch, bounded=handled)
+        connect = partial(make_database, config, shard, sizers, tracing)
         breakers.append(shard.breaker)
         others_work = partial(_others_work, breakers, shard.breaker)
         stores[shard.name] = ShardStore(
             shard,
             connect,
             dead_letters,
-            sizer,
+            sizers,
             waits,
             others_work=others_work,
             details=config.errors.details,
@@ -103,7 +103,7 @@ def shard_name(config: Config, partition: int) -> str:
 
 
 async def make_database(
-    config: Config, shard: Shard, sizer: BatchSizer, tracing: Tracing | None = None
+    config: Config, shard: Shard, sizers: BatchSizers, tracing: Tracing | None = None
 ) -> Database:
     """Create or upgrade the ledger's schema, read the sink's table, prepare its statements.
 
@@ -116,7 +116,7 @@ async def make_database(
         dedupes = config.records.dedupe_for is not None
         ledger = PostgresLedger(shard, config.pipeline.owner, reasons=receipts, keys=dedupes)
     await ledger.prepare()
-    database = Database(ledger, await make_applier(config, shard, ledger, sizer))
+    database = Database(ledger, await make_applier(config, shard, ledger, sizers))
     if tracing is not None:
         # A Callable has no names of parameters, which the function that it replaces has.
         database.write = cast(Any, tracing.traced(shard.name, database.write))
@@ -145,7 +145,9 @@ def chores_of(config: Config) -> list[Chore]:
     return chores
 
 
-async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: BatchSizer) -> Applier:
+async def make_applier(
+    config: Config, shard: Shard, ledger: Ledger, sizers: BatchSizers
+) -> Applier:
     """What the configuration says is done with records on a shard."""
     keys = make_keys(config, shard.metrics)
     if config.sink.handler is not None:
@@ -156,7 +158,7 @@ async def make_applier(config: Config, shard: Shard, ledger: Ledger, sizer: Batc
             ledger,
             runs if by_key else whole,
             apart=by_key and len(config.records.keys) == 1,
-            called=sizer.called,
+            called=lambda lease, records, took: sizers.called(lease.claim, records, took),
             keys=keys,
             details=config.errors.details,
         )

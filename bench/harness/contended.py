@@ -103,7 +103,7 @@ def contended(
     if before >= records:
         raise DrainFailed("everything was applied before the first look: more records")
     during = within(seen, began, last) or [seen[-1][1]]
-    counted, newest = _compared(expected, found)
+    counted, newest = compared(expected, found)
     return Contended(
         records=records,
         seconds=last - began,
@@ -136,7 +136,7 @@ def _first(live: Live) -> tuple[int, float]:
     return found[0]
 
 
-def _compared(
+def compared(
     expected: dict[int, tuple[Any, ...]], found: dict[int, tuple[Any, ...]]
 ) -> tuple[int, int]:
     """Return by how many records rows are off in all, and how many rows hold an older record."""

@@ -1,4 +1,4 @@
-"""Lines, the table and the picture of `bench.incident`, and the page that has them."""
+"""Lines and tables of `bench.incident`, and the page that has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import page
-from bench.pictures.draw import draw
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "incident.json"
@@ -64,9 +63,8 @@ def table_of_lanes(kinds: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write(file: Path) -> None:
-    """Draw the picture beside a file of results; if it is the kept one, fill the page too."""
+    """Print the tables of a file of results; if it is the kept one, fill the page too."""
     document = json.loads(file.read_text())
-    draw("incident", file, file.with_suffix(".svg"))
     shown = f"{table(document['kinds'])}\n\n{table_of_lanes(document['kinds'])}"
     if file == RESULTS:
         text = f"{page.measured_on(document)}\n\n{shown}"

@@ -39,7 +39,8 @@ async def run(options: Any) -> None:
     async with asyncio.TaskGroup() as workers:
         for _ in range(options.workers):
             workers.create_task(work(queue, options.dsn))
-        async for record in consumer:
+        while True:
+            record = await consumer.getone()
             await queue.put(record.value)
 
 

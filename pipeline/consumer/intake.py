@@ -98,6 +98,11 @@ class Intake:
         """See `Backlog.record_bytes`."""
         return self._backlog.record_bytes
 
+    @property
+    def filling(self) -> bool:
+        """Whether at least half is held of what may be, or the tap is shut."""
+        return self.paused or self._share.fullness >= RESUMED_AT
+
     def balance(self, *, still: bool) -> None:
         """Shut the tap when enough is held, open it when half of that is gone.
 

@@ -164,8 +164,8 @@ class LaneKeeper:
         if self._overflow is None:
             return
         main = self._main
-        full, now = main.paused and not main.standing_still, trio.current_time()
-        rule = self._overflow.look(main.channels, full, self._shared.buffered, now)
+        filling, now = main.intake.filling and not main.standing_still, trio.current_time()
+        rule = self._overflow.look(main.channels, filling, self._shared.buffered, now)
         if rule is None or self._lanes.table.open_lane_of(rule) is not None:
             return
         if self._may_open():

@@ -1,6 +1,7 @@
 """Which key fills a partition: the one that is to get a lane, so that the others need not wait.
 
-A look a second, and only at a partition that is full. Nothing is counted as records come and go.
+A look a second, and only at a partition that is half full or more: when it is full the others wait already,
+and two looks are needed. Nothing is counted as records come and go.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Look:
 
 
 class Overflow:
-    """Looks at what waits in a full partition.
+    """Looks at what waits in a partition that fills up.
 
     Args:
         kind: whether a key or a tenant gets a lane.
@@ -52,14 +53,14 @@ class Overflow:
         self._closed = {key: at for key, at in self._closed.items() if at > now - AGAIN_SECONDS}
         self._closed[rule] = now
 
-    def look(self, channels: Channels, full: bool, most: int | None, now: float) -> Rule | None:
+    def look(self, channels: Channels, filling: bool, most: int | None, now: float) -> Rule | None:
         """Return whose records fill the partition; None if nobody's do. Not a checkpoint.
 
         Somebody's do if more than ``most`` of them wait (None: a quarter of all), and some of them waited
         at the last look too: a key that is kept up with needs no lane.
         """
         last, self._last = self._last, None
-        if not full or not channels.waiting:
+        if not filling or not channels.waiting:
             return None
         step = -(-channels.waiting // SAMPLE)
         sample = list(islice(channels.waiting_records(), 0, None, step))

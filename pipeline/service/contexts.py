@@ -98,6 +98,6 @@ def may_have_lane(lanes: LaneContext | None) -> Callable[[Record], bool]:
 
 
 def records_per_rule(config: Config) -> int | None:
-    """How many records of whoever may get a lane a full partition may hold."""
+    """How many records of whoever may get a lane a partition that fills up may hold."""
     limits, several = config.limits, len(config.records.keys) > 1
     return limits.max_buffered_per_tenant if several else limits.max_buffered_per_key

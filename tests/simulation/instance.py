@@ -23,7 +23,7 @@ from pipeline.contracts.wishes import Wishes
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.postgres.store.store_router import StoreRouter
@@ -174,7 +174,7 @@ class Instance:
                 shard,
                 partial(self._connect, setup, servers[shard.name]),
                 dead_letters,
-                BatchSizer(setup.max_batch, bounded=setup.handler),
+                BatchSizers(setup.max_batch, bounded=setup.handler),
                 BACKOFF,
                 trio.current_time,
                 policy=world.refusals.policy(may_wait),

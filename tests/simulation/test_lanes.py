@@ -208,6 +208,22 @@ async def test_a_hot_key_behind_a_lock_gets_a_lane_and_holds_up_nobody() -> None
 
 
 @scene
+async def test_a_hot_key_gets_a_lane_before_the_partition_is_full() -> None:
+    """When it is full, the others wait already."""
+    row = Gate()
+    async with open_stage(
+        max_buffered=20, max_batch=4, make_database=partial(LockedRow, row)
+    ) as stage:
+        task = await stage.task_of(stage.start())
+        row.close()
+        produce(stage, ["hot"] * 14)
+        await lane_opened(task)
+        assert not task.writers.paused
+        row.open()
+        await all_applied(stage, 14)
+
+
+@scene
 async def test_a_new_owner_goes_on_with_the_lanes_that_it_finds() -> None:
     async with open_stage() as stage:
         instance, task = await holding(stage)

@@ -20,7 +20,7 @@ from pipeline.local.postgres import psql
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.record import Record, TopicPartition
 from pipeline.records.rows import Shape, row_parser
@@ -121,7 +121,7 @@ async def open_counters(
     async with open_bridge(), trio.open_nursery() as nursery:
         shard = Shard(config.shards[0], Session.of(config, config.shards[0]), metrics)
         nursery.start_soon(shard.serve)
-        transactions = await make_database(config, shard, BatchSizer(100, bounded=False))
+        transactions = await make_database(config, shard, BatchSizers(100, bounded=False))
         yield Counters(dsn, shard, transactions, metrics)
         nursery.cancel_scope.cancel()
 

@@ -19,7 +19,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.retry_policy import RetryPolicy
 from pipeline.postgres.store.shard_partition import ShardPartition
 from pipeline.postgres.store.shard_store import ShardStore
@@ -197,7 +197,7 @@ class World:
             self.shard,
             self._connect,
             self.dead_letters,
-            BatchSizer(100, bounded=False),
+            BatchSizers(100, bounded=False),
             clock=trio.current_time,
             others_work=others_work,
             details=details,

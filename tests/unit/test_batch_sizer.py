@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.contracts.store import Claim
 from pipeline.postgres.store.batch_sizer import (
     CALLING_SECONDS,
     LONGEST_SECONDS,
+    SLOW_SECONDS,
     SPREADING_SECONDS,
     WHOLE_SECONDS,
     BatchSizer,
+    BatchSizers,
 )
+from pipeline.records.record import TopicPartition
 
 
 def test_the_declared_sink_takes_all_it_may() -> None:
@@ -111,3 +117,36 @@ def test_the_limits_are_between_one_and_the_largest(
         sizer.called(count, calling)
         sizer.observe(count, seconds)
         assert 1 <= sizer.spreading <= sizer.limit <= largest
+
+
+def claim(lane: int | None = None) -> Claim:
+    return Claim("group", TopicPartition("topic", 0), UUID(int=1), lane)
+
+
+def test_what_a_lanes_calls_take_says_nothing_of_the_partitions_batches() -> None:
+    """A hot key behind a slow handler would make everybody's batches small, and so everybody slow."""
+    sizers = BatchSizers(1000, bounded=True)
+    for each, calling in ((claim(), 1e-6), (claim(7), CALLING_SECONDS / 10)):
+        for _ in range(12):
+            sizers.called(each, 1000, 1000 * calling)
+            sizers.of(each).observe(1000, 0.01)
+    assert sizers.of(claim()).limit == 1000
+    assert sizers.of(claim(7)).limit == 10
+
+
+def test_slots_are_given_out_while_any_of_them_is_slow() -> None:
+    sizers = BatchSizers(1000, bounded=True)
+    sizers.called(claim(), 1, SLOW_SECONDS / 2)
+    assert not sizers.slow
+    sizers.called(claim(7), 1, SLOW_SECONDS)
+    sizers.called(claim(), 1, SLOW_SECONDS / 2)
+    assert sizers.slow
+    sizers.forget(claim(7))
+    assert not sizers.slow
+
+
+def test_all_sizes_change_with_the_largest() -> None:
+    sizers = BatchSizers(50, bounded=False)
+    assert sizers.of(claim()).limit == 50
+    sizers.resize(20)
+    assert [sizers.of(each).limit for each in (claim(), claim(7))] == [20, 20]

@@ -18,9 +18,9 @@ def channels(hot: int, cold: int) -> KeyChannels:
     return made
 
 
-def looks(made: KeyChannels, full: bool = True, most: int | None = None) -> list[Rule | None]:
+def looks(made: KeyChannels, filling: bool = True, most: int | None = None) -> list[Rule | None]:
     overflow = Overflow("key", nobody)
-    return [overflow.look(made, full, most, now) for now in (0.0, 1.0)]
+    return [overflow.look(made, filling, most, now) for now in (0.0, 1.0)]
 
 
 def test_a_key_with_a_quarter_of_what_waits_gets_a_lane_at_the_second_look() -> None:
@@ -37,8 +37,8 @@ def test_a_limit_can_be_given() -> None:
     assert looks(channels(30, 70), most=30) == [None, None]
 
 
-def test_nobody_gets_one_while_the_partition_is_not_full() -> None:
-    assert looks(channels(100, 0), full=False) == [None, None]
+def test_nobody_gets_one_while_the_partition_is_not_half_full() -> None:
+    assert looks(channels(100, 0), filling=False) == [None, None]
 
 
 def test_a_key_that_is_kept_up_with_gets_none() -> None:

@@ -21,7 +21,7 @@ from pipeline.postgres.connections.bridge import Connection, Session
 from pipeline.postgres.connections.limiter import STANDING_SECONDS, Limiter, Sample
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.shard_store import ShardStore
 from pipeline.records.record import TopicPartition
 from tests.support.stores import CLAIM, FakeDatabase, FakeDeadLetters
@@ -73,7 +73,7 @@ async def test_take_overs_have_half_of_the_connections_and_batches_the_rest(
     async def connect() -> SlowDatabase:
         return database
 
-    store = ShardStore(shard, connect, FakeDeadLetters(), BatchSizer(100, bounded=False))
+    store = ShardStore(shard, connect, FakeDeadLetters(), BatchSizers(100, bounded=False))
     claims = [attrs.evolve(CLAIM, source=TopicPartition("t", number)) for number in range(20)]
     async with trio.open_nursery() as nursery:
         for claim in claims:

@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.store_router import StoreRouter
 from pipeline.records.disposition import DeadLetterReason
@@ -276,7 +276,7 @@ async def test_partitions_that_meet_one_refusal_at_once_are_told_of_once() -> No
 
     def stopped(shard: str, doing: str, what: str) -> PipelineError:
         config = ShardConfig(name=shard, dsn="", connections=1)
-        sizer = BatchSizer(1, bounded=False)
+        sizer = BatchSizers(1, bounded=False)
         recovery = Recovery(Shard(config, Session("test"), Metrics()), sizer, Backoff())
         return recovery.stop(asyncpg.InsufficientPrivilegeError(what), doing)
 

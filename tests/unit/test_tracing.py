@@ -20,7 +20,7 @@ from pipeline.observe.tracing import Tracing, is_asked_for, open_tracing
 from pipeline.postgres.connections.errors import sqlstate_of
 from pipeline.postgres.connections.session import Session
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.records.record import Record
 from pipeline.runtime.backoff import Backoff
 from pipeline.stores import make_database
@@ -191,7 +191,7 @@ async def test_without_it_a_batch_goes_straight_to_its_transaction(
         config.shards[0], Session.of(config, config.shards[0]), Metrics(), Backoff(1, 1),
         handled=True, adaptive=False,
     )  # fmt: skip
-    sizer = BatchSizer(10, bounded=True)
+    sizer = BatchSizers(10, bounded=True)
     straight = await make_database(config, shard, sizer)
     assert straight.write.__qualname__ == "HandlerApplier.write"
     traced = await make_database(config, shard, sizer, tracing)

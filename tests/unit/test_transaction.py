@@ -88,7 +88,7 @@ class World:
         """Apply a record of each of ``keys``, at-least-once."""
         records = [record(offset, key) for offset, key in enumerate(keys or ("k",))]
 
-        def called(count: int, seconds: float) -> None:
+        def called(_lease: Lease, count: int, seconds: float) -> None:
             self.called.append((count, seconds))
 
         applier = HandlerApplier(

@@ -18,7 +18,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.postgres.connections.bridge import Session, open_bridge
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Transactions
 from pipeline.records.formats.json import json_decoder
 from pipeline.records.path import Path as RecordPath
@@ -86,7 +86,7 @@ async def subject(dsn: str, directory: Path, mode: str = "upsert") -> AsyncItera
     async with open_bridge(), trio.open_nursery() as nursery:
         shard = Shard(config.shards[0], Session.of(config, config.shards[0]), Metrics())
         nursery.start_soon(shard.serve)
-        database = await make_database(config, shard, BatchSizer(100, bounded=False))
+        database = await make_database(config, shard, BatchSizers(100, bounded=False))
         epochs = (await database.take_over(CLAIM, 1)).epochs
         yield Subject(database, Lease(CLAIM, 0, epochs[0]), dsn)
         nursery.cancel_scope.cancel()

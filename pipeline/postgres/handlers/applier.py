@@ -43,7 +43,7 @@ class HandlerApplier:
         keys: applies each idempotency key once; None: records' keys are not looked at.
         split: records → runs of neighbours, in order.
         apart: whether no two runs share a key, so that their statements may be sent in any order.
-        called: called with a number of records, and how many seconds the handler spent on them.
+        called: called with a lease, how many records, and the seconds that the handler spent on them.
         details: whether what the handler's exceptions say may be logged: it may quote records.
     """
 
@@ -55,7 +55,7 @@ class HandlerApplier:
         split: Split,
         *,
         apart: bool,
-        called: Callable[[int, float], None],
+        called: Callable[[Lease, int, float], None],
         keys: IdempotencyKeys | None = None,
         details: bool = False,
     ) -> None:
@@ -111,7 +111,7 @@ class HandlerApplier:
         transaction, sample = Transaction(), Sample(len(fresh))
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._call, transaction, fresh)
+            nursery.start_soon(self._call, transaction, lease, fresh)
             try:
                 await transaction.wanted.wait()
                 failure = transaction.failed or await self._shard.transact(
@@ -138,7 +138,9 @@ class HandlerApplier:
         await trio.lowlevel.checkpoint()
         return False
 
-    async def _call(self, transaction: Transaction, records: Sequence[Record]) -> None:
+    async def _call(
+        self, transaction: Transaction, lease: Lease, records: Sequence[Record]
+    ) -> None:
         """Call the handler, run after run; what it raises ends the transaction.
 
         A checkpoint, once per `CALLS_PER_CHECKPOINT` calls: a handler need not be one.
@@ -159,7 +161,7 @@ class HandlerApplier:
             _log_traceback(failed, error, self._details)
             transaction.finish(failed)
         else:
-            self._called(len(records), time.perf_counter() - started)
+            self._called(lease, len(records), time.perf_counter() - started)
             transaction.finish()
 
     async def _transact(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.contracts.store import Claim
+
 CALLING_SECONDS = 0.05
 """How long a handler's calls in one transaction may take, one after another.
 
@@ -89,3 +91,48 @@ class BatchSizer:
             self._proven = max(self._proven, min(2 * records, self._largest))
         else:
             self._proven = max(1, min(self._proven, int(records * whole / seconds)))
+
+
+class BatchSizers:
+    """The sizes of a shard's batches: of each partition, and of each lane, by its own transactions.
+
+    What a hot key's records take says nothing of the others'. If one size were for all, a lane behind a slow
+    handler would make the batches of every partition small.
+
+    Args:
+        largest, bounded: see `BatchSizer`.
+    """
+
+    def __init__(self, largest: int, *, bounded: bool) -> None:
+        self._largest = largest
+        self._bounded = bounded
+        self._sizers: dict[Claim, BatchSizer] = {}
+        self._slow: set[Claim] = set()
+
+    def of(self, claim: Claim) -> BatchSizer:
+        """Return the sizer of a partition or a lane; a new one if there is none."""
+        if claim not in self._sizers:
+            self._sizers[claim] = BatchSizer(self._largest, bounded=self._bounded)
+        return self._sizers[claim]
+
+    def forget(self, claim: Claim) -> None:
+        """Drop what is known of a partition or a lane."""
+        self._sizers.pop(claim, None)
+        self._slow.discard(claim)
+
+    def resize(self, largest: int) -> None:
+        """See `BatchSizer.resize`."""
+        self._largest = largest
+        for sizer in self._sizers.values():
+            sizer.resize(largest)
+
+    def called(self, claim: Claim, records: int, seconds: float) -> None:
+        """See `BatchSizer.called`."""
+        sizer = self.of(claim)
+        sizer.called(records, seconds)
+        (self._slow.add if sizer.slow else self._slow.discard)(claim)
+
+    @property
+    def slow(self) -> bool:
+        """Whether the handler's calls for any of them are worth more slots than there are connections."""
+        return bool(self._slow)

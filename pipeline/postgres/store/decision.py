@@ -215,7 +215,8 @@ class Decision:
                 in_doubt = False
                 started = self._recovery.now()
                 rows = await self._database.write(self._lease(), records)
-                self._recovery.applied(len(records), rows, self._recovery.now() - started)
+                took = self._recovery.now() - started
+                self._recovery.applied(self._lease().claim, len(records), rows, took)
                 return ()
             except (Fenced, PipelineError):
                 raise

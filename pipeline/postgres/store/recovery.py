@@ -19,6 +19,7 @@ import trio
 
 from pipeline.contracts.log_events import event
 from pipeline.contracts.snapshot import BreakerState
+from pipeline.contracts.store import Claim
 from pipeline.errors import PipelineError, UsageError
 from pipeline.postgres.connections.errors import (
     HandlerFailed,
@@ -36,7 +37,7 @@ from pipeline.postgres.connections.explanations import (
     explain_without_values,
 )
 from pipeline.postgres.connections.shard import Shard
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.records.record import Record, TopicPartition
 from pipeline.runtime.backoff import Backoff
 from pipeline.runtime.recurring import Recurring
@@ -53,7 +54,7 @@ class Recovery:
 
     Args:
         shard: the shard; its breaker is tripped if it does not answer.
-        sizer: is told how long transactions took.
+        sizers: are told how long transactions took.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
         others_work: whether another shard works, so that this one may stop alone.
@@ -63,7 +64,7 @@ class Recovery:
     def __init__(
         self,
         shard: Shard,
-        sizer: BatchSizer,
+        sizers: BatchSizers,
         backoff: Backoff,
         clock: Callable[[], float] = time.perf_counter,
         others_work: Callable[[], bool] = lambda: False,
@@ -72,7 +73,7 @@ class Recovery:
     ) -> None:
         self.now = clock
         self._shard = shard
-        self._sizer = sizer
+        self._sizers = sizers
         self._backoff = backoff
         self._others_work = others_work
         self._details = details
@@ -96,13 +97,13 @@ class Recovery:
         """
         return self._shard.breaker.state is BreakerState.CLOSED and not self._put_off[source]
 
-    def applied(self, records: int, rows: int, seconds: float) -> None:
+    def applied(self, claim: Claim, records: int, rows: int, seconds: float) -> None:
         """Count one transaction: ``seconds`` from its batch's start to its end."""
         self._shard.breaker.worked()
         self.successes += 1
         self.condemned = 0
-        self._sizer.observe(records, seconds)
-        self._shard.limiter.set_slots(slow=self._sizer.slow)
+        self._sizers.of(claim).observe(records, seconds)
+        self._shard.limiter.set_slots(slow=self._sizers.slow)
         self._batch_records.observe(records)
         self._rows_written.inc(rows)
 

@@ -18,7 +18,7 @@ from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import TakenOver
 from pipeline.postgres.ledger.tidying import Chore
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.recovery import Recovery
 from pipeline.postgres.store.retry_policy import RetryPolicy
@@ -37,7 +37,7 @@ class ShardStore:
         shard: the database's connections, limits and breaker.
         connect: makes the database ready; called when the first partition is taken over.
         dead_letters: where records go that can never be applied.
-        sizer: how large batches are.
+        sizers: how large batches are.
         backoff: the waits between attempts.
         clock: seconds, for the length of transactions.
         others_work, details: see `Recovery`.
@@ -49,7 +49,7 @@ class ShardStore:
         shard: Shard,
         connect: Callable[[], Awaitable[Transactions]],
         dead_letters: DeadLetters,
-        sizer: BatchSizer,
+        sizers: BatchSizers,
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.perf_counter,
         others_work: Callable[[], bool] = lambda: False,
@@ -63,8 +63,8 @@ class ShardStore:
         self._database: Transactions | None = None
         self._dead_letters = dead_letters
         self._policy = policy
-        self._sizer = sizer
-        self._recovery = Recovery(shard, sizer, backoff, clock, others_work, details=details)
+        self._sizers = sizers
+        self._recovery = Recovery(shard, sizers, backoff, clock, others_work, details=details)
         shard.mended = self._probe
         self._partitions: dict[Claim, ShardPartition] = {}  # as they were taken over last
         self._owned: frozenset[Claim] = frozenset()
@@ -86,7 +86,7 @@ class ShardStore:
             else:
                 partition = ShardPartition(
                     claim, taken, shard=self._shard, database=database,
-                    sizer=self._sizer, recovery=self._recovery, dead_letters=self._dead_letters,
+                    sizer=self._sizers.of(claim), recovery=self._recovery, dead_letters=self._dead_letters,
                     policy=self._policy,
                 )  # fmt: skip
                 self._partitions[claim] = partition
@@ -100,6 +100,7 @@ class ShardStore:
     def forget(self, claim: Claim) -> None:
         """See `Store.forget`."""
         self._partitions.pop(claim, None)
+        self._sizers.forget(claim)
 
     def snapshot(self) -> ShardSnapshot:
         """The shard as it is now."""
@@ -118,7 +119,7 @@ class ShardStore:
 
     def resize_batches(self, largest: int) -> None:
         """Let batches hold another number of records from now on. Not a checkpoint."""
-        self._sizer.resize(largest)
+        self._sizers.resize(largest)
 
     def refused(self, source: TopicPartition) -> int:
         """See `Recovery.refused`."""
@@ -165,6 +166,8 @@ class ShardStore:
         is usual on the shard changes too: another instance has come or gone.
         """
         if self._owned != (owned := frozenset(claim for claim in claims if claim.lane is None)):
+            for claim in self._owned - owned:
+                self._sizers.forget(claim)
             self._owned = owned
             self._shard.limiter.relearn()
         leases = [self._partitions[claim].lease for claim in claims if claim in self._partitions]
