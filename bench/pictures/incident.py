@@ -17,6 +17,10 @@ PANELS = (
     ("busy", "looked", "busy\nconnections"),
     ("in_lanes", "looked", "records\nin lanes"),
 )
+SMOOTHED = 7
+"""Looks, two per second, of which a point is the mean: what is seen at a moment is 0 or 1 connection."""
+
+AFTER_SECONDS = 45.0
 STYLES = {"calm": ("#c79a2b", ":"), "no lanes": ("#b5482e", "-"), "lanes": ("#1f6f8b", "-")}
 
 
@@ -41,6 +45,7 @@ def main(source: str, target: str) -> None:
                 _draw(panel, run, times, name, way)
             panel.axvspan(*ways["lanes"]["hot"], color="#eeeeee", linewidth=0, zorder=0)
             panel.set_ylim(bottom=0)
+            panel.set_xlim(0, ways["lanes"]["hot"][1] + AFTER_SECONDS)
             panel.set_ylabel(title if column == 0 else "", fontsize=8)
             panel.tick_params(labelsize=8)
             panel.grid(axis="y", color="#e5e5e5", linewidth=0.6)
@@ -57,7 +62,13 @@ def _draw(panel: Any, run: Any, times: str, name: str, way: str) -> None:
     """Draw a line; where nobody answered, it has a gap."""
     colour, style = STYLES[way]
     values = [float("nan") if value is None else value for value in run["series"][name]]
+    if times == "looked":
+        values = [_mean(values[max(0, n - SMOOTHED + 1) : n + 1]) for n in range(len(values))]
     panel.plot(run["series"][times], values, style, color=colour, linewidth=1.3, label=way)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 if __name__ == "__main__":
