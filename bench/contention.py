@@ -110,9 +110,9 @@ def measure(options: argparse.Namespace) -> Answer:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the question; see `bench.harness.question.answer` for the exit code."""
-    made = parser("contention", __doc__, "--records 40000 --gate")
+    made = parser("contention", __doc__, "--records 10000 --gate")
     made.set_defaults(json=contended_report.results("contention"))
-    made.add_argument("--records", type=int, default=40_000, help="per way (default: 40,000)")
+    made.add_argument("--records", type=int, default=10_000, help="per way (default: 10,000)")
     report = partial(contended_report.write, "contention", rows=False)
     return answer(made.parse_args(arguments), measure, report)
 

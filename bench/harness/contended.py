@@ -14,7 +14,7 @@ from bench.harness.sampling import sampling, sessions, within
 from pipeline.local import Servers
 
 EVERY_SECONDS = 0.02
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 APPLIED = """\
 select coalesce(sum(session_count), 0)::bigint as applied,
