@@ -121,7 +121,7 @@ class Kind:
 
 
 KINDS = {
-    "declared sink": Kind(load.SINK, 2.0, (LINK, TRIGGER)),
+    "declared sink": Kind(load.SINK, 1.0, (LINK, TRIGGER)),
     "handler": Kind({"handler": "bench.subjects.linking:apply", "scope": "batch"}, 5.0),
 }
 
