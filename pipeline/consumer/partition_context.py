@@ -33,8 +33,8 @@ class LaneContext:
         kind: whose records get a lane of themselves, a key's or a tenant's; None: nobody's.
         tenant_of: a record's tenant.
         most: lanes that a partition may have.
-        buffered: records of one key, or of one tenant, that a partition may hold when it fills up; None: a quarter of
-            what it holds.
+        buffered: records of one key, or of one tenant, that a partition may hold when it fills up; None: a
+            quarter of what it holds.
         clock: seconds since the epoch.
         retention: for how many seconds a topic's records are kept; None where that is not known.
         details: whether the log may name keys and tenants.
