@@ -17,7 +17,7 @@ from pipeline.contracts.store import Claim, DeadLetters, Fenced, ServerChanged
 from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.lease import Lease, TakenOver
-from pipeline.postgres.store.batch_sizer import BatchSizer
+from pipeline.postgres.store.batch_sizer import BatchSizers
 from pipeline.postgres.store.database import Transactions
 from pipeline.postgres.store.decision import Decision, Means
 from pipeline.postgres.store.lane_keeper import LaneKeeper
@@ -43,7 +43,7 @@ class ShardPartition:
         taken: what the take-over gave. The last of a partition's writers keeps its lanes.
         shard: its slots and its breaker.
         database: its transactions.
-        sizer: how large batches are.
+        sizers: how large batches are.
         recovery: what follows an error.
         dead_letters: where records go that can never be applied.
         policy: which of them are tried again in a lane instead.
@@ -56,7 +56,7 @@ class ShardPartition:
         *,
         shard: Shard,
         database: Transactions,
-        sizer: BatchSizer,
+        sizers: BatchSizers,
         recovery: Recovery,
         dead_letters: DeadLetters,
         policy: RetryPolicy,
@@ -72,7 +72,8 @@ class ShardPartition:
         self.writers = len(self._leases)
         self._shard = shard
         self._database = database
-        self._sizer = sizer
+        self._claim = claim
+        self._sizers = sizers
         self._rejections = Rejections(shard, database, recovery, dead_letters)
         self._means = Means(shard, database, recovery, policy)
 
@@ -101,12 +102,13 @@ class ShardPartition:
     def batch_limit(self) -> int:
         """See `PartitionStore.batch_limit`."""
         full = self._shard.limiter.saturated
-        return self._sizer.limit if full else self._sizer.spreading
+        sizer = self._sizers.of(self._claim)
+        return sizer.limit if full else sizer.spreading
 
     @property
     def linger(self) -> float:
         """See `PartitionStore.linger`."""
-        return self._sizer.linger
+        return self._sizers.of(self._claim).linger
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """See `PartitionStore.slot`."""

@@ -86,7 +86,7 @@ class ShardStore:
             else:
                 partition = ShardPartition(
                     claim, taken, shard=self._shard, database=database,
-                    sizer=self._sizers.of(claim), recovery=self._recovery, dead_letters=self._dead_letters,
+                    sizers=self._sizers, recovery=self._recovery, dead_letters=self._dead_letters,
                     policy=self._policy,
                 )  # fmt: skip
                 self._partitions[claim] = partition
