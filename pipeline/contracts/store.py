@@ -31,7 +31,7 @@ class ServerChanged(Fenced):
     """
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Claim:
     """One consumer group's claim on one partition.
 
