@@ -2,11 +2,11 @@
 
 What a caller hands in (a `Delivery`) joins the queue of its partition. A partition has one batch under
 way; all that comes meanwhile is the next one. So order is that of the queue, also through repetitions,
-and batches grow by themselves with the load, without waiting for more when there is none.
+and batches grow by themselves with the load, without waiting for more when there is none. Batches of one
+broker leave together: see `waves`.
 
-A batch is filled here by the compiled builder, and given to kafka-python's producer whole: one object
-joins its queue and its thread is woken, once per batch; its answer comes back by one callback, once per
-batch. No record crosses a thread.
+A batch is filled here by the compiled builder, and given to kafka-python's producer whole. Its thread is
+woken once per wave, and the answers to a wave come back by one crossing. No record crosses a thread.
 
 What is under way or waiting has a deadline, and nobody waits for Kafka beyond it. Whether Kafka is
 away is known before anybody has to wait: see `kafka_watch`.
@@ -15,6 +15,8 @@ away is known before anybody has to wait: see `kafka_watch`.
 from __future__ import annotations
 
 import logging
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +32,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.kafka.batch_builder import CompiledRecords, Message
 from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome, fill, why_not
+from pipeline.kafka.waves import Wave, Waves
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class _Batch:
     sent: Any
     producer: KafkaProducer
     since: float
+    wave: Wave
 
     @property
     def count(self) -> int:
@@ -86,6 +90,8 @@ class _Partition:
 class BatchProducer:
     """Sends to one topic by one of kafka-python's producers at a time.
 
+    Usage: `use` a producer; `send`, while `run` runs.
+
     Args:
         topic: its name.
         lost: called when the producer has become useless; `use` is to be called with another.
@@ -101,6 +107,11 @@ class BatchProducer:
         self._lost = lost
         self._producer: KafkaProducer | None = None
         self._partitions: dict[int, _Partition] = {}
+        self._ready: dict[int, _Partition] = {}  # something waits, and nothing is under way
+        self._waves = Waves()
+        self._work = trio.lowlevel.ParkingLot()
+        self._answers: list[tuple[_Partition, _Batch, Any]] = []
+        self._answering = threading.Lock()  # two producers' threads may answer: one that is retired too
         self._token = trio.lowlevel.current_trio_token()
         self._idle = trio.Event()
         self._idle.set()
@@ -111,8 +122,17 @@ class BatchProducer:
     def use(self, producer: KafkaProducer) -> None:
         """Send by this producer from now on, what waits first. Not a checkpoint."""
         self._producer = producer
-        for partition in list(self._partitions.values()):
-            self._dispatch(partition)
+        self._work.unpark_all()
+
+    async def run(self) -> None:
+        """Hand what waits over to the producer, until cancelled."""
+        while True:
+            due = self._dispatch()
+            if due == math.inf:
+                await self._work.park()
+            else:
+                with trio.move_on_at(due):
+                    await self._work.park()
 
     def retire(self, producer: KafkaProducer) -> None:
         """Send nothing more by this producer: another is to be made. Not a checkpoint."""
@@ -150,7 +170,8 @@ class BatchProducer:
             found = self._partitions[partition] = _Partition(KafkaPartition(self._topic, partition))
         found.waiting.append(delivery)
         if found.under_way is None:
-            self._dispatch(found)
+            self._ready[partition] = found
+            self._work.unpark_all()
         return delivery
 
     def expire(self) -> None:
@@ -173,13 +194,29 @@ class BatchProducer:
         """Wait until every record has an outcome. A checkpoint."""
         await self._idle.wait()
 
-    def _dispatch(self, partition: _Partition) -> None:
-        """Send what waits as one batch, unless one is under way."""
-        producer = self._producer
-        if partition.under_way is None:
+    def _dispatch(self) -> float:
+        """Hand over one batch of each partition that is ready; return when those held up are due."""
+        producer, now, due = self._producer, trio.current_time(), math.inf
+        if producer is None or not self._ready:
+            return due
+        waves: dict[int | None, Wave] = {}
+        handed: list[tuple[_Partition, _Batch]] = []
+        for partition in tuple(self._ready.values()):
+            broker = producer._metadata.leader_for_partition(partition.key)
+            if broker not in waves and (held := self._waves.held_until(broker)) > now:
+                due = min(due, held)
+                continue
             self._expire(partition)
-        if producer is None or partition.under_way is not None or not partition.waiting:
-            return
+            del self._ready[partition.key.partition]
+            if partition.waiting:
+                if broker not in waves:
+                    waves[broker] = self._waves.begin(broker, now)
+                handed.append((partition, self._fill(partition, producer, waves[broker])))
+        self._hand_over(producer, handed)
+        return due
+
+    def _fill(self, partition: _Partition, producer: KafkaProducer, wave: Wave) -> _Batch:
+        """Make a batch of what waits."""
         records = CompiledRecords(1 if partition.singly else partition.batch_bytes)
         partition.singly = max(partition.singly - 1, 0)
         parts = fill(records, partition.waiting)
@@ -188,23 +225,42 @@ class BatchProducer:
         sent.created -= DELIVERY_SECONDS - (
             parts[0][0].deadline - now
         )  # it has waited here already
-        batch = _Batch(parts, sent, producer, now)
-        partition.under_way = batch
+        batch = partition.under_way = _Batch(parts, sent, producer, now, wave)
         sent.produce_future.add_both(partial(self._tell, partition, batch))
-        try:
-            _queue(producer, sent)
-        except IllegalStateError:  # it is closed: so says `lost`, and another will come
-            partition.under_way = None
-            self._take_back(partition, batch)
+        return batch
+
+    def _hand_over(
+        self, producer: KafkaProducer, handed: Sequence[tuple[_Partition, _Batch]]
+    ) -> None:
+        for partition, batch in handed:
+            try:
+                _queue(producer, batch.sent)
+            except IllegalStateError:  # it is closed: so says `lost`, and another will come
+                partition.under_way = None
+                self._take_back(partition, batch)
+        if handed:
+            producer._sender.wakeup()
 
     def _tell(self, partition: _Partition, batch: _Batch, result: Any) -> None:
-        """Bring the answer into Trio. Runs on the producer's thread."""
-        with suppress(trio.RunFinishedError):  # nobody waits any more
-            self._token.run_sync_soon(self._finish, partition, batch, result)
+        """Bring an answer into Trio: one crossing for all that come at once. On the producer's thread."""
+        with self._answering:
+            self._answers.append((partition, batch, result))
+            first = len(self._answers) == 1
+        if first:
+            with suppress(trio.RunFinishedError):  # nobody waits any more
+                self._token.run_sync_soon(self._take_answers)
+
+    def _take_answers(self) -> None:
+        with self._answering:
+            answers, self._answers = self._answers, []
+        for answer in answers:
+            self._finish(*answer)
+        self._work.unpark_all()
 
     def _finish(self, partition: _Partition, batch: _Batch, result: Any) -> None:
-        """Resolve a batch, or put it back; send the next one."""
+        """Resolve a batch, or put it back; what waits is ready."""
         partition.under_way = None
+        batch.wave.end()
         offset, _, error_of = result
         if error_of is None:
             partition.suspect = False
@@ -212,7 +268,8 @@ class BatchProducer:
             self._resolve(batch, range(offset, offset + batch.count) if offset >= 0 else None)
         else:
             self._failed(partition, batch, error_of(0))
-        self._dispatch(partition)
+        if partition.waiting:
+            self._ready[partition.key.partition] = partition
 
     def _failed(self, partition: _Partition, batch: _Batch, error: Exception) -> None:
         self._notice_useless(batch.producer)
@@ -273,7 +330,7 @@ class BatchProducer:
 
 
 def _queue(producer: KafkaProducer, batch: ProducerBatch) -> None:
-    """Hand a batch over to a producer's thread, and wake it.
+    """Put a batch into a producer's queue.
 
     Raises:
         IllegalStateError: the producer is closed.
@@ -284,4 +341,3 @@ def _queue(producer: KafkaProducer, batch: ProducerBatch) -> None:
             raise IllegalStateError("the producer is closed")
         accumulator._batches[batch.topic_partition].append(batch)
         accumulator._incomplete.add(batch)
-    producer._sender.wakeup()

@@ -126,6 +126,7 @@ class TopicWriter:
             await self._start()
             task_status.started()
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._batches.run)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._renew)
         finally:
