@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ REFUSED_TYPE = "urn:pipeline:refused"
 """The type of the problem of a dead letter."""
 
 JSON_TYPE = [(b"content-type", b"application/json")]
+ONE_ACCEPTED: Mapping[int, int] = MappingProxyType({ACCEPTED: 1})
 
 _SUMMARY = "no record was accepted; results says why, for each in its place"
 _REFUSED = "the record was accepted, but can't be applied: it is a dead letter"
@@ -71,19 +73,16 @@ def answer(
         single: whether the body was one record.
         outcomes: what the ledger says of those that were accepted; None: it was not asked.
     """
-    counts = Counter(
-        result.status if isinstance(result, Problem) else ACCEPTED for result in results
-    )
     if not single:
-        return _batch(results, topic_id, counts, outcomes)
+        return _batch(results, topic_id, outcomes)
     (result,) = results
     if isinstance(result, Problem):
-        return Answer(result.status, result.body(), result.headers(), counts)
-    place = place_of(topic_id, result)
+        return Answer(result.status, result.body(), result.headers(), {result.status: 1})
+    place = None if outcomes is None else place_of(topic_id, result)
     if outcomes is None or place is None:
-        receipt = None if place is None else receipt_of(place)
-        return Answer(ACCEPTED, orjson.dumps({"receipt": receipt}), JSON_TYPE, counts)
-    return attrs.evolve(answer_of(place, outcomes[place]), records=counts)
+        receipt = _receipt(topic_id, result)
+        return Answer(ACCEPTED, orjson.dumps({"receipt": receipt}), JSON_TYPE, ONE_ACCEPTED)
+    return attrs.evolve(answer_of(place, outcomes[place]), records=ONE_ACCEPTED)
 
 
 def answer_of(place: Place, outcome: Outcome) -> Answer:
@@ -116,12 +115,20 @@ def receipt_of(place: Place) -> str:
     return encode(place.topic_id, place.partition, place.offset)
 
 
+def _receipt(topic_id: UUID, placed: Placed) -> str | None:
+    """Where a record is, as a receipt; None if the broker did not say."""
+    partition, offset = placed
+    return None if offset < 0 else encode(topic_id, partition, offset)
+
+
 def _batch(
     results: Sequence[Placed | Problem],
     topic_id: UUID,
-    counts: Counter[int],
     outcomes: Outcomes | None,
 ) -> Answer:
+    counts = Counter(
+        result.status if isinstance(result, Problem) else ACCEPTED for result in results
+    )
     told = [_result(result, topic_id, outcomes) for result in results]
     refused = [result for result in results if isinstance(result, Problem)]
     status = _status({each["status"] for each in told}, accepted=bool(counts[ACCEPTED]))
@@ -140,9 +147,9 @@ def _batch(
 def _result(result: Placed | Problem, topic_id: UUID, outcomes: Outcomes | None) -> dict[str, Any]:
     if isinstance(result, Problem):
         return result.result()
-    place = place_of(topic_id, result)
+    place = None if outcomes is None else place_of(topic_id, result)
     if outcomes is None or place is None:
-        return {"status": ACCEPTED, "receipt": None if place is None else receipt_of(place)}
+        return {"status": ACCEPTED, "receipt": _receipt(topic_id, result)}
     outcome = outcomes[place]
     return {"status": status_of(outcome.state), **members_of(place, outcome)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import Counter
@@ -15,6 +15,8 @@ from pipeline.ingest.bodies import ClientGoneError
 from pipeline.ingest.cors import Cors
 from pipeline.ingest.endpoint import RecordsEndpoint
 from pipeline.ingest.problems import Problem, RefusedError
+from pipeline.ingest.trace_context import PARENT as TRACE_PARENT
+from pipeline.ingest.trace_context import trace_headers
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.web.asgi import Receive, Scope, Send
@@ -67,16 +69,12 @@ class IngestApplication:
             raise NotImplementedError(scope["type"])  # as ASGI wants of what is not supported
         path: str = scope["path"]
         headers = dict(scope["headers"])
-        if path.startswith(RECEIPTS):
-            text = path.removeprefix(RECEIPTS)
-            told = await self._receipt(scope["method"], headers, text, receive)
-            await _send(send, told, self._cors.headers(headers.get(b"origin")))
-            return
         if path != RECORDS:
-            await _send(send, self._other(scope["method"], path, headers), [])
+            await self._elsewhere(scope["method"], path, headers, receive, send)
             return
         started = time.perf_counter()
-        answer = await self._take(scope["method"], headers, receive)
+        trace = trace_headers(scope["headers"]) if TRACE_PARENT in headers else ()
+        answer = await self._take(scope["method"], headers, receive, trace)
         if answer is None:
             return
         self._requests(answer.status).inc()
@@ -85,13 +83,27 @@ class IngestApplication:
             self._records(status).inc(count)
         await _send(send, answer, self._cors.headers(headers.get(b"origin")))
 
+    async def _elsewhere(
+        self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Answer a request for another path than `RECORDS`."""
+        if not path.startswith(RECEIPTS):
+            await _send(send, self._other(method, path, headers), [])
+            return
+        told = await self._receipt(method, headers, path.removeprefix(RECEIPTS), receive)
+        await _send(send, told, self._cors.headers(headers.get(b"origin")))
+
     async def _take(
-        self, method: str, headers: Mapping[bytes, bytes], receive: Receive
+        self,
+        method: str,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        trace: Sequence[tuple[str, bytes]],
     ) -> Answer | None:
         """Answer a request for `RECORDS`; None if nobody waits for it any more."""
         if method == "POST":
             try:
-                return await self._endpoint.post(headers, receive)
+                return await self._endpoint.post(headers, receive, trace)
             except ClientGoneError:
                 return None
             except Exception:  # a mistake of ours: told, and no reason to end the others' requests

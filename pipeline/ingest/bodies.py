@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import attrs
@@ -61,6 +62,7 @@ class Holding:
         self._held += size
 
 
+@lru_cache(maxsize=64)
 def encoding_of(value: bytes | None) -> str:
     """Return the name of a Content-Encoding.
 

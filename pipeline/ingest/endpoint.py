@@ -65,11 +65,17 @@ class RecordsEndpoint:
         self._tokens = Tokens(config.tokens)
         self._most_pending = config.max_pending
 
-    async def post(self, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
+    async def post(
+        self,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        trace: Sequence[tuple[str, bytes]] = (),
+    ) -> Answer:
         """Answer a request. A checkpoint; cancelled, what was handed to Kafka is written nevertheless.
 
         Args:
             headers: by their names in lower case.
+            trace: headers that each record carries on.
 
         Raises:
             ClientGoneError: the client went before its body was complete.
@@ -87,7 +93,7 @@ class RecordsEndpoint:
                 parsed = parse(body, media_type)
                 raise_trouble(self._writer)
                 self._make_room(len(parsed.texts))
-                prepared = self._preparation.all(parsed, key)
+                prepared = self._preparation.all(parsed, key, trace)
                 results = await send_all(self._writer, prepared, single=parsed.single)
         except RefusedError as error:
             return refusal(error.problem)

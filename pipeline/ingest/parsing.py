@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 import attrs
@@ -34,6 +35,7 @@ class Parsed:
     single: bool
 
 
+@lru_cache(maxsize=64)
 def media_type_of(value: bytes | None) -> str:
     """Return the media type of a Content-Type.
 

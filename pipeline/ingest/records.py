@@ -26,28 +26,43 @@ class Preparation:
     check: Check | None
     rates: TenantRates | None
 
-    def all(self, parsed: Parsed, key: bytes | None) -> Sequence[Message | Problem]:
-        """Return for each record, in order, its message or why it is refused."""
+    def all(
+        self, parsed: Parsed, key: bytes | None, carried: Sequence[tuple[str, bytes]] = ()
+    ) -> Sequence[Message | Problem]:
+        """Return for each record, in order, its message or why it is refused.
+
+        Args:
+            parsed: the records.
+            key: the request's idempotency key.
+            carried: headers that each message gets.
+        """
         limited: dict[bytes, float] = {}
+        common = list(carried)
+        if parsed.single:
+            return [self._one(parsed.texts[0], None, key, common, limited)]
         return [
-            self._one(text, None if parsed.single else index, key, limited)
-            for index, text in enumerate(parsed.texts)
+            self._one(text, index, key, common, limited) for index, text in enumerate(parsed.texts)
         ]
 
     def _one(
-        self, text: bytes, index: int | None, key: bytes | None, limited: dict[bytes, float]
+        self,
+        text: bytes,
+        index: int | None,
+        key: bytes | None,
+        common: list[tuple[str, bytes]],
+        limited: dict[bytes, float],
     ) -> Message | Problem:
         document = document_of(text)
         if isinstance(document, Invalid):
             return _refused(document, index)
-        tenant, *others = self.placement.required
-        message_key = plain_value(document, tenant)
-        if isinstance(message_key, Invalid):
-            return _refused(message_key, index)
-        for path in others:
+        message_key = None
+        for path in self.placement.required:
             found = plain_value(document, path)
             if isinstance(found, Invalid):
                 return _refused(found, index)
+            if message_key is None:
+                message_key = found  # the first path is the tenant's
+        assert message_key is not None, "a tenant or a key is required"
         if self.check is not None and (invalid := self.check(document)) is not None:
             return _refused(invalid, index)
         own = record_key(key, index, text, document, self.placement.idempotency)
@@ -56,7 +71,7 @@ class Preparation:
         if self.rates is not None and (wait := self._wait(message_key, limited)):
             why = "this tenant sends more than it may"
             return Problem(TOO_MANY, why, index=index, retry_after=wait)
-        return message_key, text, [] if own is None else [(HEADER, own)]
+        return message_key, text, common if own is None else [(HEADER, own), *common]
 
     def _wait(self, tenant: bytes, limited: dict[bytes, float]) -> float:
         """Count a record; once a tenant is over its rate, the rest of the request is too.

@@ -65,12 +65,14 @@ def problem_of(why: NotDelivered, index: int | None = None) -> Problem:
 
 async def send_all(
     writer: Writer, prepared: Sequence[Message | Problem], *, single: bool
-) -> list[Placed | Problem]:
+) -> Sequence[Placed | Problem]:
     """Send the messages among these; return for each its place or its problem. A checkpoint.
 
     Records of one partition are handed in together and in order. Cancelled, it returns at once, and
     they are written nevertheless.
     """
+    if single:
+        return (await _send_one(writer, prepared[0]),)
     count = writer.partitions
     results: list[Placed | Problem] = [(-1, -1)] * len(prepared)
     groups: dict[int, tuple[list[int], list[Message]]] = {}
@@ -88,12 +90,24 @@ async def send_all(
             sent.append((partition, places, writer.send(partition, messages)))
             continue
         for index in places:
-            results[index] = problem_of(NotDelivered("away", ""), None if single else index)
+            results[index] = problem_of(NotDelivered("away", ""), index)
     for partition, places, delivery in sent:
         await delivery.done.wait()
         for index, outcome in zip(places, delivery.outcomes, strict=True):
-            results[index] = _told(partition, outcome, None if single else index)
+            results[index] = _told(partition, outcome, index)
     return results
+
+
+async def _send_one(writer: Writer, message: Message | Problem) -> Placed | Problem:
+    """Send the only record of a request."""
+    if isinstance(message, Problem):
+        return message
+    partition = _partition_of(message[0] or b"", writer.partitions)
+    if not writer.accepts(partition):
+        return problem_of(NotDelivered("away", ""))
+    delivery = writer.send(partition, (message,))
+    await delivery.done.wait()
+    return _told(partition, delivery.outcomes[0], None)
 
 
 def _told(partition: int, outcome: Outcome, index: int | None) -> Placed | Problem:

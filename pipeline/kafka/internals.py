@@ -41,6 +41,7 @@ INTERNALS: Mapping[str, Mapping[str, str]] = {
         "_accumulator": "the queue that batches are put into whole",
         "_can_split": "whether a batch that is too large is divided by kafka-python; replaced",
         "_dispatch_error": "what follows a batch that failed; replaced",
+        "_send_producer_data": "sends what is in the queues; called where they hold something",
         "_maybe_remove_from_inflight_batches": "a batch that was refused is under way no more",
         "_transaction_manager": "the sequence numbers of a batch that was refused are free",
     },

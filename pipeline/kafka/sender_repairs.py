@@ -1,14 +1,19 @@
-"""One method of kafka-python's sending thread is replaced: what follows a batch that the broker refuses.
+"""Two methods of kafka-python's sending thread are replaced.
 
-kafka-python gives an idempotent producer up at the first record that is too large, or that may not be
+What follows a batch that the broker refuses: kafka-python gives an idempotent producer up at the first record that is too large, or that may not be
 written: whatever it is sent afterwards fails with that same error. There is no need: a batch that the
 broker refused at its first attempt was not written, so its sequence numbers are free for the next one,
 and the producer stays as good as it was. After further attempts that can't be known (an earlier one
 may have been written though its answer was lost), so then it is left to kafka-python.
+
+What it does between two waits: it looks through all partitions and all that is under way, four times per
+request to a broker, and finds something once. So it looks only if there is something to send, and once per
+`LOOK_SECONDS` for what has waited too long. That is a third of its work.
 """
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -29,6 +34,33 @@ REFUSALS = (
     RecordListTooLargeError,
 )
 """Answers of a broker that mean: nothing of this batch was written, now or later."""
+
+
+LOOK_SECONDS = 0.5
+"""How late a batch may be given up that Kafka has not acknowledged in time."""
+
+
+def look_less(producer: KafkaProducer) -> None:
+    """Let a producer's thread look for work only where there is some. Before it has sent anything."""
+    sender = producer._sender
+    sender._send_producer_data = _Looking(sender._send_producer_data, sender._accumulator)
+
+
+class _Looking:
+    """`Sender._send_producer_data`, which sends what there is, and returns how many ms to wait."""
+
+    def __init__(self, look: Any, accumulator: Any) -> None:
+        self._look = look
+        self._accumulator = accumulator
+        self._due = 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        if now < self._due and not any(tuple(self._accumulator._batches.values())):
+            return (self._due - now) * 1000
+        self._due = now + LOOK_SECONDS
+        wait: float = self._look()
+        return min(wait, LOOK_SECONDS * 1000)
 
 
 def survive_refusals(producer: KafkaProducer) -> None:

@@ -26,7 +26,7 @@ from pipeline.kafka.delivery import Delivery, NotDelivered
 from pipeline.kafka.errors import unusable
 from pipeline.kafka.options import METADATA_MS
 from pipeline.kafka.producer import close_producer, future_done, make_producer
-from pipeline.kafka.sender_repairs import survive_refusals
+from pipeline.kafka.sender_repairs import look_less, survive_refusals
 from pipeline.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -273,4 +273,5 @@ def make_topic_producer(kafka: KafkaConfig, client_id: str) -> KafkaProducer:
         metrics_enabled=False,
     )
     survive_refusals(producer)
+    look_less(producer)
     return producer
