@@ -11,7 +11,7 @@ import trio
 
 from pipeline.config.model import Config, ShardConfig
 from pipeline.errors import UsageError
-from pipeline.ingest.poller import Poller
+from pipeline.ingest.poller import Poller, Question
 from pipeline.postgres.connections.bridge import Connections, Session, cross
 from pipeline.postgres.connections.errors import sqlstate_of
 from pipeline.postgres.connections.explanations import explain
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 QUERY_SECONDS = 5.0
 """How long a query may take, and a connection to be made."""
+
+WATCH_SECONDS = 0.1
+"""Who has waited for so long is watched: if the client goes, nothing more is asked for it."""
 
 NO_LEDGER = ("3F000", "42P01")
 """SQLSTATE of a schema or a table that is not there."""
@@ -50,6 +53,7 @@ class Outcomes:
         Args:
             seconds: how long to wait at most; 0: what is known now.
             gone: returns when nobody waits any more, which ends this too; it is cancelled otherwise.
+                It is called if the answer takes longer than `WATCH_SECONDS`.
         """
         by_poller: dict[Poller, set[Place]] = {}
         found: dict[Place, Outcome] = {}
@@ -62,20 +66,38 @@ class Outcomes:
         asked = [
             (poller, poller.put(share, once=not seconds)) for poller, share in by_poller.items()
         ]
+        questions = [question for _, question in asked]
         try:
-            with trio.move_on_after(seconds or QUERY_SECONDS) as scope:
-                async with trio.open_nursery() as nursery:
-                    if gone is not None:
-                        nursery.start_soon(_cancel_when, gone, scope)
-                    for _, question in asked:
-                        await question.done.wait()
-                    nursery.cancel_scope.cancel()
+            await _settled(questions, trio.current_time() + (seconds or QUERY_SECONDS), gone)
         finally:
             for poller, question in asked:
                 poller.take_back(question)
-        for _, question in asked:
+        for question in questions:
             found |= question.found
         return found
+
+
+async def _settled(questions: Sequence[Question], until: float, gone: Gone | None) -> None:
+    """Wait until nothing is left of these questions, or nobody waits any more. A checkpoint.
+
+    Whether somebody still waits is looked at by a task of its own, which costs as much as all the rest;
+    most questions are settled before there is any need of it.
+    """
+    soon = until if gone is None else min(until, trio.current_time() + WATCH_SECONDS)
+    with trio.move_on_at(soon) as unwatched:
+        await _all_done(questions)
+    if gone is None or soon == until or not unwatched.cancelled_caught:
+        return
+    with trio.move_on_at(until):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, gone, nursery.cancel_scope)
+            await _all_done(questions)
+            nursery.cancel_scope.cancel()
+
+
+async def _all_done(questions: Sequence[Question]) -> None:
+    for question in questions:
+        await question.done.wait()
 
 
 async def _cancel_when(gone: Gone, scope: trio.CancelScope) -> None:

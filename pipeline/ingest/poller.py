@@ -20,7 +20,9 @@ from pipeline.postgres.ledger.outcomes import WAITING, Outcome, Place, State
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.005
+"""What a write waits for its answer after it is visible is half of this and a query. A query takes less
+than a millisecond of Postgres for a hundred records."""
 
 FAILED_SECONDS = 1.0
 """How long a shard that did not answer is left alone."""
