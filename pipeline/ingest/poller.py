@@ -1,14 +1,16 @@
 """Asks one shard's ledger what became of records, for all who wait for that: one query at a time.
 
-However many wait, there is one query per `POLL_SECONDS`, for the places of all of them; and none where
-nobody waits. After each query there is a pause at least as long as the query took, so a slow database is
-not asked more often than it can answer.
+However many wait, there is one query per `POLL_SECONDS`, for the places of all of them, up to
+`MOST_ASKED` at once; and none where nobody waits. After each query there is a pause at least as long as
+the query took, so a slow database is not asked more often than it can answer. Beyond `MOST_ASKED` the
+places take turns: else, the more had to wait, the longer each query took, and the more had to wait.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import islice
 
 import attrs
 import trio
@@ -29,6 +31,9 @@ FAILED_SECONDS = 1.0
 
 SILENT_SECONDS = 1.0
 """A query that takes longer is told as the reason why nothing is known."""
+
+MOST_ASKED = 1_000
+"""Records in one query."""
 
 MOST_PLACES = 10_000
 """For so many records the question is asked at once; who comes beyond is told so at once."""
@@ -138,8 +143,10 @@ class Poller:
         while True:
             while not self._questions:
                 await self._waiting.park()
-            places = tuple(self._questions)
-            once = [each for asked in self._questions.values() for each in asked if each.once]
+            places = tuple(islice(self._questions, MOST_ASKED))
+            once = [
+                (place, each) for place in places for each in self._questions[place] if each.once
+            ]
             started = self._asked_at = self._clock()
             try:
                 outcomes = await self._ask(places)
@@ -147,11 +154,14 @@ class Poller:
                 self._failed(error)
             else:
                 self._answered(outcomes, once)
+                self._put_behind(places)
             finally:
                 self._asked_at = None
             await trio.sleep(max(POLL_SECONDS, self._clock() - started))
 
-    def _answered(self, outcomes: Mapping[Place, Outcome], once: Collection[Question]) -> None:
+    def _answered(
+        self, outcomes: Mapping[Place, Outcome], once: Collection[tuple[Place, Question]]
+    ) -> None:
         if self._trouble:
             facts = event("receipts-back", shard=self._name)
             log.info("shard %s answers again: receipts are told", self._name, extra=facts)
@@ -161,10 +171,18 @@ class Poller:
                 continue  # told to who asks once; who waits waits on
             for question in self._questions.pop(place, ()):
                 question.settle(place, outcome)
-        for question in once:
-            for place in tuple(question.left):
+        for place, question in once:
+            if place in question.left:
                 self._forget(place, question)
                 question.settle(place, outcomes.get(place, WAITING))
+
+    def _put_behind(self, places: Sequence[Place]) -> None:
+        """Let the others have their turn, if not all could be asked for."""
+        if len(self._questions) <= MOST_ASKED:
+            return
+        for place in places:
+            if asked := self._questions.pop(place, None):
+                self._questions[place] = asked
 
     def _failed(self, error: Exception) -> None:
         why = f"shard {self._name} can't be asked: {self._explain(error)}"

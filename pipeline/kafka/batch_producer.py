@@ -16,14 +16,10 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import attrs
 import trio
 from kafka import KafkaProducer
 from kafka.errors import IllegalStateError
@@ -32,6 +28,8 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from pipeline.kafka.batch_builder import CompiledRecords, Message
 from pipeline.kafka.delivery import Delivery, NotDelivered, Outcome, fill, why_not
+from pipeline.kafka.hand_over import Answers, enqueue, wake
+from pipeline.kafka.under_way import Batch, PartitionQueue
 from pipeline.kafka.waves import Wave, Waves
 
 log = logging.getLogger(__name__)
@@ -41,9 +39,6 @@ DELIVERY_SECONDS = 25.0
 
 A leader that moves is back within a few seconds; whoever sent the request waits for half a minute."""
 
-BATCH_BYTES = 512 * 1024
-"""A batch takes no more records beyond this. Below what a topic takes by default (1 MiB)."""
-
 SMALLEST_BATCH_BYTES = 4 * 1024
 
 SUSPECT_SECONDS = 2.0
@@ -52,39 +47,6 @@ SUSPECT_SECONDS = 2.0
 AGAIN = ("OutOfOrderSequenceNumberError", "UnknownProducerIdError", "InvalidProducerEpochError")
 """Errors by which a broker refuses a batch because of an earlier one: by their names, as kafka-python
 makes a new producer id or epoch after them, and the batch can be sent under that."""
-
-
-@attrs.define(eq=False)
-class _Batch:
-    """A batch under way: parts of deliveries (delivery, first record, count), in order."""
-
-    parts: list[tuple[Delivery, int, int]]
-    sent: Any
-    producer: KafkaProducer
-    since: float
-    wave: Wave
-
-    @property
-    def count(self) -> int:
-        return sum(count for _, _, count in self.parts)
-
-
-@attrs.define(eq=False)
-class _Partition:
-    """A partition's queue.
-
-    Attributes:
-        suspect: its last batch was not acknowledged, or is late.
-        batch_bytes: what a batch of it may take; less where the topic refused larger ones.
-        singly: how many records go alone, since one among them was refused.
-    """
-
-    key: KafkaPartition
-    waiting: deque[Delivery] = attrs.field(factory=deque)
-    under_way: _Batch | None = None
-    suspect: bool = False
-    batch_bytes: int = BATCH_BYTES
-    singly: int = 0
 
 
 class BatchProducer:
@@ -106,13 +68,11 @@ class BatchProducer:
         self._topic = topic
         self._lost = lost
         self._producer: KafkaProducer | None = None
-        self._partitions: dict[int, _Partition] = {}
-        self._ready: dict[int, _Partition] = {}  # something waits, and nothing is under way
+        self._partitions: dict[int, PartitionQueue] = {}
+        self._ready: dict[int, PartitionQueue] = {}  # something waits, and nothing is under way
         self._waves = Waves()
         self._work = trio.lowlevel.ParkingLot()
-        self._answers: list[tuple[_Partition, _Batch, Any]] = []
-        self._answering = threading.Lock()  # two producers' threads may answer: one that is retired too
-        self._token = trio.lowlevel.current_trio_token()
+        self._answers = Answers[tuple[PartitionQueue, Batch, Any]](self._take_answers)
         self._idle = trio.Event()
         self._idle.set()
         self.pending_records = 0
@@ -167,7 +127,9 @@ class BatchProducer:
             self._idle = trio.Event()
         found = self._partitions.get(partition)
         if found is None:
-            found = self._partitions[partition] = _Partition(KafkaPartition(self._topic, partition))
+            found = self._partitions[partition] = PartitionQueue(
+                KafkaPartition(self._topic, partition)
+            )
         found.waiting.append(delivery)
         if found.under_way is None:
             self._ready[partition] = found
@@ -179,7 +141,7 @@ class BatchProducer:
         for partition in list(self._partitions.values()):
             self._expire(partition)
 
-    def _expire(self, partition: _Partition) -> None:
+    def _expire(self, partition: PartitionQueue) -> None:
         now = trio.current_time()
         why = NotDelivered("away", f"not sent to Kafka within {DELIVERY_SECONDS:g} s")
         while partition.waiting and partition.waiting[0].deadline <= now:
@@ -200,7 +162,7 @@ class BatchProducer:
         if producer is None or not self._ready:
             return due
         waves: dict[int | None, Wave] = {}
-        handed: list[tuple[_Partition, _Batch]] = []
+        handed: list[tuple[PartitionQueue, Batch]] = []
         for partition in tuple(self._ready.values()):
             broker = producer._metadata.leader_for_partition(partition.key)
             if broker not in waves and (held := self._waves.held_until(broker)) > now:
@@ -215,7 +177,7 @@ class BatchProducer:
         self._hand_over(producer, handed)
         return due
 
-    def _fill(self, partition: _Partition, producer: KafkaProducer, wave: Wave) -> _Batch:
+    def _fill(self, partition: PartitionQueue, producer: KafkaProducer, wave: Wave) -> Batch:
         """Make a batch of what waits."""
         records = CompiledRecords(1 if partition.singly else partition.batch_bytes)
         partition.singly = max(partition.singly - 1, 0)
@@ -225,39 +187,33 @@ class BatchProducer:
         sent.created -= DELIVERY_SECONDS - (
             parts[0][0].deadline - now
         )  # it has waited here already
-        batch = partition.under_way = _Batch(parts, sent, producer, now, wave)
+        batch = partition.under_way = Batch(parts, sent, producer, now, wave)
         sent.produce_future.add_both(partial(self._tell, partition, batch))
         return batch
 
     def _hand_over(
-        self, producer: KafkaProducer, handed: Sequence[tuple[_Partition, _Batch]]
+        self, producer: KafkaProducer, handed: Sequence[tuple[PartitionQueue, Batch]]
     ) -> None:
         for partition, batch in handed:
             try:
-                _queue(producer, batch.sent)
+                enqueue(producer, batch.sent)
             except IllegalStateError:  # it is closed: so says `lost`, and another will come
                 partition.under_way = None
                 self._take_back(partition, batch)
+                self._ready[partition.key.partition] = partition
         if handed:
-            producer._sender.wakeup()
+            wake(producer)
 
-    def _tell(self, partition: _Partition, batch: _Batch, result: Any) -> None:
-        """Bring an answer into Trio: one crossing for all that come at once. On the producer's thread."""
-        with self._answering:
-            self._answers.append((partition, batch, result))
-            first = len(self._answers) == 1
-        if first:
-            with suppress(trio.RunFinishedError):  # nobody waits any more
-                self._token.run_sync_soon(self._take_answers)
+    def _tell(self, partition: PartitionQueue, batch: Batch, result: Any) -> None:
+        """Bring an answer into Trio. Runs on the producer's thread."""
+        self._answers.tell((partition, batch, result))
 
-    def _take_answers(self) -> None:
-        with self._answering:
-            answers, self._answers = self._answers, []
-        for answer in answers:
-            self._finish(*answer)
+    def _take_answers(self, answers: Sequence[tuple[PartitionQueue, Batch, Any]]) -> None:
+        for partition, batch, result in answers:
+            self._finish(partition, batch, result)
         self._work.unpark_all()
 
-    def _finish(self, partition: _Partition, batch: _Batch, result: Any) -> None:
+    def _finish(self, partition: PartitionQueue, batch: Batch, result: Any) -> None:
         """Resolve a batch, or put it back; what waits is ready."""
         partition.under_way = None
         batch.wave.end()
@@ -271,7 +227,7 @@ class BatchProducer:
         if partition.waiting:
             self._ready[partition.key.partition] = partition
 
-    def _failed(self, partition: _Partition, batch: _Batch, error: Exception) -> None:
+    def _failed(self, partition: PartitionQueue, batch: Batch, error: Exception) -> None:
         self._notice_useless(batch.producer)
         unsent = batch.sent.drained is None
         why = why_not(error, perhaps_written=not unsent)
@@ -289,7 +245,7 @@ class BatchProducer:
                       self._topic, partition.key.partition, batch.count, why.detail)  # fmt: skip
         self._resolve(batch, why)
 
-    def _resolve(self, batch: _Batch, outcome: range | NotDelivered | None) -> None:
+    def _resolve(self, batch: Batch, outcome: range | NotDelivered | None) -> None:
         at = 0
         for delivery, _, count in batch.parts:
             outcomes: Sequence[Outcome]
@@ -308,7 +264,7 @@ class BatchProducer:
         if not self.pending_records:
             self._idle.set()
 
-    def _divide(self, partition: _Partition, batch: _Batch, *, too_large: bool) -> None:
+    def _divide(self, partition: PartitionQueue, batch: Batch, *, too_large: bool) -> None:
         """Put a batch that was refused back, to be sent in smaller ones."""
         half = batch.sent.records.size_in_bytes() // 2
         if too_large and half >= SMALLEST_BATCH_BYTES:
@@ -317,7 +273,7 @@ class BatchProducer:
             partition.singly = batch.count
         self._take_back(partition, batch)
 
-    def _take_back(self, partition: _Partition, batch: _Batch) -> None:
+    def _take_back(self, partition: PartitionQueue, batch: Batch) -> None:
         """Put a batch's records back to the head of the queue."""
         for delivery, first, _ in reversed(batch.parts):
             delivery.taken = first
@@ -327,17 +283,3 @@ class BatchProducer:
     def _notice_useless(self, producer: KafkaProducer) -> None:
         if producer._transaction_manager.has_fatal_error():
             self.retire(producer)
-
-
-def _queue(producer: KafkaProducer, batch: ProducerBatch) -> None:
-    """Put a batch into a producer's queue.
-
-    Raises:
-        IllegalStateError: the producer is closed.
-    """
-    accumulator = producer._sender._accumulator
-    with accumulator._tp_lock(batch.topic_partition):
-        if accumulator._closed:
-            raise IllegalStateError("the producer is closed")
-        accumulator._batches[batch.topic_partition].append(batch)
-        accumulator._incomplete.add(batch)

@@ -1,10 +1,11 @@
 """Two methods of kafka-python's sending thread are replaced.
 
-What follows a batch that the broker refuses: kafka-python gives an idempotent producer up at the first record that is too large, or that may not be
-written: whatever it is sent afterwards fails with that same error. There is no need: a batch that the
-broker refused at its first attempt was not written, so its sequence numbers are free for the next one,
-and the producer stays as good as it was. After further attempts that can't be known (an earlier one
-may have been written though its answer was lost), so then it is left to kafka-python.
+What follows a batch that the broker refuses: kafka-python gives an idempotent producer up at the first
+record that is too large, or that may not be written: whatever it is sent afterwards fails with that same
+error. There is no need: a batch that the broker refused at its first attempt was not written, so its
+sequence numbers are free for the next one, and the producer stays as good as it was. After further attempts
+that can't be known (an earlier one may have been written though its answer was lost), so then it is left to
+kafka-python.
 
 What it does between two waits: it looks through all partitions and all that is under way, four times per
 request to a broker, and finds something once. So it looks only if there is something to send, and once per

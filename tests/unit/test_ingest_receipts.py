@@ -19,7 +19,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pipeline.ingest.answers import REFUSED_TYPE
 from pipeline.ingest.outcomes import Outcomes
-from pipeline.ingest.poller import FAILED_SECONDS, MOST_PLACES, POLL_SECONDS, Poller
+from pipeline.ingest.poller import (
+    FAILED_SECONDS,
+    MOST_ASKED,
+    MOST_PLACES,
+    POLL_SECONDS,
+    Poller,
+)
 from pipeline.ingest.preferences import MOST_SECONDS, wait_of
 from pipeline.ingest.receipts import encode
 from pipeline.kafka.delivery import NotDelivered
@@ -257,6 +263,23 @@ async def test_a_thousand_waiters_cost_a_question_per_interval_and_no_waiter_non
         asked = len(ledger.questions)
         await trio.sleep(60)
         assert len(ledger.questions) == asked
+
+
+async def test_more_waiters_than_a_question_takes_have_their_turns(
+    autojump_clock: MockClock,
+) -> None:
+    ledger = Ledger()
+    last = 3 * MOST_ASKED - 1
+    async with running(ledger) as (_, poller):
+        places = [Place(TOPIC_ID, 0, n) for n in range(last + 1)]
+        waiting = [poller.put([each], once=False) for each in places[:-1]]
+        once = poller.put([places[-1]], once=True)
+        await trio.sleep(POLL_SECONDS * 3.5)
+        assert ledger.questions == [MOST_ASKED] * len(ledger.questions)
+        assert once.found == {places[-1]: Outcome(State.WAITING)}
+        ledger.known = {n: APPLIED for n in range(last)}
+        await trio.sleep(POLL_SECONDS * 3.5)
+        assert all(question.done.is_set() for question in waiting)
 
 
 async def test_waiters_are_bounded(autojump_clock: MockClock) -> None:
