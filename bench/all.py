@@ -20,6 +20,7 @@ EXAMPLE = "example: python -m bench.all --results bench/results --only latency i
 QUESTIONS: Mapping[str, Sequence[str]] = {
     "throughput": ("--records=500000", "--rounds=3"),
     "delivery": ("--records=500000", "--rounds=3"),
+    "deduplication": ("--records=500000", "--rounds=3"),
     "metrics": ("--records=500000", "--rounds=3"),
     "handlers": ("--records=100000", "--rounds=2"),
     "latency": (),

@@ -23,6 +23,7 @@ class Load:
         size: bytes per value.
         encoding: changes the records before they are produced, for programs that need another
             format; the resulting rows must be the same.
+        idempotency_keys: whether each record carries one of its own.
     """
 
     records: int
@@ -31,6 +32,7 @@ class Load:
     partitions: int = PARTITIONS
     size: int = 200
     encoding: Encoding | None = None
+    idempotency_keys: bool = False
 
 
 @attrs.frozen
@@ -60,6 +62,6 @@ class Topics:
         self.servers.create_topic(name, wanted.partitions)
         records = load.records(wanted.records, wanted.keys, wanted.seed, wanted.size)
         encoded = wanted.encoding(records) if wanted.encoding else records
-        load.fill(self.servers.bootstrap, name, encoded)
+        load.fill(self.servers.bootstrap, name, encoded, idempotency_keys=wanted.idempotency_keys)
         unpadded = load.records(wanted.records, wanted.keys, wanted.seed)
         return Topic(name, wanted.records, load.expected(unpadded), wanted.partitions)

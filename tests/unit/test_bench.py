@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bench import delivery, handlers, handover, metrics
+from bench import deduplication, delivery, handlers, handover, metrics
 from bench.harness import load
 from bench.harness.drain import Commands, Job
 from bench.harness.topics import Load
@@ -59,6 +59,14 @@ def test_each_guarantee_is_what_its_name_says(job: Job) -> None:
         assert written(job, variant.commands)["pipeline"]["delivery"] == variant.name
 
 
+def test_only_one_of_two_variants_remembers_keys(job: Job) -> None:
+    remembered = {
+        variant.name: written(job, variant.commands)["records"].get("dedupe_for")
+        for variant in deduplication.variants(Load(1))
+    }
+    assert remembered == {"without keys": None, "with keys": "24h"}
+
+
 def test_only_the_scraped_variant_has_an_endpoint(job: Job) -> None:
     http = {
         variant.name: written(job, variant.commands).get("http")
@@ -78,6 +86,7 @@ PROGRAMS: dict[str, Commands] = {
     "delivered": pipeline,
     "handover": partial(pipeline, sink=handover.SINK, kafka={"session_timeout_ms": 6000}),
     **{variant.name: variant.commands for variant in delivery.variants(Load(1))},
+    **{variant.name: variant.commands for variant in deduplication.variants(Load(1))},
     **{variant.name: variant.commands for variant in metrics.variants(Load(1), "127.0.0.1:9187")},
     **{variant.name: variant.commands for variant in handlers.variants(handlers.PARTS, 1, 1)},
 }

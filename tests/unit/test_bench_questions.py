@@ -12,7 +12,17 @@ import attrs
 import pytest
 
 from bench import all as everything
-from bench import channels, compare, delivery, growth, handlers, latency, metrics, throughput
+from bench import (
+    channels,
+    compare,
+    deduplication,
+    delivery,
+    growth,
+    handlers,
+    latency,
+    metrics,
+    throughput,
+)
 from bench.harness import comparison_report, experiment, growth_report
 from bench.harness.drain import Commands, Drained, DrainFailed
 from bench.harness.experiment import Experiment, Variant
@@ -168,6 +178,15 @@ def test_what_the_guarantee_costs() -> None:
     cpu = {"exactly-once": 8.9, "at-least-once": 8.3}
     costs = delivery.costs_of(rates, cpu)
     assert costs == {"throughput": pytest.approx(0.1), "postgres_cpu": pytest.approx(0.6)}
+
+
+def test_what_idempotency_keys_cost() -> None:
+    medians = {
+        "rate": {"without keys": 100.0, "with keys": 80.0},
+        "cpu": {"without keys": 5.0, "with keys": 7.0},
+        "postgres_cpu": {"without keys": 8.0, "with keys": 18.0},
+    }
+    assert deduplication.costs_of(medians) == {"ratio": 0.8, "cpu": 2.0, "postgres_cpu": 10.0}
 
 
 def test_what_metrics_cost() -> None:
