@@ -44,6 +44,7 @@ def _run(config: Config, supervision: Supervision) -> int:
     from pipeline.ingest.service import run
     from pipeline.ingest.settings import read_certificate, read_schema, require_ingest
     from pipeline.observe.logging import configure_logging
+    from pipeline.runtime.collector import spare_the_collector
 
     ingest = require_ingest(config)
     read_schema(config, ingest)
@@ -53,4 +54,5 @@ def _run(config: Config, supervision: Supervision) -> int:
     log.info("version %s, configured by %s", __version__, config.source)
     if not ingest.tokens and not ingest.listen[0].startswith(("127.", "::1", "localhost")):
         log.warning("there are no ingest.tokens: whoever reaches %s can write", ingest.listen[0])
+    spare_the_collector()
     return serve(run, config, supervision)

@@ -34,6 +34,7 @@ from pipeline.kafka.control_follower import ControlFollower
 from pipeline.kafka.topic_writer import TopicWriter
 from pipeline.observe.metrics import Metrics
 from pipeline.observe.process import process_source
+from pipeline.runtime.collector import collect_cycles
 from pipeline.supervise.reload import Apply
 from pipeline.web.limits import Limits
 from pipeline.web.server import Server
@@ -111,6 +112,7 @@ class IngestInstance:
             process.start_soon(self._receipts.run)
         await process.start(writer.run)
         await self._serve_status(process)
+        process.start_soon(collect_cycles)
         process.start_soon(Summary(metrics).run)
         kafka = self._config.kafka
         follower = ControlFollower(kafka, self._name, self._wishes, self._presences)

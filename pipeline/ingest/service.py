@@ -4,6 +4,7 @@ run
 ├── receipts     asks the ledgers for whoever waits, if receipts are configured
 ├── writer       connects to Kafka, knows whether it answers, renews its producer
 ├── limits       follows the control topic: the rates of tenants that operators wish
+├── collector    frees cycles, now and then
 ├── summary      a line per minute of what was accepted and refused
 ├── status       /, /metrics, /livez, /readyz of this process, if ingest.status is configured
 ├── http         /v1/records, /openapi.json, /metrics, /livez, /readyz

@@ -2,7 +2,7 @@
 
 When one of kafka-python's waits times out, it leaves a cycle behind that holds what was fetched. That
 happens at idle, and hardly ever under a backlog. With the thresholds that
-`pipeline.cli.common.spare_the_collector` sets nothing else would free these. A collection walks
+`spare_the_collector` sets nothing else would free these. A collection walks
 through all containers that are alive, so its cost follows the records that are buffered: 10 ms
 when idle, 100 ms with 40,000 records. At a fixed interval that was 10 % of the CPU with 16 partitions,
 and three quarters of it while 256 partitions held half a million records.
