@@ -7,7 +7,9 @@ from collections.abc import Collection
 from pipeline.ingest.problems import Headers
 
 METHODS = b"GET, POST, OPTIONS"
-HEADERS = b"authorization, content-type, content-encoding, idempotency-key, prefer"
+HEADERS = (
+    b"authorization, content-type, content-encoding, idempotency-key, prefer, traceparent, tracestate"
+)
 SECONDS = b"600"
 
 

@@ -9,7 +9,7 @@ A batch is filled here by the compiled builder, and given to kafka-python's prod
 woken once per wave, and the answers to a wave come back by one crossing. No record crosses a thread.
 
 What is under way or waiting has a deadline, and nobody waits for Kafka beyond it. Whether Kafka is
-away is known before anybody has to wait: see `kafka_watch`.
+away is known before anybody has to wait: see `topic_writer`.
 """
 
 from __future__ import annotations

@@ -25,12 +25,15 @@ from schemathesis.specs.openapi.checks import (
 from pipeline.ingest.receipts import decode
 from pipeline.local import Servers
 from pipeline.local.waiting import wait_until
+from pipeline.observe.tracing import links_of
 from pipeline.partitioner import partition_for
+from pipeline.records.record import Record, TopicPartition
 from tests.support import accounts, topics
 from tests.support.certificates import Authority
 from tests.support.ingest_process import Endpoint, EndpointFactory, Senders
 from tests.support.instance import PATIENCE, Instance
 from tests.support.pipelines import Job
+from tests.support.records import Raw
 from tests.support.servers import unique_name
 
 pytestmark = pytest.mark.real
@@ -61,6 +64,24 @@ def test_a_202_is_in_kafka_where_its_receipt_says(endpoint: Endpoint) -> None:
     assert {(reply.status) for reply in [*replies, batch]} == {202}
     keys = [dict(each.headers).get("idempotency-key") for found in log.values() for each in found]
     assert sorted(filter(None, keys)) == sorted(f"k-{n}".encode() for n in range(40))
+
+
+def test_the_trace_of_a_request_is_what_the_consumer_links_to(endpoint: Endpoint) -> None:
+    endpoint.start()
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    sent = {"traceparent": f"00-{trace}-{span}-01", "tracestate": "vendor=1"}
+    assert endpoint.post({"app": "a", "id": 1}, sent).status == 202
+    assert endpoint.post([{"app": "b", "id": 2}, {"app": "c", "id": 3}], sent).status == 202
+    assert endpoint.post({"app": "d", "id": 4}).status == 202
+    written = [found for records in log_of(endpoint).values() for found in records]
+    assert sorted(len(found.headers) for found in written) == [0, 2, 2, 2]
+    records = [
+        Record(TopicPartition(endpoint.topic, 0), number, Raw(number, headers=found.headers), None, 0)
+        for number, found in enumerate(written)
+    ]
+    (link,) = links_of(records, 10)
+    assert (f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") == (trace, span)
+    assert link.context.trace_state.get("vendor") == "1"
 
 
 def test_a_202_becomes_a_row(job: Job, account_dsn: str, servers: Servers, tmp_path: Path) -> None:
