@@ -8,7 +8,8 @@ from pipeline.ingest.problems import Headers
 
 METHODS = b"GET, POST, OPTIONS"
 HEADERS = (
-    b"authorization, content-type, content-encoding, idempotency-key, prefer, traceparent, tracestate"
+    b"authorization, content-type, content-encoding, idempotency-key, prefer"
+    b", traceparent, tracestate"
 )
 SECONDS = b"600"
 

@@ -76,7 +76,9 @@ def test_the_trace_of_a_request_is_what_the_consumer_links_to(endpoint: Endpoint
     written = [found for records in log_of(endpoint).values() for found in records]
     assert sorted(len(found.headers) for found in written) == [0, 2, 2, 2]
     records = [
-        Record(TopicPartition(endpoint.topic, 0), number, Raw(number, headers=found.headers), None, 0)
+        Record(
+            TopicPartition(endpoint.topic, 0), number, Raw(number, headers=found.headers), None, 0
+        )
         for number, found in enumerate(written)
     ]
     (link,) = links_of(records, 10)

@@ -277,7 +277,7 @@ async def test_more_waiters_than_a_question_takes_have_their_turns(
         await trio.sleep(POLL_SECONDS * 3.5)
         assert ledger.questions == [MOST_ASKED] * len(ledger.questions)
         assert once.found == {places[-1]: Outcome(State.WAITING)}
-        ledger.known = {n: APPLIED for n in range(last)}
+        ledger.known = dict.fromkeys(range(last), APPLIED)
         await trio.sleep(POLL_SECONDS * 3.5)
         assert all(question.done.is_set() for question in waiting)
 

@@ -82,9 +82,10 @@ def test_a_state_that_is_too_long_is_left_out_and_the_trace_is_not() -> None:
         assert len(trace_headers([(b"traceparent", PARENT), (b"tracestate", state)])) == carried
 
 
-
 @given(
-    st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[a-z]{1,4})?", fullmatch=True)
+    st.from_regex(
+        r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[a-z]{1,4})?", fullmatch=True
+    )
     | st.text(st.characters(codec="ascii"), max_size=60)
 )
 def test_what_opentelemetry_reads_as_a_trace_is_passed_on(value: str) -> None:

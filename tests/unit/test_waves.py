@@ -1,5 +1,7 @@
 """Which batches leave together: over a producer that a test answers for, in virtual time."""
 
+# ruff: noqa: ARG001 (the clock is asked for to be in force)
+
 from __future__ import annotations
 
 import threading
