@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from kafka.errors import KafkaTimeoutError, NotEnoughReplicasError
+from kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pipeline.kafka.batch_builder import Message
@@ -178,7 +178,7 @@ async def test_each_partition_of_a_wave_has_an_answer_of_its_own(autojump_clock:
         good, bad = batches.send(0, message()), batches.send(1, message())
         await wait_all_tasks_blocked()
         producer.answer(0, 0, 5)
-        producer.fail(0, 1, NotEnoughReplicasError())
+        producer.fail(0, 1, UnknownTopicOrPartitionError())
         await wait_all_tasks_blocked()
         assert good.outcomes == [5]
         (why,) = bad.outcomes
