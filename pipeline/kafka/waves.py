@@ -3,7 +3,7 @@
 A request to a broker costs its sender and the broker the same whether it carries one batch or one of each
 partition, and it wakes the producer's thread, which takes the interpreter from Trio's. So what comes while
 a wave is under way waits for its answer, and leaves with all else that came meanwhile. Waves grow with the
-load; without load nothing waits.
+load; without load nothing waits longer than two turns of Trio's loop.
 
 The first batch of a wave that is answered ends it: the answer brings those of the others along, and a
 batch that the broker did not take yet is tried again by itself. A wave without any answer holds up other
