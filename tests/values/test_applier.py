@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import attrs
 import pytest
 import trio
@@ -141,6 +142,44 @@ def test_a_value_that_only_the_new_type_takes_is_no_dead_letter(
             await made.apply(2, '{"id":2,"at":1.10}')
             found = made.sql("select id, at, n from t order by id").splitlines()
             assert found == ['1|{"a": 1.10}|3000000000.5', "2|1.10|"]
+
+    trio.run(main)
+
+
+def test_a_default_that_changes_while_running_is_the_one_that_an_absent_field_gets(
+    database: DatabaseFactory, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with subject(database(), tmp_path) as made:
+            made.sql("alter table t alter at set default '2020-01-01'")
+            await made.apply(0, '{"id":1}')
+            made.sql("alter table t alter at set default '2021-01-01', alter n set default 5")
+            await made.apply(1, '{"id":2}', '{"id":3,"n":1}')
+            assert made.sql("select id, at, n from t order by id").splitlines() == [
+                "1|2020-01-01 00:00:00|",
+                "2|2021-01-01 00:00:00|5",
+                "3|2021-01-01 00:00:00|1",
+            ]
+            assert made.applied() == "{[0,3)}"
+
+    trio.run(main)
+
+
+def test_a_column_that_must_be_filled_and_came_while_running_is_no_fault_of_a_record(
+    database: DatabaseFactory, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with subject(database(), tmp_path) as made:
+            await made.apply(0, '{"id":1}')
+            made.sql("alter table t add z int not null default 0; alter table t alter z drop default")
+            with pytest.raises(asyncpg.UndefinedTableError, match="column z may not be null"):
+                await made.apply(1, '{"id":2}')
+            with pytest.raises(asyncpg.UndefinedTableError, match="column z may not be null"):
+                await made.database.probe()
+            made.sql("alter table t alter z set default 7")
+            await made.database.probe()
+            await made.apply(1, '{"id":2}')
+            assert made.sql("select id, z from t order by id").splitlines() == ["1|0", "2|7"]
 
     trio.run(main)
 

@@ -151,4 +151,4 @@ def test_a_statement_for_other_types_writes_nothing(server: Server) -> None:
     arrays = packed([[1], ["2024-01-01T12:00:00+02:00"]])
     tag = server.run(server.connection.execute(statements.plain["upsert"], *arrays))
     assert tag == "MERGE 0"
-    assert not server.rows(f"select {statements.same_types}")[0][0]
+    assert not server.rows(f"select {statements.same_columns}")[0][0]

@@ -16,7 +16,7 @@ from pipeline.postgres.connections.shard import Shard
 from pipeline.postgres.ledger.keys import IdempotencyKeys, Known, Selection, find_others, note
 from pipeline.postgres.ledger.lease import Lease, fenced
 from pipeline.postgres.ledger.ledger import Ledger
-from pipeline.postgres.sink.attempt import Attempt, Outcome, has_types
+from pipeline.postgres.sink.attempt import Attempt, Outcome, has_columns
 from pipeline.postgres.sink.catalog import Table, read_table
 from pipeline.postgres.sink.sink import Sink, Write
 from pipeline.postgres.sink.statements import Statements
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class SinkApplier:
     """Applies records by the declared sink.
 
-    The shape is that of the first table that was read; a table whose types have changed since is read
+    The shape is that of the first table that was read; a table that has changed since is read
     by the same fields.
 
     Args:
@@ -95,7 +95,7 @@ class SinkApplier:
             except RowError as error:
                 refused = error
             if refused is not None:
-                if await self._shard.run(partial(has_types, statements=statements)):
+                if await self._shard.run(partial(has_columns, statements=statements)):
                     raise refused
                 await self._read_table(statements)
                 continue
@@ -105,7 +105,12 @@ class SinkApplier:
             sample = Sample(rows)
             guard = self._ledger.guard(lease, records)
             attempt = Attempt(sink, statements, guard, writes, sample, lease, selection)
-            outcome = await self._shard.transact(attempt.run, sample)
+            try:
+                outcome = await self._shard.transact(attempt.run, sample)
+            except asyncpg.NotNullViolationError as error:
+                if error.column_name not in {column.name for column in sink.columns}:
+                    await self._table()  # such a column may have come since: then no record is at fault
+                raise
             if outcome is Outcome.APPLIED:
                 return rows
             if outcome is Outcome.REPEATED:
@@ -129,10 +134,12 @@ class SinkApplier:
     async def probe(self) -> bool:
         """See `Transactions.probe`. A checkpoint.
 
-        Statements for types that the table has no more are made anew first: these could fail for ever.
+        Statements for columns that the table has no more are made anew first: these could fail for ever.
+        A table that does not fit the sink any more fails here, also where no statement does.
         """
         statements = self._statements
-        if not await self._shard.run(partial(has_types, statements=statements)):
+        await self._table()
+        if not await self._shard.run(partial(has_columns, statements=statements)):
             await self._read_table(statements)
         await self._shard.run(self._probe)
         return True
@@ -157,15 +164,23 @@ class SinkApplier:
         """Make the statements anew, unless another batch of this shard has done so meanwhile.
 
         Raises:
-            RowError: the table does not fit the sink any more.
+            asyncpg.UndefinedTableError: the table does not fit the sink any more.
         """
         if self._statements is not former:
             return
+        table = await self._table()
+        log.info("table %s: its columns have changed, and the statements with them", table.name)
+        self._use(table)
+
+    async def _table(self) -> Table:
+        """Read the table.
+
+        Raises:
+            asyncpg.UndefinedTableError: it does not fit the sink (any more).
+        """
         assert self._config.table is not None, "the sink is a table"
         table = await self._shard.run(partial(read_table, name=self._config.table))
-        if table is None or (mistakes := mistakes_of(self._config, table)):
-            raise asyncpg.UndefinedTableError(
-                "; ".join(mistakes if table is not None else [f"{self._config.table} is gone"])
-            )
-        log.info("table %s: the types of its columns have changed, its statements too", table.name)
-        self._use(table)
+        mistakes = mistakes_of(self._config, table)
+        if table is None or mistakes:
+            raise asyncpg.UndefinedTableError("; ".join(mistakes))
+        return table

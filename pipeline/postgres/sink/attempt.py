@@ -34,14 +34,14 @@ class Outcome(Enum):
 
     APPLIED = "applied"
     FENCED = "fenced"
-    OTHER_TYPES = "other types"
-    """A column's type is not the one that the statement was made for: nothing was written."""
+    OTHER_COLUMNS = "other columns"
+    """A column is not as the statement was made for it: nothing was written."""
     REPEATED = "repeated"
     """An idempotency key is another record's: nothing was written."""
 
 
-async def has_types(connection: Connection, statements: Statements) -> bool:
-    return bool(await connection.fetchval(f"select {statements.same_types}"))
+async def has_columns(connection: Connection, statements: Statements) -> bool:
+    return bool(await connection.fetchval(f"select {statements.same_columns}"))
 
 
 class Attempt:
@@ -84,10 +84,10 @@ class Attempt:
                     continue  # whoever won has committed: the key is known now
                 race += 1
                 if race > RACES or not self._on_key(error):
-                    return await self._unless_types_changed(connection, error)
+                    return await self._unless_columns_changed(connection, error)
             except asyncpg.PostgresError as error:
                 self._sample.clean = False
-                return await self._unless_types_changed(connection, error)
+                return await self._unless_columns_changed(connection, error)
             else:
                 self._sample.clean &= outcome is Outcome.APPLIED
                 return outcome
@@ -115,8 +115,8 @@ class Attempt:
             return Outcome.APPLIED
         if self._guard is not None and await self._noted(connection):
             return Outcome.APPLIED
-        if not await has_types(connection, self._statements):
-            return Outcome.OTHER_TYPES
+        if not await has_columns(connection, self._statements):
+            return Outcome.OTHER_COLUMNS
         if self._selection is not None:
             self.others = await find_others(connection, self._lease.claim, self._selection)
             # None, and the lease holds: such a key was there, and was just deleted for its age.
@@ -129,19 +129,19 @@ class Attempt:
         stream, topic_id, partition, *_, offsets = self._guard
         return bool(await connection.fetchval(_NOTED, stream, topic_id, partition, offsets))
 
-    async def _unless_types_changed(
+    async def _unless_columns_changed(
         self, connection: Connection, error: asyncpg.PostgresError
     ) -> Outcome:
         """Postgres's verdict on a value is about the type that it was cast to.
 
         Raises:
-            asyncpg.PostgresError: ``error``, if the types are as they were.
+            asyncpg.PostgresError: ``error``, if the columns are as they were.
         """
         if judge(error) in (Verdict.RETRY, Verdict.IN_DOUBT) or connection.is_closed():
             raise error
-        if await has_types(connection, self._statements):
+        if await has_columns(connection, self._statements):
             raise error
-        return Outcome.OTHER_TYPES
+        return Outcome.OTHER_COLUMNS
 
     def _on_key(self, error: asyncpg.UniqueViolationError) -> bool:
         """Whether two rows of one primary key met; the detail says so in every language."""

@@ -8,18 +8,27 @@ import attrs
 
 from pipeline.postgres.connections.bridge import Connection
 
-_COLUMNS = """\
+DEFAULT = """\
+case when a.attidentity <> '' then format('nextval(%L::regclass)',
+              pg_get_serial_sequence(a.attrelid::regclass::text, a.attname))
+     else coalesce(pg_get_expr(f.adbin, f.adrelid), pg_get_expr(t.typdefaultbin, 0), 'null') end"""
+"""SQL of the SQL of a column's default, from ``pg_attribute a`` with what `WITH_DEFAULT` joins to it."""
+
+WITH_DEFAULT = """ join pg_type t on t.oid = a.atttypid
+left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum"""
+
+IDENTITY = """\
+concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attidentity::text || a.attgenerated::text)"""
+"""SQL of what makes a column another one to the sink's statements: type, collation, who fills it."""
+
+_COLUMNS = f"""\
 select a.attname as name, format_type(a.atttypid, -1) as type, t.typcategory::text as category,
        b.typname as base, a.attnotnull as not_null,
        a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated,
        e.typname as element, coalesce(e.typdelim::text, ',') as delimiter, b.typmod as modifier,
        coalesce(c.collisdeterministic, true) as deterministic, format_type(b.oid, -1) as plain_type,
-       a.atttypid || ' ' || a.atttypmod as identity, a.attidentity = 'a' as always_identity,
-       case when a.attidentity <> '' then format('nextval(%L::regclass)',
-                pg_get_serial_sequence($1::text::regclass::text, a.attname))
-            else coalesce(pg_get_expr(f.adbin, f.adrelid), pg_get_expr(t.typdefaultbin, 0), 'null')
-       end as default
-from pg_attribute a join pg_type t on t.oid = a.atttypid
+       {IDENTITY} as identity, a.attidentity = 'a' as always_identity, {DEFAULT} as default
+from pg_attribute a{WITH_DEFAULT}
      join lateral (  -- the type itself, or what a domain is made of, however many are between
          with recursive d as (
              select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, a.atttypmod as typmod,
@@ -29,7 +38,6 @@ from pg_attribute a join pg_type t on t.oid = a.atttypid
              from d join pg_type n on n.oid = d.typbasetype where d.typtype = 'd')
          select * from d where typtype <> 'd') b on true
      left join pg_type e on t.typcategory = 'A' and e.oid = b.typelem
-     left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
      left join pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 _UNIQUE = """\
@@ -52,7 +60,7 @@ class Column:
         modifier: the type's modifier, which holds precision and scale; -1: it has none.
         deterministic: whether texts are equal only if their bytes are.
         plain_type: the type as SQL writes it, or that under a domain.
-        identity: the type's number and modifier, which change if the type does.
+        identity: changes if its type does, its collation, or that Postgres fills it (`IDENTITY`).
         always_identity: whether it is ``generated always as identity``.
         default: SQL of the value that a new row gets if none is given.
     """

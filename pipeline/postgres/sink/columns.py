@@ -85,7 +85,7 @@ class SinkColumn:
         encode: applied after folding; None: as it is.
         missing: what a record without the field does.
         default: SQL of a new row's value if the field is absent and kept so.
-        identity: the type's number and modifier in the catalog.
+        identity: of what type it is, as `catalog.IDENTITY` has it.
         exact: whether Postgres holds equal what is equal here, and nothing else.
     """
 

@@ -12,9 +12,10 @@ from`` takes either of them. Domains are left to the assignment for the same rea
 target of MERGE (views before PostgreSQL 17, tables with rules, foreign tables) is written by
 ``on conflict`` as before; `catalog.Table.mergeable` decides.
 
-**Types that change.** The statement casts to the types that the columns had when it was made. So it
-writes only if they are still these, as it finds them within its own snapshot (`Statements.same_types`);
-otherwise it writes nothing, no ledger's row either, and the applier reads the catalog anew.
+**Columns that change.** The statement casts to the types that the columns had when it was made, and one
+for absent fields holds their defaults. So it writes only if both are still these, as it finds them within
+its own snapshot (`Statements.same_columns`); otherwise it writes nothing, no ledger's row either, and the
+applier reads the catalog anew. Defaults are looked at only where a field is absent.
 
 A statement that wrote no row answers 0, be it fenced, made for other types, or without anything to do;
 the applier asks which.
@@ -29,6 +30,7 @@ from collections.abc import Sequence
 
 from pipeline.postgres.ledger.keys import CLAIM_PARAMETERS, claiming
 from pipeline.postgres.ledger.lease import FENCE, GUARD_PARAMETERS, RECORD_APPLIED
+from pipeline.postgres.sink.catalog import DEFAULT, IDENTITY, WITH_DEFAULT
 from pipeline.postgres.sink.columns import SinkColumn, quote
 from pipeline.postgres.sink.packing import unpacked
 from pipeline.postgres.sink.sink import SPARSE, Sink
@@ -45,22 +47,36 @@ class Statements:
     """
 
     def __init__(self, sink: Sink) -> None:
-        self.same_types = _same_types(sink)
-        """SQL that is true while the columns' types are those that the statements were made for."""
+        self.same_columns = _same_columns(sink, defaults=True)
+        """SQL that is true while the columns are those that the statements were made for."""
         kinds = ["insert" if sink.mode == "insert" else "upsert"]
         kinds += [kinds[0] + SPARSE]
         if sink.primary_key:
             kinds.append("delete")
-        plain = f"with fence as (select where {self.same_types})\n"
-        guarded = (
-            f"with lease as ({FENCE}),\nfence as (select from lease where {self.same_types}),\n"
-            f"ledger as ({RECORD_APPLIED} from fence)\n"
-        )
-        with_keys = f"{claiming(self.same_types)},\nledger as ({RECORD_APPLIED} from fence)\n"
-        self.plain = {kind: plain + _data(sink, kind, 1) for kind in kinds}
-        self.guarded = {kind: guarded + _data(sink, kind, GUARD_PARAMETERS + 1) for kind in kinds}
-        first = GUARD_PARAMETERS + CLAIM_PARAMETERS + 1
-        self.claiming = {kind: with_keys + _data(sink, kind, first) for kind in kinds}
+        first = GUARD_PARAMETERS + 1
+        self.plain = {kind: _plain(sink, kind) + _data(sink, kind, 1) for kind in kinds}
+        self.guarded = {kind: _guarded(sink, kind) + _data(sink, kind, first) for kind in kinds}
+        first += CLAIM_PARAMETERS
+        self.claiming = {kind: _claiming(sink, kind) + _data(sink, kind, first) for kind in kinds}
+
+
+def _plain(sink: Sink, kind: str) -> str:
+    return f"with fence as (select where {_same_for(sink, kind)})\n"
+
+
+def _guarded(sink: Sink, kind: str) -> str:
+    return (
+        f"with lease as ({FENCE}),\nfence as (select from lease where {_same_for(sink, kind)}),\n"
+        f"ledger as ({RECORD_APPLIED} from fence)\n"
+    )
+
+
+def _claiming(sink: Sink, kind: str) -> str:
+    return f"{claiming(_same_for(sink, kind))},\nledger as ({RECORD_APPLIED} from fence)\n"
+
+
+def _same_for(sink: Sink, kind: str) -> str:
+    return _same_columns(sink, defaults=kind.endswith(SPARSE))
 
 
 def _data(sink: Sink, kind: str, first: int) -> str:
@@ -74,16 +90,28 @@ def _data(sink: Sink, kind: str, first: int) -> str:
     return _update(sink, first) if sink.mode == "update" else _upsert(sink, first)
 
 
-def _same_types(sink: Sink) -> str:
-    names = ", ".join(_literal(column.name) for column in sink.columns)
-    types = ", ".join(sorted(f"{column.name} {column.identity}" for column in sink.columns))
+def _same_columns(sink: Sink, *, defaults: bool) -> str:
+    same = _same(sink, sink.columns, IDENTITY, [column.identity for column in sink.columns])
+    kept = [column for column in sink.columns if column.keeps]
+    if not defaults or not kept:
+        return same
+    return f"{same} and {_same(sink, kept, DEFAULT, [column.default for column in kept])}"
+
+
+def _same(sink: Sink, columns: Sequence[SinkColumn], of: str, known: Sequence[str]) -> str:
+    """SQL that is true if something of each column (``of``: SQL of it) is what is known of it."""
+    names = ", ".join(_literal(column.name) for column in columns)
+    pairs = zip(columns, known, strict=True)
+    texts = ", ".join(sorted(f"{column.name} {text}" for column, text in pairs))
+    told = f"a.attname || ' ' || {of}"
+    joined = WITH_DEFAULT if of == DEFAULT else ""
     found = (
-        "select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' "
-        "order by (a.attname || ' ' || a.atttypid || ' ' || a.atttypmod) collate \"C\") "
-        f"from pg_attribute a where a.attrelid = {_literal(sink.table)}::regclass "
+        f"select string_agg({told}, ', ' order by ({told}) collate \"C\") "
+        f"from pg_attribute a{joined} "
+        f"where a.attrelid = {_literal(sink.table)}::regclass "
         f"and not a.attisdropped and a.attname in ({names})"
     )
-    return f"({found}) = {_literal(types)}"
+    return f"({found}) = {_literal(texts)}"
 
 
 def _literal(text: str) -> str:
