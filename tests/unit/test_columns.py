@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.config.model import ColumnConfig
 from pipeline.config.model import Merge as MergeName
+from pipeline.postgres.sink.arrays import array_of
 from pipeline.postgres.sink.columns import converted, quote, sink_column
 from pipeline.postgres.sink.merges import MERGES
-from pipeline.postgres.sink.values import as_array, as_text, decimal
+from pipeline.postgres.sink.values import as_text, decimal
 from tests.support.tables import catalog_column
 
 
@@ -145,9 +146,22 @@ def test_decimals_keep_every_digit(number: Any) -> None:
 
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])) | st.integers()))
 def test_arrays_quote_their_elements(values: list[Any]) -> None:
-    text = as_array(values)
+    text = array_of(as_text)(values)
     assert text[0] + text[-1] == "{}"
     assert text.count("NULL") >= sum(value is None for value in values)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
+def test_text_of_an_array_is_looked_at_element_by_element(values: list[str]) -> None:
+    seen: list[str] = []
+
+    def element(value: Any) -> str:
+        seen.append(value)
+        return str(value)
+
+    text = array_of(as_text)(values)
+    assert array_of(element)(text) == text
+    assert seen == values
 
 
 def test_text_of_numbers_and_words() -> None:

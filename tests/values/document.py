@@ -27,7 +27,13 @@ What becomes of a value, by the column's type. Each row of the table is tried ag
 - `add` on `real` and `double precision` rounds at each step, so the last digits of a sum depend on which
   records came in one batch; on whole numbers and `numeric` it is exact. `check` warns.
 - `bytea` wants hex (`\\x48ff`), or base64 with `encoding = "base64"`.
-- Values of arrays follow the rules of their elements; a list in a `jsonb[]` is an element.
+- Values of arrays follow the rules of their elements; a list in a `jsonb[]` is an element. Text is read as
+  an array in Postgres's own form, such as `"{1,2}"`; times and bytes in it follow their rules too.
+- Ranges are text, such as `"[1,5)"`; times in them follow the rules of times. A list is none.
+- A number is refused for bits, UUIDs and addresses of networks, where its digits would mean something
+  else. In `money` it is the amount, whatever `lc_monetary` says; text is read by `lc_monetary`.
+- Dates such as `01/02/2026` are read month first, whatever `DateStyle` the role or the database has.
+- What is longer than `name` (63 bytes) or `"char"` (1) is refused; Postgres would cut it.
 
 ## Missing, null, wrong kind
 

@@ -117,6 +117,30 @@ def test_domains_of_domains_and_stored_arrays_are_what_they_hold(server: Server)
     assert server.refusal(config, '{"id":1,"n":47}') == "23514"
 
 
+def test_elements_and_bounds_of_domains_follow_the_rules_of_their_type(server: Server) -> None:
+    server.sql("""
+        create domain moment as timestamptz; create domain flag as bool;
+        create type span as range (subtype = moment);
+        create table t (id int primary key, at moment[], f flag[], s span)
+    """)
+    config = config_of({"id": {}, "at": {}, "f": {}, "s": {}})
+    server.apply(config, '{"id":1,"at":["2026-01-01"],"f":[true],"s":"[2026-01-01,)"}')
+    for wrong in ('"at":[1732621212]', '"at":["now"]', '"f":[1]', '"s":"[now,)"', '"s":"[1732621212Z,)"'):
+        assert server.refusal(config, f'{{"id":2,{wrong}}}') == "refused"
+
+
+def test_keys_that_are_one_to_postgres_are_all_updated_through_a_view(oldest: Server) -> None:
+    """Where MERGE can't be, ``update … from`` would take either of two rows for one target."""
+    oldest.sql("""
+        create extension citext; create table base (id citext primary key, n int);
+        insert into base values ('a', 0); create view t as select * from base
+    """)
+    columns: dict[str, dict[str, Any]] = {"id": {}, "n": {"merge": "add"}}
+    config = config_of(columns, "update", missing="null")
+    oldest.apply(config, *(f'{{"id":"{key}","n":{n}}}' for key, n in (("a", 1), ("A", 10), ("a", 100))))
+    assert oldest.rows("select n from t") == [(111,)]
+
+
 def test_names_follow_the_rules_of_sql(server: Server) -> None:
     server.sql('create table "Mix" (id int primary key); create table mix (id int primary key)')
     server.apply(config_of({"id": {}}, table='public."Mix"'), '{"id":1}')

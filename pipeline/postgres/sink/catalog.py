@@ -21,23 +21,35 @@ IDENTITY = """\
 concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attidentity::text || a.attgenerated::text)"""
 """SQL of what makes a column another one to the sink's statements: type, collation, who fills it."""
 
+
+
+def _base(oid: str, modifier: str = "-1") -> str:
+    """SQL of a type itself, or what a domain is made of, however many are between."""
+    return f"""(
+         with recursive d as (
+             select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typdelim, t.typtypmod,
+                    {modifier} as typmod
+             from pg_type t where t.oid = {oid}
+             union all
+             select n.oid, n.typname, n.typtype, n.typbasetype, n.typelem, n.typdelim, n.typtypmod,
+                    d.typtypmod
+             from d join pg_type n on n.oid = d.typbasetype where d.typtype = 'd')
+         select * from d where typtype <> 'd')"""
+
+
 _COLUMNS = f"""\
 select a.attname as name, format_type(a.atttypid, -1) as type, t.typcategory::text as category,
        b.typname as base, a.attnotnull as not_null,
        a.atthasdef or a.attidentity <> '' as has_default, a.attgenerated <> '' as generated,
        e.typname as element, coalesce(e.typdelim::text, ',') as delimiter, b.typmod as modifier,
        coalesce(c.collisdeterministic, true) as deterministic, format_type(b.oid, -1) as plain_type,
-       {IDENTITY} as identity, a.attidentity = 'a' as always_identity, {DEFAULT} as default
+       {IDENTITY} as identity, a.attidentity = 'a' as always_identity, {DEFAULT} as default,
+       s.typname as bound
 from pg_attribute a{WITH_DEFAULT}
-     join lateral (  -- the type itself, or what a domain is made of, however many are between
-         with recursive d as (
-             select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, a.atttypmod as typmod,
-                    t.typtypmod
-             union all
-             select n.oid, n.typname, n.typtype, n.typbasetype, n.typelem, d.typtypmod, n.typtypmod
-             from d join pg_type n on n.oid = d.typbasetype where d.typtype = 'd')
-         select * from d where typtype <> 'd') b on true
-     left join pg_type e on t.typcategory = 'A' and e.oid = b.typelem
+     join lateral {_base("a.atttypid", "a.atttypmod")} b on true
+     left join lateral {_base("b.typelem")} e on t.typcategory = 'A'
+     left join pg_range r on coalesce(e.oid, b.oid) in (r.rngtypid, r.rngmultitypid)
+     left join lateral {_base("r.rngsubtype")} s on true
      left join pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 _UNIQUE = """\
@@ -63,6 +75,7 @@ class Column:
         identity: changes if its type does, its collation, or that Postgres fills it (`IDENTITY`).
         always_identity: whether it is ``generated always as identity``.
         default: SQL of the value that a new row gets if none is given.
+        bound: of a range or multirange, or an array of them, the type's name of what it is a range of.
     """
 
     name: str
@@ -80,6 +93,7 @@ class Column:
     identity: str = ""
     always_identity: bool = False
     default: str = "null"
+    bound: str | None = None
 
     @property
     def precision_and_scale(self) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from pipeline.config.model import ColumnConfig
 from pipeline.postgres.connections.errors import RowError
-from pipeline.postgres.sink import binary, times, values
+from pipeline.postgres.sink import arrays, binary, times, values
 from pipeline.postgres.sink.catalog import Column
 from pipeline.postgres.sink.merges import FLOATS, INTEGERS, MERGES, TEXTS, Fold, Merge, either
 from pipeline.records.path import Getter, Path
@@ -40,7 +40,7 @@ ARRAYS = {
 """The arrays that numbers of JSON travel in."""
 
 PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
-    **dict.fromkeys(INTEGERS, ("bigint", int, None)),
+    **dict.fromkeys(INTEGERS, ("bigint", values.whole, None)),
     **dict.fromkeys(FLOATS, ("double precision", values.finite, None)),
     **dict.fromkeys(TEXTS, ("text", values.as_text, None)),
     "numeric": ("text", values.decimal, str),
@@ -51,9 +51,25 @@ PARSED: Mapping[str, tuple[str, Convert | None, Convert | None]] = {
 }
 """What is compared here, not by Postgres alone: array, parser, encoder."""
 
+LISTED: Mapping[str, Convert] = {
+    **dict.fromkeys(INTEGERS, values.integer),
+    **dict.fromkeys(FLOATS, values.number),
+    "bool": values.boolean,
+}
+"""What must be such in JSON also in a list of it."""
+
+OTHERWISE: Mapping[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("bit", "varbit", "uuid", "inet", "cidr"), values.only_text),
+    **dict.fromkeys(("macaddr", "macaddr8"), values.only_text),
+    "name": values.at_most(63),
+    "char": values.at_most(1),
+}
+"""What Postgres would take for something else, or cut, without a word."""
+
 EXACT = frozenset(PARSED) - {"float4"} | {"bool", "bpchar", "bytea"}
 """The types whose equal values are equal here too, if their collation is deterministic."""
 
+_NUMBER = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _NEVER: frozenset[type] = frozenset()
 UNCHANGED: Mapping[Convert, frozenset[type]] = {
     values.as_text: frozenset({str, type(None)}),
@@ -139,6 +155,8 @@ class SinkColumn:
             return f"{name}::bpchar"
         if self.array == self.type or self.base in TEXTS:
             return name
+        if self.base == "money":  # a number's point is one whatever the locale takes it for
+            return f"case when {name} ~ '{_NUMBER}' then {name}::numeric::money else {name}::money end"
         return f"{name}::{self.type}"
 
     def merged(self, stored: str, newer: str) -> str:
@@ -242,8 +260,7 @@ def _transport(
             return "text", values.json_object, values.as_json
         return ("text", None, values.as_json) if key else ("text", values.json_text, None)
     if column.element is not None:
-        element = _textual(config, column.element)
-        return "text", None, values.array_of(element, column.delimiter)
+        return "text", None, _array(config, column, column.element)
     if base in ARRAYS and not path.is_text:
         if base in FLOATS:
             return ARRAYS[base], values.number, None
@@ -253,12 +270,21 @@ def _transport(
         return "boolean", values.boolean, None
     if parsed and base in PARSED:
         return _parsed(config, column)
-    text = _textual(config, base)
+    text = _textual(config, base, column.bound)
     return ("text", text, None) if key or text is not values.as_text else ("text", None, text)
 
 
-def _textual(config: ColumnConfig, base: str) -> Callable[[Any], str]:
+def _array(config: ColumnConfig, column: Column, element: str) -> Convert:
+    if element in LISTED:
+        of_list = arrays.array_of(arrays.checked(LISTED[element]), column.delimiter)
+        return lambda value: of_list(value) if type(value) is list else values.as_text(value)
+    return arrays.array_of(_textual(config, element, column.bound), column.delimiter)
+
+
+def _textual(config: ColumnConfig, base: str, bound: str | None = None) -> Callable[[Any], str]:
     """What makes the text of a value, for a type that Postgres reads from text."""
+    if bound is not None:
+        return arrays.range_of(_textual(config, bound))
     if base in times.TIMES:
         if config.unit is not None:
             return times.counted(base, config.unit)
@@ -267,6 +293,8 @@ def _textual(config: ColumnConfig, base: str) -> Callable[[Any], str]:
         return binary.base64 if config.encoding == "base64" else binary.hexadecimal
     if base in ("json", "jsonb"):
         return values.as_json
+    if base in OTHERWISE:
+        return OTHERWISE[base]
     return values.unpadded if base == "bpchar" else values.as_text
 
 

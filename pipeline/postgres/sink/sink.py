@@ -81,12 +81,12 @@ class Sink:
             RowError: a record can't become a row.
         """
         if not any([record.document is None for record in records]):  # noqa: C419 (half the time)
-            yield self._upsert(records)
+            yield from self._upserts(records)
         elif self._deletes:
             for deleted, run in self._phases(records):
-                yield self._delete(run) if deleted else self._upsert(run)
+                yield from [self._delete(run)] if deleted else self._upserts(run)
         elif live := [record for record in records if record.raw.value is not None]:
-            yield self._upsert(live)
+            yield from self._upserts(live)
 
     def _phases(self, records: Sequence[Record]) -> Iterator[tuple[bool, list[Record]]]:
         """Records split so that each part writes a row or deletes it, and never both."""
@@ -119,6 +119,13 @@ class Sink:
             column.values(values) for column, values in zip(self.primary_key, columns, strict=True)
         )
         return Write("delete", arrays, len(keys))
+
+    def _upserts(self, records: Sequence[Record]) -> Iterator[Write]:
+        """Usually one. ``update … from`` takes any of the rows that only Postgres knows to be one."""
+        if self.mode == "update" and not self.mergeable and not self._exact_keys:
+            yield from (self._upsert([record]) for record in records)
+        else:
+            yield self._upsert(records)
 
     def _upsert(self, records: Sequence[Record]) -> Write:
         columns, absent = self._columns(records)

@@ -37,6 +37,7 @@ SECONDS = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = Decimal(86_400)
 _NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d*)?\s*")
+_LONG = re.compile(r"\s*[+-]?(\d{7,})")
 _EVALUATED = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 
 
@@ -68,8 +69,14 @@ def time_text(value: Any, digits: tuple[int, ...] = (4, 6)) -> str:
 
 
 def date_text(value: Any) -> str:
-    """`time_text` for types with a date, of which 8 digits are one in ISO 8601."""
-    return time_text(value, (8,))
+    """`time_text` for types with a date, of which 8 digits are one in ISO 8601.
+
+    A number is none because a time zone follows it: Postgres takes ``1732621212Z`` for the year 173262.
+    """
+    text = time_text(value, (8,))
+    if (digits := _LONG.match(text)) is not None and len(digits[1]) not in (8, 14):
+        raise Unfit("{} begins with a number that is no date", value)
+    return text
 
 
 @cache
@@ -98,6 +105,8 @@ def _written(base: str, seconds: Decimal) -> str:
     if base == SINCE_MIDNIGHT and not 0 <= seconds < _DAY:
         raise OverflowError
     exact = (seconds * 1_000_000).to_integral_value(ROUND_HALF_EVEN)
+    if base == SINCE_MIDNIGHT and exact == _DAY * 1_000_000:
+        return "24:00:00"  # rounded up to it, as Postgres does
     moment = _EPOCH + timedelta(microseconds=int(exact))
     if base == SINCE_MIDNIGHT:
         return moment.time().isoformat()

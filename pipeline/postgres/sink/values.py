@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -82,36 +81,6 @@ decode_json = msgspec.json.Decoder(float_hook=Digits).decode
 """JSON → a value, as records' fields are decoded."""
 
 
-def as_array(
-    value: Any,
-    element: Callable[[Any], str] = as_text,
-    delimiter: str = ",",
-    *,
-    nested: bool = True,
-) -> str:
-    """A list as Postgres writes an array; text is taken to be written so already.
-
-    ``element`` makes the text of an element. ``nested`` says whether a list in the list is one more
-    dimension; in an array of JSON it is an element.
-    """
-    if type(value) is not list:
-        return as_text(value)
-
-    def shown_in_array(each: Any) -> str:
-        if each is None:
-            return "NULL"
-        if nested and type(each) is list:
-            return as_array(each, element, delimiter)
-        return '"' + element(each).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-    return "{" + delimiter.join(map(shown_in_array, value)) + "}"
-
-
-def array_of(element: Callable[[Any], str], delimiter: str) -> Callable[[Any], str]:
-    """`as_array` for one type of element."""
-    return partial(as_array, element=element, delimiter=delimiter, nested=element is not as_json)
-
-
 def json_object(value: Any) -> dict[str, Any]:
     """An object, for the shallow merge."""
     if type(value) is not dict:
@@ -135,6 +104,14 @@ def number(value: Any) -> float:
     raise Unfit("expected a number, not {}", value)
 
 
+def whole(value: Any) -> int:
+    """A whole number that came as text, in a key or a header."""
+    text = str(value)
+    if not text.isascii():
+        raise Unfit("expected a whole number, not {}", value)
+    return int(text)
+
+
 def boolean(value: Any) -> bool:
     """True or false, nothing that could stand for them."""
     if type(value) is bool:
@@ -152,10 +129,11 @@ def finite(value: Any) -> float:
 
 def decimal(value: Any) -> Decimal:
     """A finite number within the limits of ``numeric``."""
-    if type(value) is bool:
+    text = str(value)
+    if type(value) is bool or not text.isascii():
         raise Unfit("expected a number, not {}", value)
     try:
-        found = Decimal(str(value))
+        found = Decimal(text)
     except InvalidOperation:
         raise Unfit("expected a number, not {}", value) from None
     if not found.is_finite():
@@ -185,9 +163,28 @@ def unpadded(value: Any) -> str:
     return as_text(value).rstrip(" ")
 
 
+def only_text(value: Any) -> str:
+    """Text, for types to which the digits of a number mean something else: bits, an address."""
+    if type(value) is not str:
+        raise Unfit("expected a text, not {}", value)
+    return value
+
+
+def at_most(size: int) -> Callable[[Any], str]:
+    """Text of so many bytes at most, for types that Postgres would cut it to without a word."""
+
+    def fitting(value: Any) -> str:
+        text = as_text(value)
+        if len(text.encode()) > size:
+            raise Unfit(f"{{}} has more than {size} bytes", value)
+        return text
+
+    return fitting
+
+
 def uuid(value: Any) -> str:
     """A UUID, written in the one way that Postgres prints it."""
-    return str(UUID(as_text(value)))
+    return str(UUID(only_text(value)))
 
 
 def moment(value: Any) -> datetime:
