@@ -23,6 +23,7 @@ PINNED = {
     "datestyle": ("German", "ISO, MDY"),
     "intervalstyle": ("iso_8601", "postgres"),
     "standard_conforming_strings": ("off", "on"),
+    "array_nulls": ("off", "on"),
     "timezone": ("Asia/Tokyo", "UTC"),
     "statement_timeout": ("7s", "30s"),  # long enough for the statement that pins it
     "lock_timeout": ("7s", "10s"),

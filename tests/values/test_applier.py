@@ -48,7 +48,7 @@ primary_key = ["id"]
 [sink.columns]
 id = "id"
 at = "at"
-n = {{ from = "n", merge = "add" }}
+n = {{ from = "n"{merge} }}
 [[shards]]
 name = "db0"
 dsn = "{dsn}"
@@ -81,7 +81,7 @@ class Subject:
 @asynccontextmanager
 async def subject(dsn: str, directory: Path, mode: str = "upsert") -> AsyncIterator[Subject]:
     path = directory / "pipeline.toml"
-    path.write_text(CONFIG.format(dsn=dsn, mode=mode))
+    path.write_text(CONFIG.format(dsn=dsn, mode=mode, merge="" if mode == "insert" else ', merge = "add"'))
     config = load(path)
     psql(dsn, TABLE)
     async with open_bridge(), trio.open_nursery() as nursery:
@@ -180,6 +180,22 @@ def test_a_column_that_must_be_filled_and_came_while_running_is_no_fault_of_a_re
             await made.database.probe()
             await made.apply(1, '{"id":2}')
             assert made.sql("select id, z from t order by id").splitlines() == ["1|0", "2|7"]
+
+    trio.run(main)
+
+
+def test_an_index_that_is_gone_fails_over_no_rows_as_it_does_over_some(
+    database: DatabaseFactory, tmp_path: Path
+) -> None:
+    """So it is known to be the schema's fault."""
+
+    async def main() -> None:
+        async with subject(database(), tmp_path, "insert") as made:
+            made.sql("alter table t drop constraint t_pkey")
+            with pytest.raises(asyncpg.InvalidColumnReferenceError):
+                await made.apply(0, '{"id":1}')
+            with pytest.raises(asyncpg.InvalidColumnReferenceError):
+                await made.database.probe()
 
     trio.run(main)
 

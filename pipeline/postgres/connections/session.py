@@ -60,6 +60,7 @@ class Session:
             "datestyle": "ISO, MDY",
             "intervalstyle": "postgres",
             "standard_conforming_strings": "on",
+            "array_nulls": "on",  # off, the null of an array is the text NULL
             # Under another level the ledger would be read as of before a wait for a lock: what the
             # former owner committed in that time would be applied twice.
             "default_transaction_isolation": "read committed",

@@ -138,10 +138,10 @@ class SinkApplier:
         A table that does not fit the sink any more fails here, also where no statement does.
         """
         statements = self._statements
-        await self._table()
         if not await self._shard.run(partial(has_columns, statements=statements)):
             await self._read_table(statements)
         await self._shard.run(self._probe)
+        await self._table()
         return True
 
     async def _probe(self, connection: Connection) -> None:
