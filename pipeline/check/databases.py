@@ -20,22 +20,39 @@ from pipeline.postgres.connections.explanations import explain
 from pipeline.postgres.ledger.reading import LaneEntry, read_lanes, read_streams
 from pipeline.postgres.ledger.schema import EXTRA_PRIVILEGES, PRIVILEGES, version_of
 from pipeline.postgres.sink.catalog import Table, read_table, table_names
+from pipeline.postgres.sink.sink import Sink
+from pipeline.postgres.sink.statements import Statements
+from pipeline.postgres.sink.validate import mistakes_of
 
 CONNECT_SECONDS = 4.0
 STATEMENT_SECONDS = 4.0
 
 _SERVER = """\
 select current_setting('server_version_num')::int as version,
-       current_setting('max_connections')::int
-           - current_setting('superuser_reserved_connections')::int
-           - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
-       (select coalesce(sum(numbackends), 0)::int - 1 from pg_stat_database)
-           - (select count(*)::int from pg_stat_activity where application_name = $1) as in_use,
+       room.connections, room.in_use,
        pg_is_in_recovery() as standby,
        current_setting('transaction_read_only')::boolean as read_only,
        current_setting('search_path') as search_path, current_user::text as role,
        current_database()::text as database,
-       has_database_privilege(current_database(), 'create') as may_create"""
+       has_database_privilege(current_database(), 'create') as may_create
+from (select connections, used - (select count(*)::int from pg_stat_activity a
+          where a.application_name = $1 and a.datname = coalesce(room.datname, a.datname)
+                and a.usename = coalesce(room.rolname, a.usename)) - 1 as in_use
+      from (select current_setting('max_connections')::int
+                       - current_setting('superuser_reserved_connections')::int
+                       - coalesce(current_setting('reserved_connections', true), '0')::int,
+                   (select coalesce(sum(numbackends), 0)::int from pg_stat_database),
+                   null::name, null::name
+            union all
+            select datconnlimit, (select count(*)::int from pg_stat_activity a
+                where a.datname = d.datname), d.datname, null
+            from pg_database d where datname = current_database() and datconnlimit >= 0
+            union all
+            select rolconnlimit, (select count(*)::int from pg_stat_activity a
+                where a.usename = r.rolname), null, r.rolname
+            from pg_roles r where rolname = session_user and rolconnlimit >= 0
+      ) room(connections, used, datname, rolname)
+      order by connections - used limit 1) room"""
 _LEDGER = """\
 select t.name, has_schema_privilege(n.oid, 'usage') and (
            select bool_and(has_table_privilege(c.oid, p) or (p <> 'delete' and (
@@ -81,6 +98,7 @@ class ShardFacts:
         table: the sink's table; None if it does not exist, or if the sink is a handler.
         tables: the names of the tables that there are, if the sink's is not among them.
         table_problem: why the table could not be read.
+        unplanned: why Postgres does not plan the sink's statements, if nothing else is wrong with it.
         missing: the privileges on the table, or on its columns, that the sink needs and the role lacks.
         applied: what the ledger has of each partition: by stream, topic id and number.
         lanes: the lanes of each partition, alike.
@@ -103,6 +121,7 @@ class ShardFacts:
     table: Table | None = None
     tables: tuple[str, ...] = ()
     table_problem: str | None = None
+    unplanned: str | None = None
     missing: tuple[str, ...] = ()
     applied: Mapping[tuple[str, UUID, int], AppliedOffsets] = attrs.field(factory=dict)
     lanes: Mapping[tuple[str, UUID, int], Sequence[LaneEntry]] = attrs.field(factory=dict)
@@ -211,4 +230,18 @@ async def _table(connection: Connection, config: Config) -> dict[str, Any]:
         missing = await missing_privileges(connection, sink, table)
     except asyncpg.PostgresError as error:
         return {"table_problem": explain(error)}
-    return {"table": table, "missing": tuple(missing)}
+    facts: dict[str, Any] = {"table": table, "missing": tuple(missing)}
+    if not missing and not mistakes_of(sink, table):
+        facts["unplanned"] = await _planned(connection, Sink(sink, table))
+    return facts
+
+
+async def _planned(connection: Connection, sink: Sink) -> str | None:
+    """Let Postgres plan the sink's statements; return what it says where it can't. Nothing is run."""
+    try:
+        for statement in Statements(sink).plain.values():
+            prepared = await connection.prepare(f"explain {statement}")
+            await prepared.fetch(*[None] * len(prepared.get_parameters()))
+    except asyncpg.PostgresError as error:
+        return explain(error)
+    return None

@@ -130,6 +130,8 @@ def _table_problems(config: Config, shard: ShardFacts) -> Iterator[str]:
         yield f"table {config.sink.table} can't be read: {shard.table_problem}"
         return
     yield from mistakes_of(config.sink, shard.table, shard.tables)
+    if shard.unplanned is not None:
+        yield f'table {config.sink.table} can\'t take mode = "{config.sink.mode}": {shard.unplanned}'
     if shard.missing:
         wanted = ", ".join(shard.missing)
         yield (

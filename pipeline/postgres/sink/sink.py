@@ -69,7 +69,7 @@ class Sink:
         self.mergeable = table.mergeable
         self.overriding = any(table.columns[name].always_identity for name in by_name)
         self._exact_keys = all(column.exact for column in self.primary_key)
-        self._deletes = config.tombstone == "delete"
+        self.deletes = config.tombstone == "delete"
         self._key_of = _key_getter(self.primary_key)
 
     def writes(self, records: Sequence[Record]) -> Iterator[Write]:
@@ -82,7 +82,7 @@ class Sink:
         """
         if not any([record.document is None for record in records]):  # noqa: C419 (half the time)
             yield from self._upserts(records)
-        elif self._deletes:
+        elif self.deletes:
             for deleted, run in self._phases(records):
                 yield from [self._delete(run)] if deleted else self._upserts(run)
         elif live := [record for record in records if record.raw.value is not None]:

@@ -51,7 +51,7 @@ class Statements:
         """SQL that is true while the columns are those that the statements were made for."""
         kinds = ["insert" if sink.mode == "insert" else "upsert"]
         kinds += [kinds[0] + SPARSE]
-        if sink.primary_key:
+        if sink.deletes:  # a role without the right to delete is asked for none
             kinds.append("delete")
         first = GUARD_PARAMETERS + 1
         self.plain = {kind: _plain(sink, kind) + _data(sink, kind, 1) for kind in kinds}
