@@ -23,7 +23,7 @@ from pipeline.postgres.connections.bridge import (
     open_bridge,
 )
 from pipeline.postgres.ledger.lease import SERVER
-from tests.integration.test_session import PINNED
+from tests.integration.test_session import OF_TRANSACTIONS, PINNED
 from tests.support import accounts
 from tests.support.pgbouncer import NewPgBouncer, PgBouncer, pgbouncer_version
 from tests.support.pipelines import Job
@@ -39,7 +39,7 @@ OURS = ",".join(
     ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
      "default_transaction_isolation", "default_transaction_deferrable", "intervalstyle",
      "synchronous_commit", "timezone", "datestyle", "standard_conforming_strings",
-     "application_name", "tcp_keepalives_idle", "tcp_keepalives_interval",
+     "array_nulls", "application_name", "tcp_keepalives_idle", "tcp_keepalives_interval",
      "tcp_keepalives_count"]
 )  # fmt: skip
 """What a person would tell PgBouncer to ignore, to make us connect."""
@@ -91,7 +91,7 @@ async def shown_in_a_transaction(connection: Connection) -> dict[str, str]:
 async def test_the_settings_are_pinned_in_each_transaction(direct: str, pooler: PgBouncer) -> None:
     dsn = pooler.dsn(direct)
     odd = {
-        f"default_{name}" if name.startswith("transaction_") else name: value
+        f"default_{name}" if name in OF_TRANSACTIONS else name: value
         for name, (value, _) in PINNED.items()
     }
     spoil(dsn, odd)

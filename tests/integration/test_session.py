@@ -27,8 +27,12 @@ PINNED = {
     "timezone": ("Asia/Tokyo", "UTC"),
     "statement_timeout": ("7s", "30s"),  # long enough for the statement that pins it
     "lock_timeout": ("7s", "10s"),
+    "transaction_timeout": ("7s", "0"),
 }
 """What the database says, and what a session of the pipeline has."""
+
+OF_TRANSACTIONS = {"transaction_isolation", "transaction_deferrable"}
+"""Those whose default has another name."""
 
 
 async def test_sessions_are_pinned(database: DatabaseFactory) -> None:
@@ -36,7 +40,7 @@ async def test_sessions_are_pinned(database: DatabaseFactory) -> None:
     dsn = database()
     name = dsn.rpartition("/")[2]
     for setting, (odd, _) in PINNED.items():
-        default = f"default_{setting}" if setting.startswith("transaction_") else setting
+        default = f"default_{setting}" if setting in OF_TRANSACTIONS else setting
         psql(dsn, f"alter database {name} set {default} = '{odd}'")
 
     async def settings(connection: Connection) -> dict[str, str]:

@@ -148,6 +148,22 @@ async def test_a_batch_that_is_too_large_is_cut_until_it_can_be_done(
     assert world.dead_letters.kept == []
 
 
+async def test_a_batch_that_costs_its_connection_each_time_is_cut(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """A fatal time-out, or a script that ends long transactions: no answer comes, and nothing is done."""
+    partition = await world.open()
+
+    def end(batch: Sequence[Record]) -> None:
+        if len(batch) > 40:
+            raise asyncpg.ConnectionDoesNotExistError("closed in the middle of operation")
+
+    world.database.always = end
+    await partition.apply(0, records(1000))
+    assert world.database.applied == list(range(1000)), "in order"
+    assert world.dead_letters.kept == []
+
+
 @pytest.mark.parametrize("sqlstate", ["55P03", "40P01", "57014"])
 async def test_a_lock_holds_up_its_own_rows(
     autojump_clock: MockClock, world: World, sqlstate: str

@@ -31,7 +31,7 @@ import asyncpg
 from pipeline.config.model import Pooler
 from pipeline.postgres.connections.address import Address, server_of
 from pipeline.postgres.connections.pooled import PooledConnection
-from pipeline.postgres.connections.session import Session
+from pipeline.postgres.connections.session import Session, later, literal
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -148,7 +148,7 @@ class Connector:
             self.pooled = True
             return None
         if self.pooled is False and not address.must_write:
-            return connection
+            return await _with_later(connection)
         answer = await _answer(connection)
         if self.pooled is None and answer & _ELSEWHERE:
             self.pooled = True
@@ -158,7 +158,7 @@ class Connector:
         if address.must_write and answer & _READ_ONLY:
             connection.terminate()
             raise ReadOnlyServer
-        return connection
+        return await _with_later(connection)
 
     async def _open(self, dsn: str, address: Address, *, pooled: bool) -> Connection:
         session = self._session
@@ -192,8 +192,17 @@ class Connector:
             server_settings={"application_name": settings["application_name"]},
             **given,
         )
-        connection.at_begin = session.at_begin(address.settings)
+        version = connection.get_server_version().major
+        connection.at_begin = session.at_begin(address.settings, version)
         return connection
+
+
+async def _with_later(connection: Connection) -> Connection:
+    """The connection with `session.LATER` set. Closes it if that fails."""
+    settings = later(connection.get_server_version().major)
+    if settings:
+        await _done(connection, "; ".join(f"set {name} = {literal(v)}" for name, v in settings.items()))
+    return connection
 
 
 def _check_passfile(path: str) -> None:
@@ -208,9 +217,13 @@ def _check_passfile(path: str) -> None:
 
 async def _answer(connection: Connection) -> int:
     """What `_ASK` says: a sum of `_ELSEWHERE` and `_READ_ONLY`. Closes the connection if it fails."""
+    tag = await _done(connection, _ASK % connection.get_server_pid())
+    return int(tag.rpartition(" ")[2])
+
+
+async def _done(connection: Connection, statement: str) -> str:
     try:
-        tag = await connection.execute(_ASK % connection.get_server_pid())
+        return await connection.execute(statement)
     except (Exception, asyncio.CancelledError):  # whatever it is, nobody else knows the connection
         connection.terminate()
         raise
-    return int(tag.rpartition(" ")[2])

@@ -22,6 +22,21 @@ OF_SOCKETS = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_
 """Settings of a server's connection. Behind a pooler that is the pooler's own: they are left out."""
 
 
+LATER = {17: {"transaction_timeout": "0"}}
+"""Settings by the version that has them first; others would refuse them at the start of a session.
+
+A transaction that is ended by its time-out takes its connection with it: the batch would be tried again
+whole, and never be done. Our own time-out for statements cuts it.
+"""
+
+
+def later(version: int) -> dict[str, str]:
+    """The settings of `LATER` that a server of this version has."""
+    return {
+        name: value for first, of in LATER.items() if version >= first for name, value in of.items()
+    }
+
+
 @attrs.frozen
 class Session:
     """The settings of every connection. Times in seconds.
@@ -80,13 +95,13 @@ class Session:
             settings["search_path"] = self.search_path
         return settings
 
-    def at_begin(self, of_dsn: Mapping[str, str]) -> str:
+    def at_begin(self, of_dsn: Mapping[str, str], version: int = 0) -> str:
         """SQL that pins the same, and what a DSN sets, for a transaction that has just begun.
 
-        The isolation level comes first: it can't be changed after a query. ``default`` is what role and
+        ``version``: the server's, as in 17; newer ones have more to pin (`LATER`). The isolation level comes first: it can't be changed after a query. ``default`` is what role and
         database say, however another client has left the session.
         """
-        settings = {**of_dsn, **self.server_settings()}
+        settings = {**of_dsn, **self.server_settings(), **later(version)}
         pinned = ", ".join(
             f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
             for name, value in settings.items()

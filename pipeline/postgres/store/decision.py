@@ -58,6 +58,10 @@ from pipeline.postgres.store.suspects import Suspects
 from pipeline.records.disposition import DeadLetterReason
 from pipeline.records.record import Record, offset_of
 
+LOST_ATTEMPTS = 3
+"""After so many attempts whose answer was lost, and that were not committed, a batch is cut: what ends its
+connections (a time-out that is fatal, an operator's script) may let smaller ones through."""
+
 log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Sequence[Sequence[Record]] | HandlerFailed | Held | Failure
@@ -206,13 +210,16 @@ class Decision:
 
     async def _decide(self, records: Sequence[Record], attempts: int) -> Outcome:
         """Apply records; or tell what to do instead: smaller parts, or to wait."""
-        attempt, in_doubt = 0, False
+        attempt, in_doubt, lost = 0, False, 0
         while True:
             await self._shard.breaker.wait_closed()
             try:
                 if in_doubt and await self._was_committed(records):
                     return ()
+                lost += in_doubt
                 in_doubt = False
+                if lost >= LOST_ATTEMPTS and len(records) > 1:
+                    return halves(records)
                 started = self._recovery.now()
                 rows = await self._database.write(self._lease(), records)
                 took = self._recovery.now() - started
