@@ -154,9 +154,10 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 def _servers(value: Any) -> tuple[str, ...]:
     """Read addresses; one string may hold several with commas between, as elsewhere in Kafka."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")]
-    return _strings(value)
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        return _strings(value)
+    return _strings([part.strip() for each in listed for part in each.split(",")])
 
 
 def _handler(value: Any) -> str:

@@ -7,7 +7,6 @@ A topic may refuse a record whatever one does, and then a part of it is better t
 are the ways to make a letter less, in the order in which they are tried; each says which refusals it may
 mend, and is tried once::
 
-    its timestamp left out      a timestamp that is too far from the topic's time
     a key given to it           it has none, and the topic (compacted) demands one
     its value left out          too large; or refused by rules of the topic's own
     its headers left out        the same; what is told of the error is shortened, too
@@ -50,7 +49,8 @@ OMITTED = OURS + "omitted"
 """The header that lists what of a record its topic refused and is not there: a JSON list."""
 
 TIMESTAMP = OURS + "timestamp"
-"""The header with a record's timestamp, in ms, if the topic refused it."""
+"""The header with the record's timestamp, in ms (-1: none). The letter's own is when it was written: retention counts
+from there, and would take the letter of an old record before anybody looked."""
 
 REASON_BYTES = 1000
 """How much of each added header is kept where headers are refused."""
@@ -88,7 +88,7 @@ class Letter:
 
     Attributes:
         record: the record that can't be applied.
-        key, value, timestamp: what is sent of it.
+        key, value: what is sent of it.
         own: the record's own headers, as far as they are sent.
         added: those that say where it was and why it is here.
         nulls: see `without_nulls`.
@@ -99,7 +99,6 @@ class Letter:
     record: Record
     key: bytes | None
     value: bytes | None
-    timestamp: int | None
     own: Headers
     added: Headers
     nulls: tuple[str, ...] = ()
@@ -110,9 +109,8 @@ class Letter:
     def of(cls, record: Record, rejection: DeadLetterReason, group: str) -> Letter:
         """Return the whole letter."""
         value, own, nulls = _without_nulls(record)
-        timestamp = record.timestamp if record.timestamp >= 0 else None
         added = headers_of(record, rejection, group)
-        return cls(record, record.key, value, timestamp, tuple(own), tuple(added), tuple(nulls))
+        return cls(record, record.key, value, tuple(own), tuple(added), tuple(nulls))
 
     def message(self) -> dict[str, Any]:
         """Return the arguments of `KafkaProducer.send`."""
@@ -121,13 +119,11 @@ class Letter:
             notes.append((NULLS, orjson.dumps(self.nulls)))
         if self.omitted:
             notes.append((OMITTED, orjson.dumps(self.omitted)))
-        if self.timestamp != self.record.timestamp and self.record.timestamp >= 0:
-            notes.append((TIMESTAMP, str(self.record.timestamp).encode()))
+        notes.append((TIMESTAMP, str(self.record.timestamp).encode()))
         return {
             "key": self.key,
             "value": self.value,
             "headers": [*self.own, *self.added, *notes],
-            "timestamp_ms": self.timestamp,
         }
 
     def lesser(self, error: Exception) -> Letter | None:
@@ -143,10 +139,6 @@ class Letter:
     def without(self, part: str, **changes: Any) -> Letter:
         """Return the letter without a part, which is listed as left out."""
         return attrs.evolve(self, omitted=(*self.omitted, part), **changes)
-
-
-def _without_timestamp(letter: Letter) -> Letter:
-    return attrs.evolve(letter, timestamp=None)
 
 
 def _with_a_key(letter: Letter) -> Letter:
@@ -178,7 +170,7 @@ def _without_key(letter: Letter) -> Letter:
 def _reference(letter: Letter) -> Letter:
     added = tuple((name, text) for name, text in letter.added if name in WHERE)
     return attrs.evolve(
-        letter, key=_place(letter.record), value=b"", timestamp=None, own=(), added=added, nulls=(),
+        letter, key=_place(letter.record), value=b"", own=(), added=added, nulls=(),
         omitted=("value", "headers", "key"),
     )  # fmt: skip
 
@@ -190,7 +182,6 @@ def _place(record: Record) -> bytes:
 Errors = tuple[type[Exception], ...]
 
 LESSENINGS: tuple[tuple[str, Errors, Callable[[Letter], Letter]], ...] = (
-    ("no timestamp", (InvalidTimestampError,), _without_timestamp),
     ("a key", NO_KEY, _with_a_key),
     ("no value", (*TOO_LARGE, *AGAINST_RULES), _without_value),
     ("no headers", (*TOO_LARGE, *AGAINST_RULES), _without_headers),

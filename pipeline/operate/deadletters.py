@@ -18,7 +18,7 @@ import attrs
 import orjson
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.letter_forms import CONNECT, NULLS, OMITTED, OURS
+from pipeline.kafka.letter_forms import CONNECT, NULLS, OMITTED, OURS, TIMESTAMP
 from pipeline.operate.cluster import Cluster
 from pipeline.records.ranges import ranges_of
 from pipeline.records.record import RawRecord, TopicPartition
@@ -99,7 +99,7 @@ def parse(place: TopicPartition, raw: RawRecord) -> DeadLetter | None:
         source_offset=int(offset),
         key=None if "key" in nulls else raw.key,
         value=None if "value" in nulls else raw.value,
-        timestamp=raw.timestamp,
+        timestamp=_whole(texts.get(TIMESTAMP, ""), raw.timestamp),
         headers=[
             (name, None if f"header:{n}:{name}" in nulls else value)
             for n, (name, value) in enumerate(raw.headers)
@@ -119,6 +119,13 @@ def _nulls(text: str) -> set[str]:
         return {name for name in orjson.loads(text) if isinstance(name, str)}
     except (ValueError, TypeError):
         return set()
+
+
+def _whole(text: str, otherwise: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return otherwise
 
 
 def _moment(text: str, millis: int) -> datetime:

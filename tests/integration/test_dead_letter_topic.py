@@ -58,6 +58,7 @@ async def test_what_the_topic_refuses_is_kept_in_a_lesser_form_and_all_others_as
     records = [letter(n) for n in range(0, 20)]
     records[3] = letter(3, value=b"v" * 2_000_000)
     records[7] = letter(7, timestamp=ahead)
+    records[8] = letter(8, timestamp=0)
     records[9] = letter(9, headers=[("h", b"1" * 300_000)])
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -67,8 +68,9 @@ async def test_what_the_topic_refuses_is_kept_in_a_lesser_form_and_all_others_as
     found = kept(bootstrap, dead)
     assert sorted(found) == list(range(20))
     assert {n for n, each in found.items() if each.value != b"v"} == {3, 9}
-    assert found[7].timestamp != ahead
-    assert dict(found[7].headers)["pipeline.timestamp"] == str(ahead).encode()
+    for n, timestamp in ((7, ahead), (8, 0)):
+        assert found[n].timestamp not in (0, ahead), "retention counts from when it was written"
+        assert dict(found[n].headers)["pipeline.timestamp"] == str(timestamp).encode()
 
 
 async def test_a_compacted_topic_keeps_letters_without_a_key_whole(

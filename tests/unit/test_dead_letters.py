@@ -93,7 +93,7 @@ async def test_the_record_is_kept_as_it_was() -> None:
     await topic(producer).put(record, REJECTION)
     (sent,) = producer.sent
     assert (sent["topic"], sent["key"], sent["value"]) == ("sessions.dlq", b"k", b"v")
-    assert sent["timestamp_ms"] == 5
+    assert dict(sent["headers"])["pipeline.timestamp"] == b"5"
     assert sent["headers"][:2] == [("mine", b"1"), ("mine", b"2")]
     assert dict(sent["headers"])["__connect.errors.offset"] == b"7"
 
@@ -106,7 +106,6 @@ async def test_nulls_that_can_not_be_sent_are_listed() -> None:
     headers = dict(sent["headers"])
     assert (sent["key"], sent["value"], headers["none"]) == (None, b"", b"")
     assert set(orjson.loads(headers["pipeline.nulls"])) == {"value", "header:1:none"}
-    assert sent["timestamp_ms"] is None
 
 
 async def test_a_tombstone_with_a_key_stays_one() -> None:
@@ -185,15 +184,6 @@ async def test_headers_that_are_too_large_are_left_out_too(autojump_clock: MockC
     )
 
 
-async def test_a_timestamp_that_is_refused_is_noted(autojump_clock: MockClock) -> None:
-    producer = FakeProducer()
-    producer.refuse = lambda m: InvalidTimestampError() if m["timestamp_ms"] is not None else None
-    await topic(producer).put(letter(timestamp=5), REJECTION)
-    (sent,) = producer.sent
-    assert (sent["value"], sent["timestamp_ms"]) == (b"v", None)
-    assert dict(sent["headers"])["pipeline.timestamp"] == b"5"
-
-
 async def test_a_record_that_fails_beside_a_guilty_one_is_kept_as_it_is(
     autojump_clock: MockClock,
 ) -> None:
@@ -202,7 +192,8 @@ async def test_a_record_that_fails_beside_a_guilty_one_is_kept_as_it_is(
     producer.refuse = lambda _: InvalidTimestampError() if len(producer.attempts) == 1 else None
     await topic(producer).put(letter(timestamp=5), REJECTION)
     assert producer.attempts == [False, True]
-    assert producer.sent[0]["timestamp_ms"] == 5
+    assert producer.sent[0]["value"] == b"v"
+    assert "pipeline.omitted" not in dict(producer.sent[0]["headers"])
 
 
 async def test_a_missing_right_is_told_once_and_heals(

@@ -93,10 +93,15 @@ def test_a_key_that_was_left_out_is_given_back_where_it_is_demanded() -> None:
     assert (kept.key, omitted(kept)) == (b"sessions-0@7", ["key"])
 
 
-def test_a_timestamp_is_left_out_alone_and_noted() -> None:
-    kept = lessened(letter(), InvalidTimestampError())
-    assert (kept.timestamp, kept.value, omitted(kept)) == (None, b"v", [])
-    assert dict(kept.message()["headers"])["pipeline.timestamp"] == b"5"
+@pytest.mark.parametrize("timestamp", [0, 5, 4_000_000_000_000, -1])
+def test_the_records_timestamp_is_noted_and_its_letter_has_its_own(timestamp: int) -> None:
+    """Retention would take the letter of an old record before anybody looked at it."""
+    message = letter(timestamp=timestamp).message()
+    assert "timestamp_ms" not in message
+    sent = Raw(0, message["key"], message["value"], message["headers"], timestamp=1_700_000_000_000)
+    found = parse(TopicPartition("dlq", 0), sent)
+    assert found is not None
+    assert found.timestamp == timestamp
 
 
 def test_what_has_no_own_headers_is_told_of_in_fewer_words() -> None:
