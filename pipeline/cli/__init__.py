@@ -8,6 +8,7 @@ It is imported only when its command is called. What a command does is elsewhere
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -37,6 +38,10 @@ COMMANDS = {
 }
 
 
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a full disk, or over a quota or a limit, gives."""
+
+
 def script() -> int:
     """Run the command that was typed; Ctrl-C ends it with exit code 130, and without a traceback."""
     try:
@@ -63,13 +68,27 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.print_help()
                 parser.exit(2)
             args = parse(parser, argv)
-            return int(import_module(f"pipeline.cli.{args.command}").main(args))
+            code = int(import_module(f"pipeline.cli.{args.command}").main(args))
+            if sys.stdout is not None:  # None: it was closed before the start
+                sys.stdout.flush()
+            return code
         except PipelineError as error:  # a library of a version that is not known, while importing
             print(f"pipeline: {error}", file=sys.stderr)
             return 1
         except BrokenPipeError:  # whoever read the output has enough: `pipeline check --ddl | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_the_output()
             return 0
+        except OSError as error:
+            if error.errno not in NOT_WRITTEN:
+                raise
+            _drop_the_output()
+            print(f"pipeline: the output can't be written: {error.strerror}", file=sys.stderr)
+            return 1
+
+
+def _drop_the_output() -> None:
+    """What is still in the buffer would fail again when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_what_the_terminal_can() -> None:

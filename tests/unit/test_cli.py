@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +82,20 @@ def test_a_wrong_configuration_is_told_line_by_line(
     assert f'{path}: pipeline.nam: unknown key (did you mean "name"?)' in lines
     assert all(line.startswith(f"{path}: ") for line in lines)
     assert len(lines) > 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("command", [["check", "--ddl"], ["completion", "bash"]])
+def test_an_output_that_can_not_be_written_is_told_in_one_line(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *command],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        "pipeline: the output can't be written: No space left on device\n",
+    )
 
 
 def test_check_wants_a_configuration_or_ddl(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,10 +132,9 @@ def test_values_are_frozen_and_slotted() -> None:
 
 def test_servers_may_stand_in_one_string(loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKERS", "a:9092, b:9092")
-    assert loaded(document().replace("k:9092", "${BROKERS}")).kafka.bootstrap_servers == (
-        "a:9092",
-        "b:9092",
-    )
+    for written in ('"${BROKERS}"', '["${BROKERS}"]', '[" a:9092", "b:9092 "]'):
+        text = document().replace('"k:9092"', written)
+        assert loaded(text).kafka.bootstrap_servers == ("a:9092", "b:9092")
 
 
 def test_the_environment_fills_in(loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
