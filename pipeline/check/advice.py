@@ -27,6 +27,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     yield from _types(config, shards)
     yield from _rounded_sums(config, shards)
     yield from _views(config, shards)
+    yield from _unlogged(config, shards)
     yield from _commits(config)
     if crc32c_c is None:
         yield Mistake(
@@ -125,6 +126,18 @@ def _rounded_sums(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mist
                 f"sink.columns.{column.name}",
                 f'is of type {rounded[0]}, whose sums are rounded at each step: with merge = "add" '
                 "the last digits depend on which records come in one batch (numeric adds exactly)",
+            )
+
+
+def _unlogged(config: Config, shards: Sequence[ShardFacts]) -> Iterator[Mistake]:
+    """Warn of tables that a crash or a failover empties, while the ledger keeps what was applied."""
+    for shard in shards:
+        if shard.table is not None and shard.table.unlogged:
+            yield Mistake(
+                "sink.table",
+                f"{config.sink.table} is unlogged (shard {shard.config.name}): a crash of the server, "
+                "or a failover, leaves it empty, and its records are not applied again: "
+                f"alter table {config.sink.table} set logged",
             )
 
 

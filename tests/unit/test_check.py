@@ -287,6 +287,15 @@ def test_passwords_in_the_clear_are_warned_of(
     assert warnings(config, SIX, good_shards(config)) == []
 
 
+def test_a_table_that_a_crash_empties_is_warned_of(configured: ConfigFactory) -> None:
+    config = configured()
+    seen, *others = good_shards(config)
+    unlogged = attrs.evolve(seen, table=attrs.evolve(subscriptions(), unlogged=True))
+    ((key, message),) = warnings(config, SIX, [unlogged, *others])
+    assert key == "sink.table"
+    assert "is unlogged" in message
+
+
 def test_a_view_is_warned_of_whose_unique_index_cannot_be_seen(configured: ConfigFactory) -> None:
     config = configured()
     seen, *others = good_shards(config)

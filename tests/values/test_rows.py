@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.postgres.sink.catalog import read_table
 from pipeline.postgres.sink.packing import packed
 from tests.values.test_values import Server, config_of, newest, oldest
 
@@ -139,6 +140,19 @@ def test_keys_that_are_one_to_postgres_are_all_updated_through_a_view(oldest: Se
     config = config_of(columns, "update", missing="null")
     oldest.apply(config, *(f'{{"id":"{key}","n":{n}}}' for key, n in (("a", 1), ("A", 10), ("a", 100))))
     assert oldest.rows("select n from t") == [(111,)]
+
+
+def test_a_table_is_unlogged_if_one_of_its_partitions_is(server: Server) -> None:
+    server.sql("""
+        create table logged (id int primary key) partition by range (id);
+        create unlogged table part partition of logged for values from (1) to (2);
+        create unlogged table alone (id int); create table t (id int); create view v as table t
+    """)
+    found = {
+        name: server.run(read_table(server.connection, name)).unlogged
+        for name in ("logged", "alone", "t", "v")
+    }
+    assert found == {"logged": True, "alone": True, "t": False, "v": False}
 
 
 def test_names_follow_the_rules_of_sql(server: Server) -> None:

@@ -111,6 +111,7 @@ class Table:
     Attributes:
         name: as configured.
         unique: the columns of each of its unique indexes.
+        unlogged: whether it, or a partition of it, is not in the write-ahead log.
         deferrable: those of them that Postgres may check later than at once.
         sql: its name with its schema, quoted where SQL needs it.
         kind: a table, a view, …, as ``pg_class.relkind`` has it.
@@ -124,12 +125,15 @@ class Table:
     kind: str = "r"
     mergeable: bool = True
     deferrable: frozenset[frozenset[str]] = frozenset()
+    unlogged: bool = False
 
 
 _TABLE = """\
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as sql, c.relkind::text as kind,
        (c.relkind in ('r', 'p') and not c.relhasrules)
-           or (c.relkind = 'v' and current_setting('server_version_num')::int >= 170000) as mergeable
+           or (c.relkind = 'v' and current_setting('server_version_num')::int >= 170000) as mergeable,
+       exists (select from pg_class l where l.relpersistence = 'u' and l.oid in (
+           select c.oid union all select relid from pg_partition_tree(c.oid))) as unlogged
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)"""
 
 
@@ -165,4 +169,5 @@ async def read_table(connection: Connection, name: str) -> Table | None:
         table["kind"],
         table["mergeable"],
         frozenset(found) - at_once,
+        table["unlogged"],
     )
