@@ -49,8 +49,8 @@ OMITTED = OURS + "omitted"
 """The header that lists what of a record its topic refused and is not there: a JSON list."""
 
 TIMESTAMP = OURS + "timestamp"
-"""The header with the record's timestamp, in ms (-1: none). The letter's own is when it was written: retention counts
-from there, and would take the letter of an old record before anybody looked."""
+"""The header with the record's timestamp, in ms (-1: none). The letter's own is when it was written:
+retention counts from there, and would take the letter of an old record before anybody looked."""
 
 REASON_BYTES = 1000
 """How much of each added header is kept where headers are refused."""

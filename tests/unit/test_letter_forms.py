@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from kafka.errors import (
     CorruptRecordError,
     InvalidRecordError,
-    InvalidTimestampError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     PolicyViolationError,

@@ -81,7 +81,9 @@ class Subject:
 @asynccontextmanager
 async def subject(dsn: str, directory: Path, mode: str = "upsert") -> AsyncIterator[Subject]:
     path = directory / "pipeline.toml"
-    path.write_text(CONFIG.format(dsn=dsn, mode=mode, merge="" if mode == "insert" else ', merge = "add"'))
+    path.write_text(
+        CONFIG.format(dsn=dsn, mode=mode, merge="" if mode == "insert" else ', merge = "add"')
+    )
     config = load(path)
     psql(dsn, TABLE)
     async with open_bridge(), trio.open_nursery() as nursery:
@@ -171,7 +173,9 @@ def test_a_column_that_must_be_filled_and_came_while_running_is_no_fault_of_a_re
     async def main() -> None:
         async with subject(database(), tmp_path) as made:
             await made.apply(0, '{"id":1}')
-            made.sql("alter table t add z int not null default 0; alter table t alter z drop default")
+            made.sql(
+                "alter table t add z int not null default 0; alter table t alter z drop default"
+            )
             with pytest.raises(asyncpg.UndefinedTableError, match="column z may not be null"):
                 await made.apply(1, '{"id":2}')
             with pytest.raises(asyncpg.UndefinedTableError, match="column z may not be null"):

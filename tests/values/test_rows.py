@@ -126,7 +126,13 @@ def test_elements_and_bounds_of_domains_follow_the_rules_of_their_type(server: S
     """)
     config = config_of({"id": {}, "at": {}, "f": {}, "s": {}})
     server.apply(config, '{"id":1,"at":["2026-01-01"],"f":[true],"s":"[2026-01-01,)"}')
-    for wrong in ('"at":[1732621212]', '"at":["now"]', '"f":[1]', '"s":"[now,)"', '"s":"[1732621212Z,)"'):
+    for wrong in (
+        '"at":[1732621212]',
+        '"at":["now"]',
+        '"f":[1]',
+        '"s":"[now,)"',
+        '"s":"[1732621212Z,)"',
+    ):
         assert server.refusal(config, f'{{"id":2,{wrong}}}') == "refused"
 
 
@@ -138,7 +144,9 @@ def test_keys_that_are_one_to_postgres_are_all_updated_through_a_view(oldest: Se
     """)
     columns: dict[str, dict[str, Any]] = {"id": {}, "n": {"merge": "add"}}
     config = config_of(columns, "update", missing="null")
-    oldest.apply(config, *(f'{{"id":"{key}","n":{n}}}' for key, n in (("a", 1), ("A", 10), ("a", 100))))
+    oldest.apply(
+        config, *(f'{{"id":"{key}","n":{n}}}' for key, n in (("a", 1), ("A", 10), ("a", 100)))
+    )
     assert oldest.rows("select n from t") == [(111,)]
 
 

@@ -201,7 +201,9 @@ async def _with_later(connection: Connection) -> Connection:
     """The connection with `session.LATER` set. Closes it if that fails."""
     settings = later(connection.get_server_version().major)
     if settings:
-        await _done(connection, "; ".join(f"set {name} = {literal(v)}" for name, v in settings.items()))
+        await _done(
+            connection, "; ".join(f"set {name} = {literal(v)}" for name, v in settings.items())
+        )
     return connection
 
 

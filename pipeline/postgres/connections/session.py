@@ -98,8 +98,9 @@ class Session:
     def at_begin(self, of_dsn: Mapping[str, str], version: int = 0) -> str:
         """SQL that pins the same, and what a DSN sets, for a transaction that has just begun.
 
-        ``version``: the server's, as in 17; newer ones have more to pin (`LATER`). The isolation level comes first: it can't be changed after a query. ``default`` is what role and
-        database say, however another client has left the session.
+        ``version``: the server's, as in 17; newer ones have more to pin (`LATER`). The isolation level
+        comes first: it can't be changed after a query. ``default`` is what role and database say, however
+        another client has left the session.
         """
         settings = {**of_dsn, **self.server_settings(), **later(version)}
         pinned = ", ".join(

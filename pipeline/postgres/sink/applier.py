@@ -109,7 +109,9 @@ class SinkApplier:
                 outcome = await self._shard.transact(attempt.run, sample)
             except asyncpg.NotNullViolationError as error:
                 if error.column_name not in {column.name for column in sink.columns}:
-                    await self._table()  # such a column may have come since: then no record is at fault
+                    await (
+                        self._table()
+                    )  # such a column may have come since: then no record is at fault
                 raise
             if outcome is Outcome.APPLIED:
                 return rows

@@ -76,7 +76,7 @@ def range_of(bound: Textual) -> Textual:
 
     def text(value: Any) -> str:
         if type(value) is not str:
-            raise Unfit("expected a range as text, such as \"[1,5)\", not {}", value)
+            raise Unfit('expected a range as text, such as "[1,5)", not {}', value)
         for found in _BOUND.findall(value):
             if found.strip().lower() not in ("empty", "infinity", "-infinity"):
                 bound(found.strip())

@@ -22,7 +22,6 @@ concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attidentity::text || a
 """SQL of what makes a column another one to the sink's statements: type, collation, who fills it."""
 
 
-
 def _base(oid: str, modifier: str = "-1") -> str:
     """SQL of a type itself, or what a domain is made of, however many are between."""
     return f"""(
