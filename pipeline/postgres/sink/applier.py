@@ -105,14 +105,7 @@ class SinkApplier:
             sample = Sample(rows)
             guard = self._ledger.guard(lease, records)
             attempt = Attempt(sink, statements, guard, writes, sample, lease, selection)
-            try:
-                outcome = await self._shard.transact(attempt.run, sample)
-            except asyncpg.NotNullViolationError as error:
-                if error.column_name not in {column.name for column in sink.columns}:
-                    await (
-                        self._table()
-                    )  # such a column may have come since: then no record is at fault
-                raise
+            outcome = await self._attempted(attempt, sample, sink)
             if outcome is Outcome.APPLIED:
                 return rows
             if outcome is Outcome.REPEATED:
@@ -120,6 +113,19 @@ class SinkApplier:
             if outcome is Outcome.FENCED:
                 raise fenced(lease)
             await self._read_table(statements)
+
+    async def _attempted(self, attempt: Attempt, sample: Sample, sink: Sink) -> Outcome:
+        """Attempt a batch. If a column that the sink does not write must be filled, ask whether it came
+        since the sink was made: then no record is at fault.
+        """
+        try:
+            return await self._shard.transact(attempt.run, sample)
+        except asyncpg.NotNullViolationError as error:
+            if error.column_name in {column.name for column in sink.columns}:
+                raise
+            unfilled = error
+        await self._table()
+        raise unfilled
 
     async def _mark(
         self, lease: Lease, records: Sequence[Record], selection: Selection | None
