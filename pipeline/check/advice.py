@@ -11,7 +11,7 @@ from pipeline.check.databases import ShardFacts, room
 from pipeline.config.kinds import show_partitions
 from pipeline.config.mistakes import Mistake
 from pipeline.config.model import Config
-from pipeline.operate.console import counted
+from pipeline.operate.console import counted, duration
 from pipeline.postgres.sink.merges import FLOATS
 
 
@@ -29,6 +29,7 @@ def warnings(config: Config, kafka: KafkaFacts, shards: Sequence[ShardFacts]) ->
     yield from _views(config, shards)
     yield from _unlogged(config, shards)
     yield from _commits(config)
+    yield from _waiting(config, kafka)
     if crc32c_c is None:
         yield Mistake(
             "", "checksums are computed in pure Python, which costs about four times the CPU of "
@@ -59,6 +60,27 @@ def _order(config: Config) -> Iterator[Mistake]:
             f"{keys} is not part of the row's primary key ({row}): records of one row may be applied "
             f"out of order, unless all records of a row have the same {keys}",
         )
+
+
+def _waiting(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:
+    """Warn where Kafka may remove what waits behind a record that can't be applied."""
+    key = "errors.on_reject" if config.errors.on_reject == "hold-key" else "errors.retry"
+    longest = max(config.errors.retry.values(), default=0.0)
+    for topic, settings in kafka.settings.items():
+        policy = settings.get("cleanup.policy", "")
+        kept = int(settings.get("retention.ms", "-1")) / 1000
+        if "compact" in policy:
+            yield Mistake(
+                key,
+                f"topic {topic} is compacted (cleanup.policy={policy}): Kafka removes older records of "
+                "a key there, also those that wait behind one that can't be applied",
+            )
+        elif 0 <= kept < longest:
+            yield Mistake(
+                "errors.retry",
+                f"topic {topic} keeps records for {duration(kept)} (retention.ms), which is shorter "
+                f"than {duration(longest)}: what waits longer is lost",
+            )
 
 
 def _partition_counts(config: Config, kafka: KafkaFacts) -> Iterator[Mistake]:

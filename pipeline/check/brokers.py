@@ -10,10 +10,16 @@ from typing import Any
 import attrs
 import trio
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from pipeline.config.model import Config
 from pipeline.kafka.bootstrap import SERVER_SECONDS, unusable_servers
+from pipeline.kafka.control_topic import topic_settings
 from pipeline.kafka.errors import no_permission, unusable
 from pipeline.kafka.options import make_consumer, reaching_options
 from pipeline.kafka.rights import READ, WRITE, may, missing_on_group
@@ -35,6 +41,8 @@ class KafkaFacts:
         group_denied: what to grant, so that the group can be joined; empty if it can.
         dead_letters_unread: what to grant, so that dead letters can be looked at; empty if they can.
         away: server → why it can't be used, though another can.
+        settings: topic → its settings by Kafka's names, if records may have to wait there; empty where this
+            user may not read them.
     """
 
     topics: Mapping[str, int | str]
@@ -43,6 +51,7 @@ class KafkaFacts:
     group_denied: str = ""
     dead_letters_unread: str = ""
     away: Mapping[str, str] = attrs.field(factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
 
     def partitions(self, topic: str) -> int | None:
         """Return the number of partitions of a topic; None if it is not known."""
@@ -81,6 +90,9 @@ def _look(config: Config) -> KafkaFacts:
     with closing(KafkaAdminClient(**_options(config, name))) as admin:
         described = {topic["name"]: topic for topic in admin.describe_topics(list(wanted))}
         group_denied = missing_on_group(admin, config.kafka.group_id)
+        there = [topic for topic in config.kafka.topics if not described[topic]["error_code"]]
+        waiting = there if config.errors.waits else []
+        settings = {topic: _settings(admin, topic) for topic in waiting}
     with closing(make_consumer(config.kafka, name)):
         pass  # in no group before it is polled; an option that kafka-python refuses is told here
     denied = {
@@ -92,7 +104,14 @@ def _look(config: Config) -> KafkaFacts:
     if dead_letters is not None and not may(described[dead_letters], READ):
         unread = no_permission("Read", "topic", dead_letters)
     counts = {topic: _count(told) for topic, told in described.items() if topic not in denied}
-    return KafkaFacts(counts, None, denied, "".join(group_denied), unread, away)
+    return KafkaFacts(counts, None, denied, "".join(group_denied), unread, away, settings)
+
+
+def _settings(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
+    try:
+        return topic_settings(admin, topic)
+    except TopicAuthorizationFailedError:
+        return {}
 
 
 def _count(topic: Mapping[str, Any]) -> int | str:

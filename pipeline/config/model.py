@@ -194,6 +194,11 @@ class ErrorsConfig:
     details: bool = field(default=False, metadata=by(SWITCH))
     """Whether Postgres's messages about a record, which may quote its values, are passed on whole."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a record that can't be applied may wait, with what comes after it."""
+        return self.on_reject == "hold-key" or bool(self.retry)
+
 
 @frozen
 class HttpConfig:

@@ -50,13 +50,18 @@ class Setbacks:
     def take(self, setback: Setback) -> None:
         """Keep back what is not decided of a batch, and what waits behind it."""
         by_rule: dict[Rule, list[Record]] = {}
+        nobodys = []
         for record in setback.records:
             rule = self._rule_of(record)
-            assert rule is not None, "the store leaves no record undecided that can have no lane"
-            by_rule.setdefault(rule, []).append(record)
+            if rule is None:  # it shares a key with a tenant's records, and has no tenant
+                nobodys.append(record)
+            else:
+                by_rule.setdefault(rule, []).append(record)
+        if nobodys:
+            self._main.channels.put_back(nobodys)
         for failure in setback.failures:
             rule = self._rule_of(failure.record)
-            assert rule is not None, "likewise"
+            assert rule is not None, "the store lets no record wait that can have no lane"
             self._causes.setdefault(rule, failure)
         for rule, records in by_rule.items():
             self._causes.setdefault(rule, setback.failures[0])

@@ -72,7 +72,7 @@ class HeldUp:
 
 def may_be(config: Config) -> bool:
     """Whether records may hold up others, as configured; otherwise no database is asked."""
-    return config.errors.on_reject == "hold-key" or bool(config.errors.retry)
+    return config.errors.waits
 
 
 def read(config: Config) -> list[HeldUp]:

@@ -250,6 +250,26 @@ def test_different_partition_counts_are_warned_of(configured: ConfigFactory) -> 
     assert "sessions has 6, orders has 4" in message
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"cleanup.policy": "compact,delete"}, "sessions is compacted"),
+        ({"cleanup.policy": "delete", "retention.ms": "3600000"}, "keeps records for 1h 0m"),
+        ({"cleanup.policy": "delete", "retention.ms": "-1"}, None),
+        ({}, None),
+    ],
+    ids=["compacted", "too-short", "for-ever", "not-known"],
+)
+def test_a_topic_that_does_not_keep_what_waits_is_warned_of(
+    configured: ConfigFactory, settings: dict[str, str], said: str | None
+) -> None:
+    config = configured(errors='retry.23503 = "2h"')
+    kafka = attrs.evolve(SIX, settings={"sessions": settings})
+    found = warnings(config, kafka, good_shards(config))
+    assert [key for key, _ in found] == (["errors.retry"] if said else [])
+    assert all(said is not None and said in message for _, message in found)
+
+
 def test_partitions_that_no_topic_has_are_warned_of(configured: ConfigFactory) -> None:
     config = configured()
     ((key, message),) = warnings(config, KafkaFacts({"sessions": 4}), good_shards(config))

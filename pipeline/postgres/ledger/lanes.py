@@ -136,7 +136,8 @@ def _failed(failure: LaneFailure | None) -> tuple[int | None, float | None, str 
     """The columns of a failure."""
     if failure is None:
         return None, None, None
-    return failure.offset, failure.since, failure.why.replace("\0", "\ufffd")
+    why = failure.why.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return failure.offset, failure.since, why
 
 
 async def forget_lanes(connection: Connection, lease: Lease) -> list[int]:
