@@ -24,7 +24,7 @@ from pipeline.contracts.store import Claim
 from pipeline.contracts.wish import Pause
 from pipeline.postgres.ledger.keys import Selection
 from pipeline.postgres.ledger.lease import Lease, key_of
-from pipeline.postgres.store.shard_partition import ShardPartition
+from pipeline.postgres.store.decision import Decision
 from pipeline.records.record import Record
 from tests.simulation.history import MakeDatabase
 from tests.simulation.keys import SimulatedKeys
@@ -190,11 +190,11 @@ def channel_freed_early() -> Iterator[MakeDatabase]:
 def retry_without_looking() -> Iterator[MakeDatabase]:
     """A write in doubt is taken as not committed."""
 
-    async def never(partition: ShardPartition, writer: int, records: Sequence[Record]) -> bool:
-        del partition, writer, records
+    async def never(decision: Decision, records: Sequence[Record]) -> bool:
+        del decision, records
         return False
 
-    with patch.object(ShardPartition, "_was_committed", never):
+    with patch.object(Decision, "_was_committed", never):
         yield SimulatedDatabase
 
 
