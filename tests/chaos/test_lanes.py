@@ -55,6 +55,7 @@ def stage(breakable: Servers, tmp_path: Path) -> Iterator[Stage]:
 def test_faults_with_lanes_open_change_nothing(stage: Stage) -> None:
     choose = random.Random(4)
     with stage.job.load(changes(), PER_SECOND):
+        stage.wait_for_progress()
         stage.job.wait_until(lambda: open_lanes(stage.dsn) > 0, "a lane for a record that failed")
         for name in PLAY:
             FAULTS[name](stage, choose)
