@@ -21,6 +21,7 @@ import trio
 
 from pipeline.consumer.lane_names import lane_fields, lane_name
 from pipeline.consumer.lane_task import LaneTask
+from pipeline.consumer.lane_tidier import LaneTidier
 from pipeline.consumer.lanes import Lanes
 from pipeline.consumer.overflow import Overflow
 from pipeline.consumer.partition_context import LaneContext, PartitionContext
@@ -44,9 +45,6 @@ CATCH_SECONDS = 0.01
 MOST_SECONDS = 30.0
 """How long it takes at most until a lane that did not catch up is waited for again."""
 
-TIDY_SECONDS = 1.0
-"""How often lanes' ledgers are folded, and closed lanes forgotten."""
-
 
 @attrs.define
 class _Catching:
@@ -57,7 +55,7 @@ class _Catching:
 
 
 class LaneKeeper:
-    """Opens, closes and forgets the lanes of a partition.
+    """Opens and closes the lanes of a partition.
 
     Args:
         lanes: the lanes.
@@ -88,7 +86,7 @@ class LaneKeeper:
         self._store = store
         self._last = store.last_lane
         self._catching: dict[int, _Catching] = {}
-        self._folded: dict[int, int] = {}
+        self._tidier = LaneTidier(lanes, context.store, claim, store)
         self._overflow = Overflow(shared.kind, shared.tenant_of) if shared.kind else None
         self._told_of_bound = False
         self._nursery: trio.Nursery
@@ -108,7 +106,7 @@ class LaneKeeper:
                 self._adopt(lane)
         nursery.start_soon(self._follow)
         nursery.start_soon(self._keep)
-        nursery.start_soon(self._tidy)
+        nursery.start_soon(self._tidier.run)
 
     def forget(self) -> None:
         """The partition has ended: the store need not know its lanes any more. Not a checkpoint."""
@@ -302,43 +300,3 @@ class LaneKeeper:
             return True
         reached = [task.reached for task in self._lanes.tasks.values()]
         return any(to is None or to > position for to in reached)
-
-    # Folding, and forgetting
-
-    async def _tidy(self) -> None:
-        while True:
-            await trio.sleep(TIDY_SECONDS)
-            await self._fold()
-            if self._may_forget():
-                numbers = await self._store.forget_lanes()
-                self._lanes.table.forget(numbers)
-                self._lanes.arm()
-                for number in numbers:
-                    self._context.store.forget(attrs.evolve(self._claim, lane=number))
-
-    def _may_forget(self) -> bool:
-        """Whether there are closed lanes, and none that a younger one must know of.
-
-        A younger lane that may meet its records, which has still to read below the end of a closed one, or
-        would have to after a restart, would answer for what that one has applied. It may be of the same rule:
-        after a restart the main way may meet held records below the lane that there is.
-        """
-        lanes = list(self._lanes.table)
-        closed = [(lane, lane.until_offset) for lane in lanes if lane.until_offset is not None]
-        return bool(closed) and not any(
-            lane.until_offset is None
-            and lane.number > older.number
-            and lane.rule.may_meet(older.rule)
-            and lane.from_offset < until
-            for lane in lanes
-            for older, until in closed
-        )
-
-    async def _fold(self) -> None:
-        """Fold lanes' ledgers up to where all that they answer for is applied."""
-        marks = {number: task.watermark for number, task in self._lanes.tasks.items()}
-        moved = {n: mark for n, mark in marks.items() if mark and mark != self._folded.get(n)}
-        if moved:
-            claims = [(attrs.evolve(self._claim, lane=n), mark) for n, mark in moved.items()]
-            await self._context.store.fold(claims)
-        self._folded = {**{n: m for n, m in self._folded.items() if n in marks}, **moved}

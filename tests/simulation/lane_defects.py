@@ -11,6 +11,7 @@ import trio
 
 from pipeline.consumer.lane_keeper import LaneKeeper
 from pipeline.consumer.lane_task import LaneTask
+from pipeline.consumer.lane_tidier import LaneTidier
 from pipeline.consumer.lanes import Lanes
 from pipeline.consumer.setbacks import Setbacks
 from pipeline.contracts.lane import Lane
@@ -119,7 +120,7 @@ def lane_folds_what_it_has_read() -> Iterator[MakeDatabase]:
 @contextmanager
 def lane_forgotten_while_a_younger_one_reads() -> Iterator[MakeDatabase]:
     """A lane is forgotten, and a younger one reads again what it had applied."""
-    with patch.object(LaneKeeper, "_may_forget", lambda _: True):
+    with patch.object(LaneTidier, "_may_forget", lambda _: True):
         yield SimulatedDatabase
 
 
