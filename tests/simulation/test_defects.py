@@ -39,6 +39,8 @@ FINDS = {
     "lane_begins_before_its_turn": DISORDER,
     "lane_answers_for_what_is_applied": TWICE,
     "lane_folds_what_it_has_read": f"{NEVER}|no progress",
+    "two_lanes_both_answer": TWICE,
+    "lane_closed_while_another_is_ahead": TWICE,
     "failed_record_counts_as_done_without_a_lane": "only admitted offsets are done",
     "key_of_a_failed_record_goes_on": f"{TWICE}|{DISORDER}",
 }
