@@ -201,7 +201,9 @@ class LaneKeeper:
             offsets = [record.offset for record in withdrawn]
             position = self._lanes.position
             start = min(offsets, default=position)
-            stay = self._staying(offsets, start, position) if rule.kind == "tenant" else ()
+            stay = self._applied_before(start)
+            if rule.kind == "tenant":
+                stay = self._staying(offsets, start, position)
             self._last += 1
             now = self._shared.clock()
             failure = None
@@ -224,6 +226,15 @@ class LaneKeeper:
             extra=event("lane-opened", **self._fields(lane), offset=start, records=len(offsets),
                         reason=reason.value),
         )  # fmt: skip
+
+    def _applied_before(self, start: int) -> tuple[tuple[int, int], ...]:
+        """Ranges of offsets from ``start`` on that a former owner has applied.
+
+        In its key's order nothing is ahead of what waits, but for a record that could not be applied: it was
+        about to become a dead letter, and later ones of its key were applied already.
+        """
+        above = self._store.applied.above
+        return tuple((max(begin, start), end) for begin, end in above if end > start)
 
     def _staying(
         self, withdrawn: Sequence[int], start: int, position: int

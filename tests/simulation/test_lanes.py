@@ -13,12 +13,13 @@ import trio
 from pipeline.consumer.lag import LagWatch
 from pipeline.consumer.partition import PartitionTask
 from pipeline.contracts.rule import Rule
+from pipeline.contracts.store import Claim
 from pipeline.contracts.wish import Hold, HoldState
 from pipeline.observe.health import ProgressWatch
-from pipeline.postgres.ledger.lease import Lease
+from pipeline.postgres.ledger.lease import Lease, key_of
 from pipeline.records.record import Record
 from tests.simulation.instance import Instance
-from tests.simulation.kafka import Message
+from tests.simulation.kafka import TOPIC_ID, Message
 from tests.simulation.laws import lanes_of
 from tests.simulation.postgres import SimulatedDatabase, SimulatedServer
 from tests.simulation.stage import SOURCE, Stage, open_stage, scene, until
@@ -311,3 +312,19 @@ async def test_what_retention_takes_from_a_lane_is_counted() -> None:
         assert stage.applied == [1, 2]
         lost = stage.metrics.records_lost.labels(SOURCE.topic, str(SOURCE.partition))
         assert lost._value.get() == 1
+
+
+@scene
+async def test_what_a_former_owner_applied_behind_a_record_is_not_applied_by_its_lane() -> None:
+    """It was about to make a dead letter of record 0, and had applied record 1 of the same key."""
+    async with open_stage() as stage:
+        key = key_of(Claim("group", SOURCE, TOPIC_ID))
+        stage.server.ledger.note(key, [1])
+        stage.server.applied.append((SOURCE, "hot", 1))
+        instance = stage.start()
+        instance.learn(hold())
+        produce(stage, ["hot", "hot", "hot", "cold"])
+        task = await stage.task_of(instance)
+        await lane_opened(task)
+        instance.wishes.remove("h1")
+        await all_applied(stage, 4)
