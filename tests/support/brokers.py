@@ -18,6 +18,7 @@ and ``broker_topic`` (topics of the test's own on it, ``broker_topic(partitions=
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 import attrs
 import pytest
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError
+from kafka.errors import KafkaError, UnknownBrokerIdError, UnknownTopicOrPartitionError
 
 from pipeline.local import Kafka
 from pipeline.local.ports import HOST, answers
@@ -147,9 +148,17 @@ class Cluster:
             admin.create_topics({topic: options}, wait_for_metadata=True)
 
     def delete_topic(self, topic: str) -> None:
-        """Delete a topic."""
-        with self.admin() as admin:
-            admin.delete_topics([topic])
+        """Delete a topic; a broker that has just come back may not know the controller yet."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self.admin() as admin:
+                    admin.delete_topics([topic])
+                return
+            except UnknownBrokerIdError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def partition(self, topic: str, partition: int) -> Mapping[str, Any]:
         """What the metadata say of a partition: leader_id, replica_nodes, isr_nodes."""
