@@ -26,9 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import attrs
-import orjson
 
-from bench.harness import contended_report
+from bench.harness import contended_report, load
 from bench.harness.contended import Contended, contended, line
 from bench.harness.drain import Commands, Job, servers
 from bench.harness.goals import Goal, at_least, at_most
@@ -53,14 +52,7 @@ def records(count: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
     choose = random.Random(seed)
     for number in range(count):
         key = choose.randrange(KEYS)
-        document = {
-            "id": key,
-            "app_id": f"app-{choose.randrange(ACCOUNTS)}",
-            "last_seen": "2026-01-01T00:00:00Z",
-            "session_count": 1,
-            "tags": {"n": number},
-        }
-        yield str(key).encode(), orjson.dumps(document)
+        yield load.record_of(key, f"app-{choose.randrange(ACCOUNTS)}", number)
 
 
 def commands(job: Job, key: str | list[str], handler: str, scope: str) -> list[list[str]]:

@@ -26,9 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import attrs
-import orjson
 
-from bench.harness import contended_report
+from bench.harness import contended_report, load
 from bench.harness.contended import Contended, contended, line
 from bench.harness.drain import Commands, Job, servers
 from bench.harness.goals import Goal, at_least, at_most
@@ -52,14 +51,7 @@ def records(count: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
     choose = random.Random(seed)
     for number in range(count):
         key = choose.randrange(1, KEYS) if number % 2 else 0
-        document = {
-            "id": key,
-            "app_id": f"app-{key % 64}",
-            "last_seen": "2026-01-01T00:00:00Z",
-            "session_count": 1,
-            "tags": {"n": number},
-        }
-        yield str(key).encode(), orjson.dumps(document)
+        yield load.record_of(key, f"app-{key % 64}", number)
 
 
 def workers(job: Job) -> list[list[str]]:

@@ -59,6 +59,18 @@ def records(count: int, keys: int, seed: int, size: int = 200) -> Records:
         yield str(key).encode(), value
 
 
+def record_of(key: int, app_id: str, number: int) -> tuple[bytes, bytes]:
+    """Make one record, the same but for its key, its application and its number."""
+    document = {
+        "id": key,
+        "app_id": app_id,
+        "last_seen": "2026-01-01T00:00:00Z",
+        "session_count": 1,
+        "tags": {"n": number},
+    }
+    return str(key).encode(), orjson.dumps(document)
+
+
 def mean_size(seed: int, size: int) -> float:
     """Return how many bytes a value of a nominal size has on average."""
     values = [len(value) for _, value in records(1000, 100_000, seed, size)]

@@ -47,6 +47,15 @@ async def begin(stage: Stage, *, hold_key: bool = False) -> tuple[Instance, Part
     return instance, await stage.task_of(instance)
 
 
+async def held_up(stage: Stage, *, hold_key: bool) -> tuple[Instance, PartitionTask]:
+    """The first of two records of a key is refused for good, and has a lane."""
+    instance, task = await begin(stage, hold_key=hold_key)
+    refuse(stage, 0)
+    produce(stage, ["hot", "hot"])
+    await until(lambda: bool(lanes_of(stage.server, SOURCE)))
+    return instance, task
+
+
 async def settled(stage: Stage, task: PartitionTask) -> None:
     """All is decided, and no lane is left."""
     await until(lambda: not lanes_of(stage.server, SOURCE))
@@ -92,11 +101,8 @@ async def test_after_its_time_it_is_a_dead_letter_and_its_key_goes_on(
 @scene
 async def test_its_time_goes_on_over_a_restart() -> None:
     async with open_stage() as stage:
-        instance, _ = await begin(stage)
-        refuse(stage, 0)
-        produce(stage, ["hot", "hot"])
         began = trio.current_time()
-        await until(lambda: bool(lanes_of(stage.server, SOURCE)))
+        instance, _ = await held_up(stage, hold_key=False)
         await trio.sleep(SECONDS * 0.7)
         instance.crash()
         stage.expel(instance)
@@ -146,10 +152,7 @@ async def test_a_key_is_held_until_an_operator_gives_its_record_up() -> None:
 @scene
 async def test_a_ruling_holds_for_who_owns_the_partition_later() -> None:
     async with open_stage() as stage:
-        instance, _ = await begin(stage, hold_key=True)
-        refuse(stage, 0)
-        produce(stage, ["hot", "hot"])
-        await until(lambda: bool(lanes_of(stage.server, SOURCE)))
+        instance, _ = await held_up(stage, hold_key=True)
         instance.crash()
         stage.expel(instance)
         stage.world.refusals.ruled.add((SOURCE, 0))
@@ -163,9 +166,7 @@ async def test_a_ruling_holds_for_who_owns_the_partition_later() -> None:
 @scene
 async def test_what_was_mended_is_tried_again_at_once_when_an_operator_says_so() -> None:
     async with open_stage() as stage:
-        instance, task = await begin(stage, hold_key=True)
-        refuse(stage, 0)
-        produce(stage, ["hot", "hot"])
+        instance, task = await held_up(stage, hold_key=True)
         await trio.sleep(3600)
         stage.world.refusals.until.clear()
         await trio.sleep(0.5)
@@ -190,10 +191,7 @@ async def test_what_was_mended_goes_on_by_itself() -> None:
 @scene
 async def test_a_drop_of_all_ends_the_wait_too() -> None:
     async with open_stage() as stage:
-        instance, task = await begin(stage, hold_key=True)
-        refuse(stage, 0)
-        produce(stage, ["hot", "hot"])
-        await until(lambda: bool(lanes_of(stage.server, SOURCE)))
+        instance, task = await held_up(stage, hold_key=True)
         await trio.sleep(10)
         instance.learn(hold())
         await trio.sleep(1)

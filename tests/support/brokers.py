@@ -18,7 +18,6 @@ and ``broker_topic`` (topics of the test's own on it, ``broker_topic(partitions=
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -149,16 +148,16 @@ class Cluster:
 
     def delete_topic(self, topic: str) -> None:
         """Delete a topic; a broker that has just come back may not know the controller yet."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
+
+        def deleted() -> bool:
             try:
                 with self.admin() as admin:
                     admin.delete_topics([topic])
-                return
             except UnknownBrokerIdError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+                return False
+            return True
+
+        assert wait_until(deleted, PATIENCE), f"no broker knows who deletes {topic}"
 
     def partition(self, topic: str, partition: int) -> Mapping[str, Any]:
         """What the metadata say of a partition: leader_id, replica_nodes, isr_nodes."""
